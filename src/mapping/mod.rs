@@ -1,0 +1,221 @@
+//! The mapping document: what is what on both sides, and how it becomes one. In: the text of
+//! `mapping.toml`, and cells as the sides write them. Out: a checked [`Mapping`], normalised values, and the
+//! way back. No clock, no IO.
+
+use std::collections::BTreeMap;
+
+use crate::model::{EntityNo, FieldNo, Side};
+
+/// The whole document, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Mapping {
+    pub(crate) entities: Vec<Entity>,
+}
+
+/// One entity: a canonical table and what stands for it on each side.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entity {
+    /// As the document and all messages call it.
+    pub(crate) name: String,
+    /// Table of schema `canon`; its key is the column `id`, a UUID.
+    pub(crate) table: String,
+    pub(crate) airtable: Option<AirtableTable>,
+    pub(crate) directus: Option<DirectusTable>,
+    pub(crate) deletes: DeletePolicy,
+    pub(crate) fields: Vec<Field>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AirtableTable {
+    /// Name of a base in `plait.toml` (`[airtable.base.NAME]`).
+    pub(crate) base: String,
+    /// Name or id (`tbl…`) of the table.
+    pub(crate) table: String,
+    /// Name or id of the field that carries the canonical id; `None`: it carries none.
+    pub(crate) uuid: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DirectusTable {
+    /// Schema in Postgres; `public` unless the document says otherwise.
+    pub(crate) schema: String,
+    pub(crate) table: String,
+    /// Primary key column; `id` unless the document says otherwise. A UUID there is the canonical id.
+    pub(crate) key: String,
+}
+
+/// What a delete on one side does to the canonical row and, later, to the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeletePolicy {
+    /// The canonical row gets `deleted_at`; the other side waits for a yes.
+    Hold,
+    /// Like `Hold`, and the other side's archive field is set.
+    Archive,
+    /// The canonical row is deleted; a tombstone stays in `mirror`.
+    Propagate,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Field {
+    /// As the document calls it: the column's name unless `column` says otherwise.
+    pub(crate) name: String,
+    pub(crate) store: Store,
+    pub(crate) kind: FieldKind,
+    /// Normalisations of the canonical value, in order, whatever side it comes from.
+    pub(crate) transforms: Vec<Normalise>,
+    pub(crate) airtable: Option<AirtableField>,
+    pub(crate) directus: Option<DirectusField>,
+    pub(crate) policy: Policy,
+    pub(crate) direction: Direction,
+    /// Table of schema `canon` that gets a row at each change of this field.
+    pub(crate) transitions: Option<String>,
+}
+
+/// Where the canonical value lives.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Store {
+    /// A column of the entity's table.
+    Column(String),
+    /// A table with a row for each element: (parent id, element).
+    Junction { table: String, parent: String, element: String },
+}
+
+/// The type of a field: what its canonical values are.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum FieldKind {
+    Text,
+    LongText,
+    Integer,
+    BigInt,
+    /// Digits after the point; `None`: as many as there are. A value with more is refused, never rounded.
+    Decimal { scale: Option<u32> },
+    /// Money. Like `Decimal`.
+    Currency { scale: Option<u32> },
+    /// A fraction: 0.05 is 5 %. Like `Decimal`.
+    Percent { scale: Option<u32> },
+    /// A whole number from 1.
+    Rating,
+    /// Whole seconds.
+    Duration,
+    Boolean,
+    Date,
+    Time,
+    /// An instant. `millis`: cut to milliseconds, which is all that the APIs of both sides carry; otherwise µs.
+    DateTime { millis: bool },
+    Select,
+    MultiSelect,
+    /// One record of `target`.
+    Link { target: EntityNo },
+    /// A set of records of `target`.
+    Links { target: EntityNo },
+    Email,
+    /// `region`: where a number without country code is from, ISO 3166 (`FR`).
+    Phone { region: String },
+    Url,
+    /// A person of the side's staff: the e-mail, else the id.
+    Collaborator,
+    /// Formula, lookup, rollup, count …: read only, JSON as it comes; an error is a value.
+    Computed,
+    Json,
+    /// An ordered list of texts.
+    Csv,
+    Uuid,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Normalise {
+    /// No white space at either end.
+    Trim,
+    Upper,
+    Lower,
+    /// Nine digits with a valid key; spaces and dots between them are dropped.
+    Siren,
+}
+
+/// How a side's raw cell becomes the field's value, and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The whole cell.
+    Whole,
+    /// The given names in "Jeanne MARTIN DUPONT" (or "MARTIN DUPONT Jeanne").
+    FirstOfFullName,
+    /// The family name in it.
+    LastOfFullName,
+    /// A date as `DD-MM-YYYY` text (also `/` and `.`, and one-digit days).
+    DateDmy,
+    /// A list of one element ↔ a scalar.
+    OneElement,
+    /// Text with commas ↔ a list.
+    Csv,
+}
+
+/// Label on a side → code in the canonical database. Both directions are unique.
+pub(crate) type Codes = BTreeMap<String, String>;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AirtableField {
+    /// Name or id (`fld…`).
+    pub(crate) field: String,
+    pub(crate) part: Part,
+    pub(crate) codes: Option<Codes>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum DirectusField {
+    Column { column: String, part: Part, codes: Option<Codes> },
+    /// A junction collection with its own key, a column for the parent and one for the element.
+    Junction { table: String, key: String, parent: String, element: String, codes: Option<Codes> },
+}
+
+/// Who has the last word when both sides changed a field since they last agreed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Policy {
+    /// Canonical keeps its value and the cell is held until a person decides.
+    Ask,
+    Prefer(Side),
+    /// Only this side may write it.
+    Owner(Side),
+    /// Element by element.
+    SetMerge,
+    Max,
+    Min,
+    /// Never written by the mirror.
+    Computed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Both,
+    /// Only this side's changes count; nothing is ever pushed to it.
+    From(Side),
+}
+
+impl Mapping {
+    pub(crate) fn entity(&self, no: EntityNo) -> &Entity {
+        &self.entities[usize::from(no.0)]
+    }
+}
+
+impl Entity {
+    pub(crate) fn field(&self, no: FieldNo) -> &Field {
+        &self.fields[usize::from(no.0)]
+    }
+
+    /// Whether `side` has a table for this entity.
+    pub(crate) fn is_on(&self, side: Side) -> bool {
+        match side {
+            Side::Airtable => self.airtable.is_some(),
+            Side::Directus => self.directus.is_some(),
+        }
+    }
+}
+
+impl Field {
+    /// Whether `side` has this field.
+    pub(crate) fn is_on(&self, side: Side) -> bool {
+        match side {
+            Side::Airtable => self.airtable.is_some(),
+            Side::Directus => self.directus.is_some(),
+        }
+    }
+}

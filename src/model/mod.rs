@@ -1,0 +1,77 @@
+//! The words that all rooms share: sides, places in their logs, values, and what was observed.
+
+mod observation;
+mod position;
+mod value;
+
+pub(crate) use observation::{
+    Author, Cell, Change, Delivery, Element, Observation, Refusal, RefusalKind, Stamp,
+};
+pub(crate) use position::{Cursor, Lsn, Position};
+pub(crate) use value::{MICROS_PER_SECOND, Value};
+
+use std::fmt;
+
+/// One of the systems whose data is braided. A further side is a variant here, a capture, a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Side {
+    Airtable,
+    /// Directus, or any Postgres without Directus on it.
+    Directus,
+}
+
+impl Side {
+    pub(crate) const ALL: [Self; 2] = [Self::Airtable, Self::Directus];
+
+    /// The name in tables, logs and messages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Airtable => "airtable",
+            Self::Directus => "directus",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|side| side.name() == name)
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An entity of the mapping: its place in [`crate::mapping::Mapping::entities`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct EntityNo(pub(crate) u16);
+
+/// A field of an entity: its place in [`crate::mapping::Entity::fields`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct FieldNo(pub(crate) u16);
+
+/// The canonical id of a record, which Directus shares wherever its key is a UUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RecordId(pub(crate) uuid::Uuid);
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What one side calls a record: `rec…` in Airtable, the primary key's text in Postgres.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SideKey(pub(crate) Box<str>);
+
+impl From<&str> for SideKey {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for SideKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
