@@ -88,11 +88,17 @@ pub(crate) enum FieldKind {
     Integer,
     BigInt,
     /// Digits after the point; `None`: as many as there are. A value with more is refused, never rounded.
-    Decimal { scale: Option<u32> },
+    Decimal {
+        scale: Option<u32>,
+    },
     /// Money. Like `Decimal`.
-    Currency { scale: Option<u32> },
+    Currency {
+        scale: Option<u32>,
+    },
     /// A fraction: 0.05 is 5 %. Like `Decimal`.
-    Percent { scale: Option<u32> },
+    Percent {
+        scale: Option<u32>,
+    },
     /// A whole number from 1.
     Rating,
     /// Whole seconds.
@@ -101,16 +107,24 @@ pub(crate) enum FieldKind {
     Date,
     Time,
     /// An instant. `millis`: cut to milliseconds, which is all that the APIs of both sides carry; otherwise µs.
-    DateTime { millis: bool },
+    DateTime {
+        millis: bool,
+    },
     Select,
     MultiSelect,
     /// One record of `target`.
-    Link { target: EntityNo },
+    Link {
+        target: EntityNo,
+    },
     /// A set of records of `target`.
-    Links { target: EntityNo },
+    Links {
+        target: EntityNo,
+    },
     Email,
     /// `region`: where a number without country code is from, ISO 3166 (`FR`).
-    Phone { region: String },
+    Phone {
+        region: String,
+    },
     Url,
     /// A person of the side's staff: the e-mail, else the id.
     Collaborator,
@@ -162,9 +176,19 @@ pub(crate) struct AirtableField {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum DirectusField {
-    Column { column: String, part: Part, codes: Option<Codes> },
+    Column {
+        column: String,
+        part: Part,
+        codes: Option<Codes>,
+    },
     /// A junction collection with its own key, a column for the parent and one for the element.
-    Junction { table: String, key: String, parent: String, element: String, codes: Option<Codes> },
+    Junction {
+        table: String,
+        key: String,
+        parent: String,
+        element: String,
+        codes: Option<Codes>,
+    },
 }
 
 /// Who has the last word when both sides changed a field since they last agreed.

@@ -113,8 +113,9 @@ pub(crate) struct Stamp {
     pub(crate) side: Side,
     /// Commit time, µs since 1970 UTC, by the side's clock.
     pub(crate) at: i64,
-    /// Where the log goes on after it: what is stored and acknowledged once it is applied.
-    pub(crate) position: Position,
+    /// Where the log goes on after it: what is stored and acknowledged once it is applied. `None` while a
+    /// listing is under way: a restart begins the listing again.
+    pub(crate) position: Option<Position>,
     pub(crate) author: Author,
     /// The operation id of our own write, if it is one.
     pub(crate) operation: Option<Uuid>,

@@ -91,7 +91,9 @@ impl Value {
             (Self::Null, _) => Some(Ordering::Less),
             (_, Self::Null) => Some(Ordering::Greater),
             (Self::Bool(a), Self::Bool(b)) => Some(a.cmp(b)),
-            (Self::Int(a), Self::Int(b)) | (Self::Timestamp(a), Self::Timestamp(b)) => Some(a.cmp(b)),
+            (Self::Int(a), Self::Int(b)) | (Self::Timestamp(a), Self::Timestamp(b)) => {
+                Some(a.cmp(b))
+            }
             (Self::Decimal(a), Self::Decimal(b)) => Some(a.cmp(b)),
             (Self::Text(a), Self::Text(b)) => Some(a.cmp(b)),
             (Self::Date(a), Self::Date(b)) => Some(a.cmp(b)),
