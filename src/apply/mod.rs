@@ -13,7 +13,6 @@ mod resolve;
 use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::{
@@ -107,7 +106,7 @@ impl Apply {
         Self { writer, mapping, logs, limits, large: None, progress }
     }
 
-    /// Applies until the captures are gone or `stop`. A batch that has begun runs to its commit.
+    /// Applies until the captures are gone and all that they sent is applied.
     ///
     /// # Errors
     /// When the canonical database fails; nothing of the batch under way is in it then, and reading the logs
@@ -115,19 +114,12 @@ impl Apply {
     pub(crate) async fn run(
         mut self,
         mut deliveries: mpsc::Receiver<Delivery>,
-        stop: CancellationToken,
     ) -> Result<(), Error> {
         let mut waiting = Vec::new();
-        loop {
-            let count = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                count = deliveries.recv_many(&mut waiting, self.limits.batch_row_count_max) => count,
-            };
-            if count == 0 {
-                return Ok(());
-            }
+        while deliveries.recv_many(&mut waiting, self.limits.batch_row_count_max).await > 0 {
             self.apply_all(&mut waiting).await?;
         }
+        Ok(())
     }
 
     /// Applies `waiting` in order, in batches as large as allowed.

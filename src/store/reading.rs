@@ -236,3 +236,22 @@ pub(crate) async fn keys(
         .await?;
     Ok(keys.iter().map(|key| SideKey::from(key.as_str())).collect())
 }
+
+/// The keys of all known rows of the junction table that holds `field` on `side`.
+pub(crate) async fn element_rows(
+    pool: &PgPool,
+    side: Side,
+    entity: &str,
+    field: &str,
+) -> Result<Vec<SideKey>, Error> {
+    let keys: Vec<String> = sqlx::query_scalar(
+        "select row_key from mirror.element join mirror.entity e using (entity_no)
+         where side = $1 and e.name = $2 and field = $3",
+    )
+    .bind(side.name())
+    .bind(entity)
+    .bind(field)
+    .fetch_all(pool)
+    .await?;
+    Ok(keys.iter().map(|key| SideKey::from(key.as_str())).collect())
+}
