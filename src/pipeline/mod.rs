@@ -188,3 +188,54 @@ struct Life {
     logs: Vec<Log>,
     tasks: JoinSet<anyhow::Result<()>>,
 }
+
+impl Life {
+    fn start_directus(&mut self, source: directus::SourceSettings) {
+        let name = Side::Directus.name().to_owned();
+        let position = self.stored.get(&name).and_then(|stored| {
+            directus::StoredPosition::new(stored.position.parse().ok()?, &stored.identity)
+        });
+        let (committed, committed_here) =
+            watch::channel::<Option<Lsn>>(position.as_ref().map(|stored| stored.lsn));
+        let (identity_here, identity) = watch::channel(None);
+        let (status_here, status) = watch::channel(directus::CaptureStatus::default());
+        let (incidents_here, mut incidents) = mpsc::channel::<directus::Incident>(64);
+        self.logs.push(Log {
+            name: name.clone(),
+            side: Side::Directus,
+            identity,
+            committed: Committed::Lsn(committed),
+            is_new: position.is_none(),
+        });
+        let told = self.reporter.incidents();
+        let log = name.clone();
+        self.tasks.spawn(async move {
+            while let Some(incident) = incidents.recv().await {
+                let sent = told.send((log.clone(), incident.code, incident.text)).await;
+                if sent.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        self.reporter.follow_directus(name, status);
+        let links = directus::Links {
+            mapping: Arc::clone(&self.mapping),
+            stored: position,
+            deliveries: self.deliveries.clone(),
+            committed: committed_here,
+            known: Arc::<Known>::clone(&self.known) as Arc<dyn capture::KnownKeys>,
+            status: status_here,
+            identity: identity_here,
+            incidents: incidents_here,
+            stop: self.stop.clone(),
+        };
+        let task = async move {
+            directus::run(source, links).await.map_err(|error| {
+                let remedy = error.remedy().unwrap_or_default();
+                anyhow::anyhow!("{}. {remedy}", error.chain())
+            })
+        };
+        self.tasks.spawn(task.instrument(info_span!("capture", side = %Side::Directus)));
+    }
+}
