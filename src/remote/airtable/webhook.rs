@@ -112,6 +112,17 @@ impl Client {
         Ok(())
     }
 
+    /// Whether anything answers at an address of ours; without the token. Gives the status.
+    pub(crate) async fn knock(&self, url: &str) -> Result<u16, Error> {
+        let call = || format!("POST {url}");
+        let answer = self.http.post(url).timeout(self.timeout).send().await;
+        let answer = answer.map_err(|error| match error.is_timeout() {
+            true => Error::TimedOut { call: call(), after: self.timeout },
+            false => Error::Unreachable { call: call(), source: error.without_url() },
+        })?;
+        Ok(answer.status().as_u16())
+    }
+
     /// The payloads from number `cursor` on.
     pub(crate) async fn payloads(
         &self,
