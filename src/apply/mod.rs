@@ -10,7 +10,7 @@ mod first_copy;
 mod fold;
 mod resolve;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info};
@@ -183,7 +183,8 @@ impl Apply {
         if self.large.is_some() {
             // Another side's large transaction is under way: this becomes visible together with it.
             self.write_carefully(items, transactions).await?;
-            self.writer.write_part(self.position_writes(&positions)).await?;
+            let writes = self.position_writes(&positions);
+            self.writer.write_part(writes).await?;
             if let Some(large) = &mut self.large {
                 large.positions.extend(positions);
             }
@@ -220,7 +221,8 @@ impl Apply {
         self.writer.begin().await?;
         let outcome = async {
             self.write_carefully(items, transactions).await?;
-            self.writer.write_part(self.position_writes(positions)).await?;
+            let writes = self.position_writes(positions);
+            self.writer.write_part(writes).await?;
             Ok::<_, Error>(self.writer.commit().await?)
         }
         .await;
@@ -330,24 +332,27 @@ impl Apply {
         Ok(())
     }
 
-    fn position_writes(&self, positions: &[(Side, Position)]) -> Writes {
-        let mut latest: HashMap<String, (Side, String, Option<serde_json::Value>)> = HashMap::new();
+    /// The positions to store, each with what it belongs to. What an Airtable position belongs to is stored even
+    /// before there is one: a webhook that nobody remembers would take one of ten places for a week.
+    fn position_writes(&mut self, positions: &[(Side, Position)]) -> Writes {
+        let mut latest: BTreeMap<String, (Side, String, Option<serde_json::Value>)> = BTreeMap::new();
+        for log in &mut self.logs {
+            if log.side == Side::Airtable && log.identity.has_changed().unwrap_or(false) {
+                let identity = log.identity.borrow_and_update().clone();
+                latest.insert(log.name.clone(), (log.side, String::new(), identity));
+            }
+        }
         for (side, position) in positions {
             let name = log_name(position);
-            let identity = self
-                .logs
-                .iter()
-                .find(|log| log.name == name)
-                .and_then(|log| log.identity.borrow().clone());
+            let log = self.logs.iter().find(|log| log.name == name);
+            let identity = log.and_then(|log| log.identity.borrow().clone());
             latest.insert(name, (*side, position.to_string(), identity));
         }
-        Writes {
-            positions: latest
-                .into_iter()
-                .map(|(name, (side, position, identity))| (name, side, position, identity))
-                .collect(),
-            ..Writes::default()
-        }
+        let positions = latest.into_iter();
+        let positions = positions
+            .map(|(name, (side, position, identity))| (name, side, position, identity))
+            .collect();
+        Writes { positions, ..Writes::default() }
     }
 
     /// Tells the captures how far they may let go.

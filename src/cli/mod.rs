@@ -3,6 +3,7 @@
 
 mod check;
 mod demo;
+mod migrate;
 mod run;
 mod sandbox;
 mod settings;
@@ -42,6 +43,8 @@ every line. Exit codes: 0 all is well, 1 it could not be done, 2 the arguments w
 enum Command {
     /// Mirror: copy what both sides hold, then follow each change until stopped
     Run(run::Arguments),
+    /// Create or upgrade the canonical database's schemas, as `run` does when it starts
+    Migrate(migrate::Arguments),
     /// Say whether `run` would work, and what to do if not
     Check(check::Arguments),
     /// Say how far each side has been read and what waits for a person
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         tokio::spawn(terminal::stop_on_signal(stop.clone()));
         match arguments.command {
             Command::Run(arguments) => run::run(arguments, stop).await,
+            Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Check(arguments) => check::run(arguments).await,
             Command::Status(arguments) => status::run(arguments).await,
             Command::Watch(arguments) => watch::run(arguments, stop).await,

@@ -10,7 +10,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use sqlx::PgPool;
 use tokio::{
-    sync::{mpsc, watch},
+    net::TcpListener,
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -18,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::{
-    apply::{self, Apply, Committed, Limits, Log, Progress, log_name},
+    apply::{self, Apply, Committed, Limits, Log, Progress},
     capture::{self, airtable, directus},
     mapping::Mapping,
-    model::{Cursor, Delivery, Lsn, Position, Side},
+    model::{Cursor, Delivery, Lsn, Side},
     remote,
     store::{self, Writer, reading},
 };
@@ -199,7 +200,7 @@ impl Life {
             watch::channel::<Option<Lsn>>(position.as_ref().map(|stored| stored.lsn));
         let (identity_here, identity) = watch::channel(None);
         let (status_here, status) = watch::channel(directus::CaptureStatus::default());
-        let (incidents_here, mut incidents) = mpsc::channel::<directus::Incident>(64);
+        let (incidents_here, incidents) = mpsc::channel::<directus::Incident>(64);
         self.logs.push(Log {
             name: name.clone(),
             side: Side::Directus,
@@ -207,17 +208,7 @@ impl Life {
             committed: Committed::Lsn(committed),
             is_new: position.is_none(),
         });
-        let told = self.reporter.incidents();
-        let log = name.clone();
-        self.tasks.spawn(async move {
-            while let Some(incident) = incidents.recv().await {
-                let sent = told.send((log.clone(), incident.code, incident.text)).await;
-                if sent.is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        });
+        self.relay(&name, incidents, |incident| (incident.code, incident.text));
         self.reporter.follow_directus(name, status);
         let links = directus::Links {
             mapping: Arc::clone(&self.mapping),
@@ -238,4 +229,91 @@ impl Life {
         };
         self.tasks.spawn(task.instrument(info_span!("capture", side = %Side::Directus)));
     }
+
+    async fn start_airtable(&mut self, plan: &AirtablePlan) -> anyhow::Result<()> {
+        let mut targets = HashMap::new();
+        let is_mapped = |base: &&airtable::BaseSettings| {
+            let tables = self.mapping.entities.iter().filter_map(|entity| entity.airtable.as_ref());
+            tables.into_iter().any(|table| table.base == base.name)
+        };
+        let bases: Vec<_> = plan.bases.iter().filter(is_mapped).cloned().collect();
+        for base in bases {
+            let name = format!("{}:{}", Side::Airtable, base.id);
+            let stored = self.stored.get(&name).and_then(|stored| stored_cursor(&base.id, stored));
+            let is_new = stored.as_ref().is_none_or(|stored| stored.cursor.is_none());
+            let cursor = stored.as_ref().and_then(|stored| stored.cursor.clone());
+            let (committed, _) = watch::channel::<Option<Cursor>>(cursor);
+            let (identity_here, identity) = watch::channel(None);
+            let (status_here, status) = watch::channel(capture::CaptureStatus::starting());
+            let (incidents_here, incidents) = mpsc::channel::<capture::Incident>(64);
+            let wake = Arc::new(Notify::new());
+            let target =
+                airtable::PingTarget { identity: identity.clone(), wake: Arc::clone(&wake) };
+            targets.insert(base.name.clone(), target);
+            self.logs.push(Log {
+                name: name.clone(),
+                side: Side::Airtable,
+                identity,
+                committed: Committed::Cursor(committed),
+                is_new,
+            });
+            self.relay(&name, incidents, |incident| (incident.code.to_owned(), incident.text));
+            self.reporter.follow_airtable(name, status);
+            let links = airtable::Links {
+                client: Arc::clone(&plan.client),
+                mapping: Arc::clone(&self.mapping),
+                stored,
+                deliveries: self.deliveries.clone(),
+                known: Arc::<Known>::clone(&self.known) as Arc<dyn capture::KnownKeys>,
+                wake,
+                status: status_here,
+                identity: identity_here,
+                incidents: incidents_here,
+                stop: self.stop.clone(),
+            };
+            let span = info_span!("capture", side = %Side::Airtable, base = %base.name);
+            let task = async move { Ok(airtable::run(base, links).await?) };
+            self.tasks.spawn(task.instrument(span));
+        }
+        if let Some(address) = plan.ping_listen {
+            let listener = TcpListener::bind(address)
+                .await
+                .with_context(|| format!("could not listen for Airtable's pings on {address}; another program has that port, or `ping_listen` is wrong"))?;
+            let stop = self.stop.clone();
+            self.tasks.spawn(async move {
+                axum::serve(listener, airtable::router(targets))
+                    .with_graceful_shutdown(stop.cancelled_owned())
+                    .await
+                    .context("the receiver of Airtable's pings broke off")
+            });
+        }
+        Ok(())
+    }
+
+    /// Hands a capture's incidents on to who records them, until the capture is gone.
+    fn relay<I: Send + 'static>(
+        &mut self,
+        log: &str,
+        mut incidents: mpsc::Receiver<I>,
+        parts: fn(I) -> (String, String),
+    ) {
+        let (told, log) = (self.reporter.incidents(), log.to_owned());
+        tokio::spawn(async move {
+            while let Some(incident) = incidents.recv().await {
+                let (code, text) = parts(incident);
+                if told.send((log.clone(), code, text)).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+/// Where the last process stopped; without a cursor if it did not come to the end of its first listing.
+fn stored_cursor(base: &str, stored: &reading::StoredPosition) -> Option<airtable::StoredCursor> {
+    let identity = airtable::Identity::read(&stored.identity)?;
+    let cursor = stored.position.split_once('#').and_then(|(webhook, next)| {
+        Some(Cursor { base: base.into(), webhook: webhook.into(), next: next.parse().ok()? })
+    });
+    Some(airtable::StoredCursor { cursor, identity })
 }

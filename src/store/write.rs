@@ -22,7 +22,7 @@ pub(crate) struct Writes {
     pub(crate) refusals: Vec<RefusalRow>,
     /// Refusals that a fitting value has made void: (side, entity, key, field).
     pub(crate) accepted: Vec<(Side, EntityNo, SideKey, String)>,
-    /// Log, side, position, identity.
+    /// Log, side, position (empty: as it was), identity.
     pub(crate) positions: Vec<(String, Side, String, Option<serde_json::Value>)>,
 }
 
@@ -224,7 +224,7 @@ impl Writer {
         for (log, side, position, identity) in &writes.positions {
             to.add(
                 "insert into mirror.position (log, side, position, identity) values ($1, $2, $3, coalesce($4::jsonb, '{}'))
-                 on conflict (log) do update set position = excluded.position,
+                 on conflict (log) do update set position = coalesce(nullif(excluded.position, ''), position.position),
                      identity = coalesce($4::jsonb, position.identity), stored_at = now()",
                 vec![
                     Box::new(log.clone()),
