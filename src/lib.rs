@@ -7,6 +7,7 @@ mod capture; // 3: a side's log → observations
 mod check; // 3: the doctor: would `run` work, and what to do if not
 pub mod cli; // 5: one file a subcommand
 pub mod config; // 1: every setting with its unit, default and variable
+mod document; // 0: TOML with lines: sections, problems, nearest names
 pub mod demo; // a real Directus, its Postgres and ours, for people and tests without them
 mod mapping; // 1: the mapping document: read, check, convert a value both ways; pure
 mod merge; // 2: record state + observation + policy → what follows; pure
