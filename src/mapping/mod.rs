@@ -15,10 +15,11 @@ mod text;
 mod trusted;
 mod write;
 
+use std::collections::BTreeMap;
+
 pub(crate) use cell::CellFormat;
 pub(crate) use document::read;
-
-use std::collections::BTreeMap;
+pub(crate) use write::join_airtable;
 
 use crate::model::{EntityNo, FieldNo, Side};
 
@@ -228,6 +229,39 @@ pub(crate) enum Direction {
     Both,
     /// Only this side's changes count; nothing is ever pushed to it.
     From(Side),
+}
+
+impl FieldKind {
+    /// The word for it in the document.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::LongText => "long_text",
+            Self::Integer => "integer",
+            Self::BigInt => "bigint",
+            Self::Decimal { .. } => "decimal",
+            Self::Currency { .. } => "currency",
+            Self::Percent { .. } => "percent",
+            Self::Rating => "rating",
+            Self::Duration => "duration",
+            Self::Boolean => "boolean",
+            Self::Date => "date",
+            Self::Time => "time",
+            Self::DateTime { .. } => "datetime",
+            Self::Select => "select",
+            Self::MultiSelect => "multi_select",
+            Self::Link { .. } => "link",
+            Self::Links { .. } => "links",
+            Self::Email => "email",
+            Self::Phone { .. } => "phone",
+            Self::Url => "url",
+            Self::Collaborator => "collaborator",
+            Self::Computed => "computed",
+            Self::Json => "json",
+            Self::Csv => "csv",
+            Self::Uuid => "uuid",
+        }
+    }
 }
 
 impl Mapping {

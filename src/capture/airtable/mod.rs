@@ -59,7 +59,7 @@ impl BaseSettings {
             notification_url: None,
             poll_min: Duration::from_secs(1),
             poll_max: Duration::from_secs(30),
-            hook_check: Duration::from_secs(3600),
+            hook_check: Duration::from_hours(1),
             monthly_calls: None,
         }
     }

@@ -175,7 +175,8 @@ impl Raw {
         for table in self.changed_tables_by_id.iter().flat_map(BTreeMap::values) {
             doomed.extend(table.destroyed_field_ids.iter().flatten().cloned());
             let retyped = table.changed_fields_by_id.iter().flatten();
-            doomed.extend(retyped.filter(|(_, field)| field.is_retyped()).map(|(id, _)| id.clone()));
+            doomed
+                .extend(retyped.filter(|(_, field)| field.is_retyped()).map(|(id, _)| id.clone()));
         }
         doomed
     }
@@ -256,7 +257,8 @@ impl Reader<'_> {
 
     fn schema(&self, id: &str, table: &TableChanged, news: &mut News) {
         let is_mapped = self.plan.reads(id);
-        if is_mapped && let Some((old, new)) = table.changed_metadata.as_ref().and_then(Renamed::names)
+        if is_mapped
+            && let Some((old, new)) = table.changed_metadata.as_ref().and_then(Renamed::names)
         {
             let text = format!(
                 "the table `{old}` is now called `{new}`; the mapping goes on by its id, and can be \
@@ -313,7 +315,11 @@ impl Reader<'_> {
         let made_at = record.created_time.as_deref().and_then(micros);
         for table in self.tables(table) {
             let change = whole(self.mapping, table, cells, made_at, CellFormat::V2);
-            observations.push(Observation { entity: table.entity, key: SideKey::from(key), change });
+            observations.push(Observation {
+                entity: table.entity,
+                key: SideKey::from(key),
+                change,
+            });
         }
     }
 
@@ -341,7 +347,11 @@ impl Reader<'_> {
                 continue;
             }
             let change = Change::Present { cells, claimed_id, made_at: None };
-            observations.push(Observation { entity: table.entity, key: SideKey::from(key), change });
+            observations.push(Observation {
+                entity: table.entity,
+                key: SideKey::from(key),
+                change,
+            });
         }
     }
 }

@@ -331,7 +331,10 @@ fn misfit<'a>(
     (!fitting.contains(&kind)).then(|| Misfit {
         code: "field_type",
         what: format!("is of the type `{kind}`, which `{}` cannot be read from", field.name),
-        remedy: format!("change `type` in the mapping, or make the field one of: {}", fitting.join(", ")),
+        remedy: format!(
+            "change `type` in the mapping, or make the field one of: {}",
+            fitting.join(", ")
+        ),
     })
 }
 
@@ -370,7 +373,7 @@ const TEXTS: [&str; 6] =
 fn fitting_kinds(kind: &FieldKind, part: Part) -> Vec<&'static str> {
     let own: &[&str] = match (kind, part) {
         (_, Part::FirstOfFullName | Part::LastOfFullName | Part::DateDmy) => &[],
-        (FieldKind::Text | FieldKind::LongText, _) => &["singleSelect"],
+        (FieldKind::Text | FieldKind::LongText | FieldKind::Select, _) => &["singleSelect"],
         (
             FieldKind::Integer
             | FieldKind::BigInt
@@ -381,12 +384,13 @@ fn fitting_kinds(kind: &FieldKind, part: Part) -> Vec<&'static str> {
             | FieldKind::Rating,
             _,
         ) => &["number", "currency", "percent", "duration", "rating"],
-        (FieldKind::Boolean, _) => &["checkbox", "singleSelect"],
+        (FieldKind::Boolean, _) => &["checkbox"],
         (FieldKind::Date, _) => &["date"],
         (FieldKind::DateTime { .. }, _) => &["dateTime"],
-        (FieldKind::Select, _) => &["singleSelect"],
         (FieldKind::MultiSelect | FieldKind::Csv, _) => &["multipleSelects"],
-        (FieldKind::Link { .. } | FieldKind::Links { .. }, _) => return vec!["multipleRecordLinks"],
+        (FieldKind::Link { .. } | FieldKind::Links { .. }, _) => {
+            return vec!["multipleRecordLinks"];
+        }
         (FieldKind::Collaborator, _) => &["singleCollaborator"],
         _ => &[],
     };

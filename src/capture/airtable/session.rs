@@ -30,7 +30,7 @@ const HELD_PAYLOAD_COUNT_MAX: usize = 10_000;
 /// How often the schema, or the webhook, may be found in order while a call says that it is not.
 const DOUBT_COUNT_MAX: u32 = 3;
 const FAILURE_BACKOFF_MIN: Duration = Duration::from_millis(500);
-const FAILURE_BACKOFF_MAX: Duration = Duration::from_secs(60);
+const FAILURE_BACKOFF_MAX: Duration = Duration::from_mins(1);
 const MICROS_PER_MS: i64 = 1000;
 
 pub(super) struct Session {
@@ -196,9 +196,10 @@ impl Session {
             self.tell("renamed", note).await;
         }
         let plan = Arc::new(Plan::new(&mapping, &self.base.name, &resolution.resolved));
-        let before = self.resolved.as_ref().map_or_else(Plan::default, |resolved| {
-            Plan::new(&mapping, &self.base.name, resolved)
-        });
+        let before = self
+            .resolved
+            .as_ref()
+            .map_or_else(Plan::default, |resolved| Plan::new(&mapping, &self.base.name, resolved));
         let gained = plan.gained_since(&before);
         self.to_list.extend(gained.into_iter().map(|at| plan.tables[at].entity));
         self.to_list.retain(|entity| plan.tables.iter().any(|table| table.entity == *entity));
@@ -370,8 +371,7 @@ impl Session {
         if first != self.next {
             return Ok(self.hole(first));
         }
-        let mut read =
-            Read { payloads: Vec::new(), next: cursor, might_have_more, event: None };
+        let mut read = Read { payloads: Vec::new(), next: cursor, might_have_more, event: None };
         for payload in payload::read(payloads, first, &self.links.mapping, plan) {
             let mut payload = match payload {
                 Ok(payload) => payload,
@@ -418,7 +418,10 @@ impl Session {
                 self.base.name
             )
         } else {
-            format!("the payloads of the base `{}` are counted anew; the tables are read again", self.base.name)
+            format!(
+                "the payloads of the base `{}` are counted anew; the tables are read again",
+                self.base.name
+            )
         };
         Read {
             payloads: Vec::new(),
@@ -490,7 +493,7 @@ impl Session {
     async fn send(&self, delivery: Delivery) -> Result<(), Error> {
         let position = match &delivery {
             Delivery::Transaction { stamp, .. } => stamp.position.clone(),
-            Delivery::Part { .. } => None,
+            Delivery::Part { .. } | Delivery::Abandoned { .. } => None,
             Delivery::Progress { position, .. } => Some(position.clone()),
         };
         let sent = async { self.links.deliveries.send(delivery).await.map_err(|_| Error::Closed) };
@@ -577,7 +580,8 @@ fn backoff(failure_count: u32) -> Duration {
 /// Until Airtable counts the month's calls anew.
 fn until_next_month() -> Duration {
     let now = Utc::now();
-    let (year, month) = if now.month() == 12 { (now.year() + 1, 1) } else { (now.year(), now.month() + 1) };
+    let (year, month) =
+        if now.month() == 12 { (now.year() + 1, 1) } else { (now.year(), now.month() + 1) };
     let first = NaiveDate::from_ymd_opt(year, month, 1).and_then(|day| day.and_hms_opt(0, 0, 0));
     first.and_then(|first| (first.and_utc() - now).to_std().ok()).unwrap_or_default()
 }

@@ -30,7 +30,7 @@ const ROUND_TRIP_COUNT_MAX: usize = 64;
 /// Before this many are known of a kind, none is taken away: the first ones pay for connections.
 const ROUND_TRIP_COUNT_MIN: usize = 8;
 /// After a penalty we ask for one request less a second for this long: somebody else uses the base too.
-const HUMBLE: Duration = Duration::from_secs(60);
+const HUMBLE: Duration = Duration::from_mins(1);
 
 /// On whose behalf a request is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,8 +268,7 @@ impl Permit<'_> {
     /// The head of the answer to a request of this `kind`, sent at `sent_at`, has just arrived.
     pub(crate) fn answered(mut self, kind: Kind, sent_at: Instant) {
         let now = Instant::now();
-        let shortest =
-            self.allowance.lock().shortest_round_trip(kind, now.duration_since(sent_at));
+        let shortest = self.allowance.lock().shortest_round_trip(kind, now.duration_since(sent_at));
         self.settled = true;
         self.allowance.settle(self.ticket, now - shortest + WINDOW + MARGIN);
     }

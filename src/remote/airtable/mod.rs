@@ -46,7 +46,7 @@ const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 const TRY_COUNT_MAX: u32 = 5;
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(20);
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(2);
 /// Spreads those who were refused together.
 const PENALTY_JITTER_MS_MAX: u64 = 1000;
 
@@ -193,8 +193,7 @@ impl Client {
                 },
                 Err(error) => error,
             };
-            let again =
-                if call.is_read() { error.is_passing() } else { error.is_unapplied() };
+            let again = if call.is_read() { error.is_passing() } else { error.is_unapplied() };
             if !again || try_count == TRY_COUNT_MAX {
                 return Err(error);
             }
@@ -251,10 +250,9 @@ impl Client {
                     return Err(Error::Malformed { call: call.name(), problem });
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => break,
                 Err(error) if status == StatusCode::OK => return Err(self.unanswered(call, error)),
-                // The status alone says enough.
-                Err(_) => break,
+                // Of an error, the status alone says enough.
+                Ok(None) | Err(_) => break,
             }
         }
         if status == StatusCode::OK {
@@ -328,7 +326,8 @@ fn segment(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            let hex = |digit: u8| char::from(b"0123456789ABCDEF"[usize::from(digit)]);
+            escaped.extend(['%', hex(byte >> 4), hex(byte & 15)]);
         }
     }
     escaped
