@@ -46,6 +46,8 @@ pub(super) struct Session {
     next: u64,
     /// Entities that have to be listed before the payloads go on.
     to_list: BTreeSet<EntityNo>,
+    /// When everything was listed, or this process began.
+    listed_at: Instant,
     changed_at: Instant,
     doubt_count: u32,
     /// Texts of incidents that were raised: each is raised once.
@@ -86,6 +88,7 @@ impl Session {
             hook_checked_at: None,
             next: 0,
             to_list: BTreeSet::new(),
+            listed_at: Instant::now(),
             changed_at: Instant::now(),
             doubt_count: 0,
             told: HashSet::new(),
@@ -157,6 +160,9 @@ impl Session {
         let is_check_due = |at: Instant| at.elapsed() >= self.base.hook_check;
         if self.hook_checked_at.is_none_or(is_check_due) {
             self.keep_hook(&plan).await?;
+        }
+        if self.listed_at.elapsed() >= self.base.relist_every {
+            self.list_all();
         }
         let more = if self.to_list.is_empty() {
             self.poll(&plan).await?
@@ -315,6 +321,9 @@ impl Session {
         self.send(Delivery::Progress { side: Side::Airtable, position: self.position(from) })
             .await?;
         self.to_list.clear();
+        if tables.len() == plan.tables.len() {
+            self.listed_at = Instant::now();
+        }
 
         let mut held = Vec::new();
         loop {
