@@ -165,8 +165,8 @@ fn project(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>) ->
     link(links, "Intéressés", "Membres", vec![row % 320, (row + 11) % 320]);
     json!({
         "Nom du projet": format!("{} {}", WORDS[row * 5 % 12], 2024 + row / 100), "Étape": stages[row % 8],
-        "Origine": ["Site web", "Membre", "Incubateur", "Partenaire", "Événement"][row % 5], "Secteur": SECTORS[row % 10],
-        "Région": [["Bretagne", "Pays de la Loire", "Île-de-France"][row % 3]], "Date de dépôt": iso(rng, 2024 + row / 100, 1),
+        "Origine": (["Site web", "Membre", "Incubateur", "Partenaire", "Événement"][row % 5]), "Secteur": SECTORS[row % 10],
+        "Région": [(["Bretagne", "Pays de la Loire", "Île-de-France"][row % 3])], "Date de dépôt": iso(rng, 2024 + row / 100, 1),
         "Montant recherché": 100_000 + 50_000 * (row % 8), "Pré-money demandée": 1_000_000 + 250_000 * (row % 9),
         "Résumé": "Dossier déposé par les fondateurs.", "Durée du pitch": 420,
         "Dernier échange": format!("{}T09:30:00.000Z", iso(rng, 2024 + row / 100, 1)),
@@ -178,7 +178,7 @@ fn round(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>) -> V
     link(links, "Startup", "Startups", vec![row % 50]);
     let year = 2021 + row / 50;
     json!({
-        "Nom": format!("Tour {} de {}", 1 + row / 50, WORDS[row % 12]), "Type": ["Amorçage", "Série A"][row / 50],
+        "Nom": format!("Tour {} de {}", 1 + row / 50, WORDS[row % 12]), "Type": (["Amorçage", "Série A"][row / 50]),
         "Ouvert le": iso(rng, year, 1), "Clos le": iso(rng, year + 1, 1), "Pré-money": 1_500_000 + 10_000 * row,
         "Montant visé": 400_000, "Montant levé": 350_000 + 1000 * row, "Chef de file": "Réseau",
     })
@@ -191,10 +191,10 @@ fn investment(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>)
     link(links, "Tour", "Tours", vec![round]);
     let amount = 5000 + 1000 * rng.below(20);
     json!({
-        "Référence": format!("INV-{:04}", row + 1), "Instrument": ["Actions ordinaires", "BSA-AIR", "Obligations convertibles"][row % 3],
-        "Statut": ["Détenu", "Payé", "Détenu"][row % 3], "Engagé": amount, "Montant": amount,
+        "Référence": format!("INV-{:04}", row + 1), "Instrument": (["Actions ordinaires", "BSA-AIR", "Obligations convertibles"][row % 3]),
+        "Statut": (["Détenu", "Payé", "Détenu"][row % 3]), "Engagé": amount, "Montant": amount,
         "Date de signature": iso(rng, 2021, 4), "Quantité": amount / 10, "Prix unitaire": 10.25,
-        "Enveloppe": ["CTO", "PEA", "PEA-PME"][row % 3],
+        "Enveloppe": (["CTO", "PEA", "PEA-PME"][row % 3]),
     })
 }
 
@@ -211,7 +211,7 @@ fn valuation(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>) 
     let year = 2022 + row / 50;
     json!({
         "Libellé": format!("Valorisation {year}"), "Date": format!("{year}-12-31"),
-        "Méthode": ["Tour récent", "Jalons", "Coût"][row % 3], "Prix par action": 10.125,
+        "Méthode": (["Tour récent", "Jalons", "Coût"][row % 3]), "Prix par action": 10.125,
         "Valeur des fonds propres": 2_000_000 + 10_000 * row, "Approuvée le": iso(rng, year + 1, 1),
     })
 }
@@ -219,7 +219,7 @@ fn valuation(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>) 
 fn legal_event(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>) -> Value {
     link(links, "Startup", "Startups", vec![row % 50]);
     json!({
-        "Libellé": format!("Acte {}", row + 1), "Type": ["Constitution", "Augmentation de capital en numéraire", "Transfert de siège"][row % 3],
+        "Libellé": format!("Acte {}", row + 1), "Type": (["Constitution", "Augmentation de capital en numéraire", "Transfert de siège"][row % 3]),
         "Décidé le": iso(rng, 2019, 6), "Effet le": iso(rng, 2019, 6), "Capital avant": 10_000, "Capital après": 12_500,
         "Dossier complet": row % 4 != 0,
     })
