@@ -8,6 +8,8 @@ mod listing;
 mod payload;
 mod ping;
 mod preflight;
+#[cfg(test)]
+mod sandbox_tests;
 mod schema;
 mod session;
 #[cfg(test)]
