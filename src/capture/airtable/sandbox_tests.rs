@@ -23,10 +23,10 @@ use crate::{
         Author, Cell, Change, Delivery, EntityNo, FieldNo, Finding, Level, Position, Side, SideKey,
         Value,
     },
-    remote::airtable::Client,
+    remote::airtable::{Client, Error as RemoteError, NewRecord, RecordUpdate},
     sandbox::{
-        Actor, Edit, Fault, FaultKind, NETWORK_BASE, OWNER_TOKEN, OWNER_USER, Options, PingFault,
-        READER_TOKEN, Sandbox,
+        Actor, Edit, Fault, FaultKind, NETWORK_BASE, OWNER_TOKEN, OWNER_USER, Options,
+        PLAYGROUND_BASE, PingFault, READER_TOKEN, Sandbox,
     },
 };
 
@@ -594,5 +594,70 @@ async fn airtable_preflight_finds_what_run_would_trip_over() {
     let elsewhere = BaseSettings::new("reseau", "appNoSuchBase0001");
     let missing: Vec<String> = bad(&look(OWNER_TOKEN, &elsewhere, &network()).await);
     assert!(missing.iter().any(|text| text.contains(NETWORK_BASE)), "{missing:?}");
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_several_bases_are_captured_side_by_side() {
+    let sandbox = sandbox().await;
+    let mut two = network();
+    let mut other = mapping(&[("other", "Autres", vec![field("name", "Nom", FieldKind::Text)])]);
+    let airtable = other.entities[0].airtable.as_mut().unwrap();
+    (airtable.base, airtable.uuid) = ("bac".into(), None);
+    two.entities.append(&mut other.entities);
+    let first = Setup { mapping: two.clone(), ..Setup::new() }.start(&sandbox);
+    let mut setup = Setup { mapping: two, ..Setup::new() };
+    setup.base =
+        BaseSettings { poll_max: setup.base.poll_max, ..BaseSettings::new("bac", PLAYGROUND_BASE) };
+    let second = setup.start(&sandbox);
+    first.until_equal(&sandbox).await;
+    let create =
+        Edit::Create { table: "Autres".into(), fields: fields(json!({ "Nom": "Là-bas" })) };
+    let made =
+        sandbox.edit_as(PLAYGROUND_BASE, Actor::source("automation"), &[create]).unwrap().remove(0);
+    make(&sandbox, "Ici");
+    first.until_equal(&sandbox).await;
+    let key = (EntityNo(2), SideKey::from(made.as_str()));
+    second.until("the other base", |applied| applied.rows.contains_key(&key)).await;
+    assert!(first.applied.lock().unwrap().rows.keys().all(|(entity, _)| *entity != EntityNo(2)));
+    assert!(second.applied.lock().unwrap().rows.keys().all(|(entity, _)| *entity == EntityNo(2)));
+    first.stop().await;
+    second.stop().await;
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_writes_create_update_upsert_and_delete() {
+    let sandbox = sandbox().await;
+    let client = Client::new(sandbox.url(), OWNER_TOKEN).unwrap();
+    let tables = client.tables(NETWORK_BASE).await.unwrap();
+    let table = tables.iter().find(|table| table.name == "Startups").unwrap();
+    let id = |name: &str| table.fields.iter().find(|it| it.name == name).unwrap().id.clone();
+    let (name, uuid) = (id("Nom"), id("UUID"));
+    let cells = |pairs: &[(&String, &str)]| {
+        pairs.iter().map(|(field, text)| ((*field).clone(), json!(text))).collect()
+    };
+    let create = NewRecord { fields: cells(&[(&name, "A"), (&uuid, "u-1")]) };
+    // Not applied, says the server: sent again.
+    sandbox.inject(Fault::of_requests(FaultKind::Error503, "create", 1));
+    let made = client.create_records(NETWORK_BASE, &table.id, &[create]).await.unwrap();
+    let update = RecordUpdate { id: Some(made[0].id.clone()), fields: cells(&[(&name, "B")]) };
+    client.update_records(NETWORK_BASE, &table.id, &[update]).await.unwrap();
+    let rows = ["u-1", "u-2"]
+        .map(|it| RecordUpdate { id: None, fields: cells(&[(&name, "C"), (&uuid, it)]) });
+    let merge_on = [uuid.clone()];
+    let upserted = client.upsert_records(NETWORK_BASE, &table.id, &merge_on, &rows).await.unwrap();
+    assert_eq!(
+        (upserted.created.len(), upserted.updated.as_slice()),
+        (1, [made[0].id.clone()].as_slice())
+    );
+    let ids: Vec<_> = upserted.records.iter().map(|record| record.id.clone()).collect();
+    assert_eq!(client.delete_records(NETWORK_BASE, &table.id, &ids).await.unwrap(), ids);
+    assert!(client.get_record(NETWORK_BASE, &table.id, &ids[0]).await.unwrap().is_none());
+    let computed = NewRecord { fields: cells(&[(&id("Total investi"), "1")]) };
+    let refused = client.create_records(NETWORK_BASE, &table.id, &[computed]).await.unwrap_err();
+    assert!(matches!(refused, RemoteError::Refused { .. }), "{refused}");
+    assert_eq!(refused.kind(), Some("INVALID_VALUE_FOR_COLUMN"));
+    assert_eq!(sandbox.stats()["refused_by_rate_count"], 0);
     sandbox.stop().await.unwrap();
 }
