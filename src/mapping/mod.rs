@@ -3,14 +3,17 @@
 //! way back. No clock, no IO.
 
 mod cell;
-mod document;
 mod flaw;
 mod json;
 mod list;
+mod lookup;
 mod moment;
 mod name;
 mod number;
 mod phone;
+mod reader;
+#[cfg(test)]
+mod round_trip;
 mod text;
 mod trusted;
 mod write;
@@ -18,7 +21,8 @@ mod write;
 use std::collections::BTreeMap;
 
 pub(crate) use cell::CellFormat;
-pub(crate) use document::read;
+pub(crate) use lookup::columns_of_directus;
+pub(crate) use reader::read;
 pub(crate) use write::join_airtable;
 
 use crate::model::{EntityNo, FieldNo, Side};

@@ -1,6 +1,6 @@
 //! Numbers: exact decimals and whole numbers, from text and from the doubles that JSON carries.
 
-use bigdecimal::{BigDecimal, RoundingMode, Signed as _, ToPrimitive as _, Zero as _};
+use bigdecimal::{BigDecimal, RoundingMode, ToPrimitive as _, Zero as _};
 
 use super::flaw::Flaw;
 

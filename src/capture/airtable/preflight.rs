@@ -65,7 +65,7 @@ pub(crate) async fn preflight(
     if let Some(table) = plan.tables.first() {
         match client.list_records(&base.id, &table.table, &[], None).await {
             Ok(_) => {
-                findings.push(Finding::ok(format!("records of the base `{name}` can be read")))
+                findings.push(Finding::ok(format!("records of the base `{name}` can be read")));
             }
             Err(error) => findings.push(failed(
                 &format!("records of the base `{name}` cannot be read"),

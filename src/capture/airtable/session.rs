@@ -44,8 +44,12 @@ pub(super) struct Session {
     hook_checked_at: Option<Instant>,
     /// Number of the next payload to read.
     next: u64,
+    /// Payloads below this number were made, as the webhook said when it was looked at.
+    promised: u64,
     /// Entities that have to be listed before the payloads go on.
     to_list: BTreeSet<EntityNo>,
+    /// When everything was listed, or this process began.
+    listed_at: Instant,
     changed_at: Instant,
     doubt_count: u32,
     /// Texts of incidents that were raised: each is raised once.
@@ -85,7 +89,9 @@ impl Session {
             hook: None,
             hook_checked_at: None,
             next: 0,
+            promised: 0,
             to_list: BTreeSet::new(),
+            listed_at: Instant::now(),
             changed_at: Instant::now(),
             doubt_count: 0,
             told: HashSet::new(),
@@ -157,6 +163,9 @@ impl Session {
         let is_check_due = |at: Instant| at.elapsed() >= self.base.hook_check;
         if self.hook_checked_at.is_none_or(is_check_due) {
             self.keep_hook(&plan).await?;
+        }
+        if self.listed_at.elapsed() >= self.base.relist_every {
+            self.list_all();
         }
         let more = if self.to_list.is_empty() {
             self.poll(&plan).await?
@@ -266,6 +275,7 @@ impl Session {
         let made = webhook::create(&client, &self.base, plan).await?;
         self.hook = Some(Hook { id: made.id, mac_secret: made.mac_secret_base64, death: None });
         self.next = 1;
+        self.promised = 0;
         self.hook_checked_at = Some(Instant::now());
         self.list_all();
         self.publish();
@@ -274,6 +284,7 @@ impl Session {
 
     /// Holds our place against the webhook's own count.
     async fn compare_place(&mut self, next: Option<u64>) {
+        self.promised = next.unwrap_or_default();
         if self.next == 0 {
             // The first listing was cut off: it begins at what is recorded from now on.
             self.next = next.unwrap_or(1);
@@ -315,6 +326,9 @@ impl Session {
         self.send(Delivery::Progress { side: Side::Airtable, position: self.position(from) })
             .await?;
         self.to_list.clear();
+        if tables.len() == plan.tables.len() {
+            self.listed_at = Instant::now();
+        }
 
         let mut held = Vec::new();
         loop {
@@ -370,6 +384,10 @@ impl Session {
         let first = cursor - count.min(cursor);
         if first != self.next {
             return Ok(self.hole(first));
+        }
+        if count == 0 && self.promised > first {
+            // All of them are gone, and an empty page gives our own number back.
+            return Ok(self.hole(self.promised));
         }
         let mut read = Read { payloads: Vec::new(), next: cursor, might_have_more, event: None };
         for payload in payload::read(payloads, first, &self.links.mapping, plan) {

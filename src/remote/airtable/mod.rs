@@ -56,6 +56,7 @@ pub(crate) struct Client {
     base_url: String,
     token: HeaderValue,
     timeout: Duration,
+    made_at: Instant,
     token_allowance: Allowance,
     bases: Mutex<HashMap<String, Arc<BaseAccount>>>,
 }
@@ -132,6 +133,7 @@ impl Client {
             base_url: base_url.trim_end_matches('/').to_owned(),
             token,
             timeout: READ_TIMEOUT,
+            made_at: Instant::now(),
             token_allowance: Allowance::new(REQUESTS_PER_SECOND_AND_TOKEN),
             bases: Mutex::default(),
         })
@@ -172,7 +174,7 @@ impl Client {
             return Arc::clone(account);
         }
         let account = Arc::new(BaseAccount {
-            allowance: Allowance::new(REQUESTS_PER_SECOND_AND_BASE),
+            allowance: Allowance::used_up(REQUESTS_PER_SECOND_AND_BASE, self.made_at),
             month: AtomicU64::new(month_number(Utc::now())),
             calls: AtomicU64::new(0),
         });
