@@ -58,7 +58,10 @@ pub(super) fn e164(text: &str, region: &str) -> Result<String, Flaw> {
 }
 
 fn parse(region: &str, digits: &str) -> Option<String> {
-    let number = phonenumber::parse(region.parse().ok(), digits).ok()?;
+    // The crate would strip the region's trunk prefix from a number of another country: an Italian one
+    // loses the zero that belongs to it.
+    let region = if digits.starts_with('+') { None } else { region.parse().ok() };
+    let number = phonenumber::parse(region, digits).ok()?;
     number.is_valid().then(|| number.format().mode(Mode::E164).to_string())
 }
 
