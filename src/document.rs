@@ -1,40 +1,37 @@
-//! A TOML document as a person wrote it: sections whose keys are known, and problems with the line they are
-//! on. In: a text. Out: values, and all that is wrong with it at once. What the keys mean, its readers know:
-//! [`crate::mapping`] and [`crate::config`].
+//! Reading a TOML document that people write: every problem with file, line, what is wrong and the nearest right
+//! name; all of them at once, not only the first. In: text. Out: values, and [`Problems`].
 
-use std::{cell::RefCell, fmt, ops::Range};
+use std::{
+    cell::RefCell,
+    fmt,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-/// A name is near another one if it is at least this similar (Jaro-Winkler, 0 to 1).
-const NEAR_MIN: f64 = 0.75;
-
-/// Something in a document that has to be mended.
+/// One thing that is wrong with a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    /// As the person named the file.
     pub file: String,
-    /// From 1.
+    /// Counted from 1; 0: the file as a whole.
     pub line: usize,
-    /// Where and what: `field `email` of `member`: unknown key `polcy``.
+    /// What is wrong and what to do.
     pub what: String,
-    /// The right name that is most like the wrong one.
-    pub nearest: Option<String>,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.what)?;
-        match &self.nearest {
-            Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
-            None => Ok(()),
-        }
+        let Self { file, line, what } = self;
+        if *line == 0 { write!(f, "{file}: {what}") } else { write!(f, "{file}:{line}: {what}") }
     }
 }
 
-/// All that is wrong with a document, in the order of its lines.
+/// All that is wrong with a document; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -42,7 +39,7 @@ impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, problem) in self.0.iter().enumerate() {
             if at > 0 {
-                f.write_str("\n")?;
+                writeln!(f)?;
             }
             problem.fmt(f)?;
         }
@@ -52,265 +49,246 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// A value and where it stands in the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct At<T> {
-    pub(crate) value: T,
-    pub(crate) span: Range<usize>,
+impl Problems {
+    pub(crate) fn one(file: &Path, what: String) -> Self {
+        Self(vec![Problem { file: file.display().to_string(), line: 0, what }])
+    }
 }
 
-/// The document while it is read: it collects the problems.
+/// Reads a file whole.
+///
+/// # Errors
+/// It is not there, may not be read, or is not text.
+pub(crate) fn read_file(path: &Path) -> Result<String, Problems> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let what = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "there is no such file; name another one, or go to the folder it is in".to_owned()
+            }
+            std::io::ErrorKind::InvalidData => "this file is not text in UTF-8".to_owned(),
+            _ => format!("could not be read: {error}"),
+        };
+        Problems::one(path, what)
+    })
+}
+
+/// A document being read, with the problems found so far.
 pub(crate) struct Document<'t> {
-    file: &'t str,
+    file: String,
     text: &'t str,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'t> Document<'t> {
-    pub(crate) fn new(text: &'t str, file: &'t str) -> Self {
-        Self { file, text, problems: RefCell::default() }
+    pub(crate) fn new(text: &'t str, file: &str) -> Self {
+        Self { file: file.to_owned(), text, problems: RefCell::new(Vec::new()) }
     }
 
-    /// The document's top table; `None` if it is not TOML at all, which is noted.
-    pub(crate) fn parse(&self) -> Option<Spanned<DeTable<'t>>> {
-        let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in &errors {
-            let what = error.message().lines().collect::<Vec<_>>().join(", ");
-            self.problem(error.span().unwrap_or_default(), what, None);
-        }
-        errors.is_empty().then_some(table)
+    /// The outermost table.
+    ///
+    /// # Errors
+    /// The text is not TOML.
+    pub(crate) fn parse(&self) -> Result<Spanned<DeTable<'t>>, Problems> {
+        DeTable::parse(self.text).map_err(|error| {
+            let line = error.span().map_or(0, |span| self.line(&span));
+            Problems(vec![Problem { file: self.file.clone(), line, what: error.message().to_owned() }])
+        })
     }
 
-    /// Notes that something is wrong at `span`.
-    pub(crate) fn problem(&self, span: Range<usize>, what: impl Into<String>, nearest: Option<&str>) {
-        self.problems.borrow_mut().push(Problem {
-            file: self.file.to_owned(),
-            line: self.line(span.start),
-            what: what.into(),
-            nearest: nearest.map(str::to_owned),
-        });
+    /// The line on which `span` begins, from 1.
+    pub(crate) fn line(&self, span: &Range<usize>) -> usize {
+        self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
     }
 
-    /// The line of a byte of the text, from 1.
-    pub(crate) fn line(&self, byte: usize) -> usize {
-        1 + self.text.bytes().take(byte).filter(|byte| *byte == b'\n').count()
+    pub(crate) fn problem(&self, span: &Range<usize>, what: impl Into<String>) {
+        let line = self.line(span);
+        self.problems.borrow_mut().push(Problem { file: self.file.clone(), line, what: what.into() });
     }
 
-    /// `value`, if no problem was noted.
-    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T, Problems> {
+    /// What was read, unless there were problems: these in order of their lines.
+    pub(crate) fn finish<T>(self, value: T) -> Result<T, Problems> {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| problem.line);
-        match value {
-            Some(value) if problems.is_empty() => Ok(value),
-            _ => Err(Problems(problems)),
+        problems.dedup();
+        if problems.is_empty() { Ok(value) } else { Err(Problems(problems)) }
+    }
+}
+
+/// A table of the document, and what it is called in messages.
+pub(crate) struct Section<'a, 't> {
+    pub(crate) document: &'a Document<'t>,
+    table: &'a DeTable<'t>,
+    pub(crate) span: Range<usize>,
+    pub(crate) name: String,
+}
+
+/// A value with its place.
+pub(crate) type Node<'a, 't> = &'a Spanned<DeValue<'t>>;
+
+impl<'a, 't> Section<'a, 't> {
+    pub(crate) fn root(document: &'a Document<'t>, table: &'a Spanned<DeTable<'t>>) -> Self {
+        Self { document, table: table.get_ref(), span: table.span(), name: String::new() }
+    }
+
+    pub(crate) fn problem(&self, span: &Range<usize>, what: impl fmt::Display) {
+        if self.name.is_empty() {
+            self.document.problem(span, what.to_string());
+        } else {
+            self.document.problem(span, format!("{}: {what}", self.name));
         }
     }
-}
 
-/// A table of the document, with what it is called in messages.
-pub(crate) struct Section<'d, 't> {
-    pub(crate) document: &'d Document<'t>,
-    pub(crate) what: String,
-    /// Where it begins.
-    pub(crate) span: Range<usize>,
-    table: &'d DeTable<'t>,
-}
-
-impl<'d, 't> Section<'d, 't> {
-    /// A table whose keys are names that the person chose.
-    pub(crate) fn open(
-        document: &'d Document<'t>,
-        what: impl Into<String>,
-        span: Range<usize>,
-        table: &'d DeTable<'t>,
-    ) -> Self {
-        Self { document, what: what.into(), span, table }
-    }
-
-    /// A table of which all keys are in `known`; notes those that are not.
-    pub(crate) fn of_keys(
-        document: &'d Document<'t>,
-        what: impl Into<String>,
-        span: Range<usize>,
-        table: &'d DeTable<'t>,
-        known: &[&str],
-    ) -> Self {
-        let section = Self::open(document, what, span, table);
-        for (key, _) in section.entries() {
-            if !known.contains(&key.value) {
-                let nearest = nearest(key.value, known.iter().copied());
-                section.problem(key.span, format!("unknown key `{}`", key.value), nearest);
+    /// Complains of keys that are not among `known`.
+    pub(crate) fn only(&self, known: &[&str]) {
+        for key in self.table.keys() {
+            let name: &str = key.get_ref();
+            if !known.contains(&name) {
+                let hint = did_you_mean(name, known.iter().copied());
+                self.problem(&key.span(), format!("unknown key `{name}`{hint}"));
             }
         }
-        section
     }
 
-    /// Notes a problem, with the section's name before it.
-    pub(crate) fn problem(&self, span: Range<usize>, what: impl fmt::Display, nearest: Option<&str>) {
-        let what =
-            if self.what.is_empty() { what.to_string() } else { format!("{}: {what}", self.what) };
-        self.document.problem(span, what, nearest);
+    pub(crate) fn get(&self, key: &str) -> Option<Node<'a, 't>> {
+        self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
-    /// Its entries, in the order of the text.
-    pub(crate) fn entries(&self) -> Vec<(At<&'d str>, &'d Spanned<DeValue<'t>>)> {
-        let mut entries: Vec<_> = self
-            .table
-            .iter()
-            .map(|(key, value)| (At { value: key.get_ref().as_ref(), span: key.span() }, value))
-            .collect();
-        entries.sort_by_key(|(key, _)| key.span.start);
-        entries
+    /// The entries in the order of the document: name, its place, value.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (String, Range<usize>, Node<'a, 't>)> + use<'a, 't> {
+        let mut entries: Vec<_> =
+            self.table.iter().map(|(name, value)| (name.get_ref().to_string(), name.span(), value)).collect();
+        // The parser keeps them by name.
+        entries.sort_by_key(|(_, span, _)| span.start);
+        entries.into_iter()
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&'d Spanned<DeValue<'t>>> {
-        self.table.get(key)
+    /// A table below this one.
+    pub(crate) fn section(&self, key: &str) -> Option<Section<'a, 't>> {
+        let node = self.get(key)?;
+        let name = if self.name.is_empty() { format!("[{key}]") } else { format!("{} {key}", self.name) };
+        self.table_at(node, key, name)
     }
 
-    pub(crate) fn text(&self, key: &str) -> Option<At<&'d str>> {
-        let value = self.get(key)?;
-        self.text_of(key, value)
+    /// The table at `node`, under a name for messages.
+    pub(crate) fn table_at(&self, node: Node<'a, 't>, key: &str, name: String) -> Option<Section<'a, 't>> {
+        let Some(table) = node.get_ref().as_table() else {
+            self.wrong(node, key, "a table");
+            return None;
+        };
+        Some(Section { document: self.document, table, span: node.span(), name })
     }
 
-    /// The text under `key`; a missing one is noted.
-    pub(crate) fn needed_text(&self, key: &str) -> Option<At<&'d str>> {
+    fn wrong(&self, node: Node<'a, 't>, key: &str, wanted: &str) {
+        let found = node.get_ref().type_str();
+        self.problem(&node.span(), format!("`{key}` has to be {wanted}, not a value of type {found}"));
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Option<String> {
+        let node = self.get(key)?;
+        let text = node.get_ref().as_str();
+        if text.is_none() {
+            self.wrong(node, key, "a text in quotes");
+        }
+        text.map(str::to_owned)
+    }
+
+    /// A text that has to be there.
+    pub(crate) fn needed_text(&self, key: &str) -> Option<String> {
         if self.get(key).is_none() {
-            self.problem(self.span.clone(), format!("`{key}` is missing"), None);
+            self.problem(&self.span, format!("`{key}` is missing"));
         }
         self.text(key)
     }
 
-    pub(crate) fn text_of(&self, key: &str, value: &'d Spanned<DeValue<'t>>) -> Option<At<&'d str>> {
-        match value.get_ref().as_str() {
-            Some("") => {
-                self.problem(value.span(), format!("`{key}` is empty"), None);
-                None
-            }
-            Some(text) => Some(At { value: text, span: value.span() }),
-            None => self.mistyped(key, value, "a text in quotes"),
+    pub(crate) fn flag(&self, key: &str) -> Option<bool> {
+        let node = self.get(key)?;
+        let flag = node.get_ref().as_bool();
+        if flag.is_none() {
+            self.wrong(node, key, "true or false");
         }
+        flag
     }
 
-    /// A whole number from `min` to `max`.
-    pub(crate) fn int(&self, key: &str, min: i64, max: i64) -> Option<At<i64>> {
-        let value = self.get(key)?;
-        let number = value.get_ref().as_integer().and_then(|integer| {
-            let digits = integer.as_str().replace('_', "");
-            i64::from_str_radix(&digits, integer.radix()).ok()
+    /// A whole number within `range`.
+    pub(crate) fn whole(&self, key: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        let node = self.get(key)?;
+        let number = node.get_ref().as_integer().and_then(|number| {
+            u64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
         });
         match number {
-            Some(number) if (min..=max).contains(&number) => {
-                Some(At { value: number, span: value.span() })
+            Some(number) if range.contains(&number) => Some(number),
+            _ => {
+                let wanted = format!("a whole number from {} to {}", range.start(), range.end());
+                self.problem(&node.span(), format!("`{key}` has to be {wanted}"));
+                None
             }
-            _ => self.mistyped(key, value, &format!("a whole number from {min} to {max}")),
         }
     }
 
-    /// A number from `min` to `max`, with or without a point.
-    pub(crate) fn float(&self, key: &str, min: f64, max: f64) -> Option<At<f64>> {
-        let value = self.get(key)?;
-        let text = match value.get_ref() {
-            DeValue::Integer(integer) => integer.as_str(),
-            DeValue::Float(float) => float.as_str(),
+    /// A number within `range`, with or without a point.
+    pub(crate) fn number(&self, key: &str, range: std::ops::RangeInclusive<f64>) -> Option<f64> {
+        let node = self.get(key)?;
+        let text = match node.get_ref() {
+            DeValue::Integer(number) => number.as_str(),
+            DeValue::Float(number) => number.as_str(),
             _ => "",
         };
-        match text.replace('_', "").parse() {
-            Ok(number) if (min..=max).contains(&number) => {
-                Some(At { value: number, span: value.span() })
+        match text.replace('_', "").parse::<f64>() {
+            Ok(number) if range.contains(&number) => Some(number),
+            _ => {
+                let wanted = format!("a number from {} to {}", range.start(), range.end());
+                self.problem(&node.span(), format!("`{key}` has to be {wanted}"));
+                None
             }
-            _ => self.mistyped(key, value, &format!("a number from {min} to {max}")),
         }
     }
 
-    /// The table under `key`, as a section of its own.
-    pub(crate) fn table(&self, key: &str, what: impl Into<String>, known: &[&str]) -> Option<Self> {
-        let value = self.get(key)?;
-        match value.get_ref().as_table() {
-            Some(table) => Some(Self::of_keys(self.document, what, value.span(), table, known)),
-            None => self.mistyped(key, value, "a table"),
-        }
-    }
-
-    /// The table under `key`, whose keys are the person's own names.
-    pub(crate) fn open_table(&self, key: &str, what: impl Into<String>) -> Option<Self> {
-        let value = self.get(key)?;
-        match value.get_ref().as_table() {
-            Some(table) => Some(Self::open(self.document, what, value.span(), table)),
-            None => self.mistyped(key, value, "a table"),
-        }
-    }
-
-    /// Notes that `key` is not what it has to be.
-    pub(crate) fn mistyped<T>(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) -> Option<T> {
-        self.problem(value.span(), format!("`{key}` has to be {wanted}"), None);
-        None
-    }
-
-    /// What `name` stands for among `choices`; another name is noted, with the nearest one.
-    pub(crate) fn choice<T: Clone>(&self, what: &str, name: &At<&str>, choices: &[(&str, T)]) -> Option<T> {
-        let found = choices.iter().find(|(known, _)| *known == name.value);
+    /// One of `known`, by name.
+    pub(crate) fn choice<T: Copy>(&self, key: &str, known: &[(&str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        let found = known.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
         if found.is_none() {
-            let names = || choices.iter().map(|(known, _)| *known);
-            let near = nearest(name.value, names());
-            let mut what = format!("unknown {what} `{}`", name.value);
-            if near.is_none() && choices.len() <= 12 {
-                let known: Vec<_> = names().map(|name| format!("`{name}`")).collect();
-                what = format!("{what}, known are {}", known.join(", "));
-            }
-            self.problem(name.span.clone(), what, near);
+            let span = self.get(key).map_or(self.span.clone(), Spanned::span);
+            let names = known.iter().map(|(name, _)| *name);
+            let hint = did_you_mean(&text, names.clone());
+            let list: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+            self.problem(&span, format!("`{key}` cannot be `{text}`{hint}; it is one of {}", list.join(", ")));
         }
-        found.map(|(_, choice)| choice.clone())
+        found
+    }
+
+    /// A list of texts with their places.
+    pub(crate) fn texts(&self, key: &str) -> Vec<(String, Range<usize>)> {
+        let Some(node) = self.get(key) else { return Vec::new() };
+        let Some(list) = node.get_ref().as_array() else {
+            self.wrong(node, key, "a list of texts");
+            return Vec::new();
+        };
+        let texts = list.iter().filter_map(|item| {
+            let text = item.get_ref().as_str();
+            if text.is_none() {
+                self.wrong(item, key, "a list of texts");
+            }
+            Some((text?.to_owned(), item.span()))
+        });
+        texts.collect()
+    }
+
+    pub(crate) fn span_of(&self, key: &str) -> Range<usize> {
+        self.get(key).map_or(self.span.clone(), Spanned::span)
     }
 }
 
-/// The name among `names` that is most like `name`; `None` if none is near.
-pub(crate) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let lower = name.to_lowercase();
-    names
-        .map(|known| (strsim::jaro_winkler(&lower, &known.to_lowercase()), known))
-        .filter(|(likeness, _)| *likeness >= NEAR_MIN)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, known)| known)
+/// `; did you mean `x`?`, or nothing when nothing is near.
+pub(crate) fn did_you_mean<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+    known
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map_or_else(String::new, |(_, candidate)| format!("; did you mean `{candidate}`?"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Document, Section, nearest};
-
-    #[test]
-    fn document_nearest_name_is_the_likely_one() {
-        let keys = ["policy", "type", "airtable", "directus", "direction"];
-        assert_eq!(nearest("polcy", keys.into_iter()), Some("policy"));
-        assert_eq!(nearest("Directus", keys.into_iter()), Some("directus"));
-        assert_eq!(nearest("zzz", keys.into_iter()), None);
-    }
-
-    #[test]
-    fn document_broken_toml_tells_every_line() {
-        let document = Document::new("a = 1\nb =\nc = \"x\na = 2\n", "f.toml");
-        assert!(document.parse().is_none());
-        let problems = document.finish(Some(())).unwrap_err();
-        assert_eq!(problems.0.iter().map(|problem| problem.line).collect::<Vec<_>>(), [2, 3, 4]);
-    }
-
-    #[test]
-    fn document_values_of_the_wrong_type_are_noted_with_their_line() {
-        let document = Document::new("text = 1\nint = 0\nfloat = \"x\"\nempty = \"\"\n", "f.toml");
-        let table = document.parse().unwrap();
-        let keys = ["text", "int", "float", "empty"];
-        let section = Section::of_keys(&document, "top", 0..0, table.get_ref(), &keys);
-        assert_eq!(section.text("text"), None);
-        assert_eq!(section.int("int", 1, 9), None);
-        assert_eq!(section.float("float", 0.0, 1.0), None);
-        assert_eq!(section.needed_text("empty"), None);
-        assert_eq!(section.needed_text("other"), None);
-        assert_eq!(
-            document.finish(Some(())).unwrap_err().to_string(),
-            "f.toml:1: top: `text` has to be a text in quotes\n\
-             f.toml:1: top: `other` is missing\n\
-             f.toml:2: top: `int` has to be a whole number from 1 to 9\n\
-             f.toml:3: top: `float` has to be a number from 0 to 1\n\
-             f.toml:4: top: `empty` is empty"
-        );
-    }
+/// `path` as seen from the folder of `document`.
+pub(crate) fn beside(document: &Path, path: &str) -> PathBuf {
+    document.parent().unwrap_or(Path::new("")).join(path)
 }

@@ -17,7 +17,7 @@ pub(super) fn check(document: &Document<'_>, all: &[Read]) {
         for (field, span) in read.fields() {
             let problem = |what: String| {
                 let what = format!("field `{}` of `{}`: {what}", field.name, read.entity.name);
-                document.problem(span.clone(), what, None);
+                document.problem(&span, what);
             };
             sides(&read.entity, field, &problem);
             policy(field, &problem);
@@ -42,9 +42,9 @@ impl<'d, 't> Once<'d, 't> {
 
     fn take(&mut self, thing: String, by: String, span: &Range<usize>) {
         if let Some((other, at)) = self.seen.get(&thing) {
-            let line = self.document.line(at.start);
+            let line = self.document.line(at);
             let what = format!("{by}: {thing} is already used by {other} (line {line})");
-            self.document.problem(span.clone(), what, None);
+            self.document.problem(span, what);
         } else {
             self.seen.insert(thing, (by, span.clone()));
         }
@@ -125,7 +125,7 @@ fn airtable_cells(document: &Document<'_>, read: &Read) {
                  written: map the other half too, or set `direction = \"from airtable\"`",
                 field.name, read.entity.name
             );
-            document.problem(span.clone(), what, None);
+            document.problem(&span, what);
         }
     }
 }
