@@ -7,7 +7,10 @@ use proptest::{collection::vec, option, prelude::*};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::{AirtableField, CellFormat, Codes, Direction, DirectusField, Field, FieldKind, Normalise, Part, Policy, Store};
+use super::{
+    AirtableField, CellFormat, Codes, Direction, DirectusField, Field, FieldKind, Normalise, Part,
+    Policy, Store,
+};
 use crate::model::{Cell, EntityNo, RefusalKind, SideKey, Value};
 
 /// The types, each with the options that make a difference.
@@ -51,7 +54,10 @@ fn parts_of(kind: &FieldKind) -> Vec<Part> {
         }
         FieldKind::Date => parts.extend([Part::OneElement, Part::DateDmy]),
         FieldKind::Csv | FieldKind::MultiSelect => parts.push(Part::Csv),
-        FieldKind::Link { .. } | FieldKind::Links { .. } | FieldKind::Computed | FieldKind::Json => {}
+        FieldKind::Link { .. }
+        | FieldKind::Links { .. }
+        | FieldKind::Computed
+        | FieldKind::Json => {}
         _ => parts.push(Part::OneElement),
     }
     parts
@@ -71,8 +77,16 @@ fn field(kind: FieldKind, airtable: Option<Part>, directus: Part, codes: Option<
         store: Store::Column(String::from("cell")),
         kind,
         transforms: Vec::new(),
-        airtable: airtable.map(|part| AirtableField { field: String::from("Cell"), part, codes: codes_of(part) }),
-        directus: Some(DirectusField::Column { column: String::from("cell"), part: directus, codes: codes_of(directus) }),
+        airtable: airtable.map(|part| AirtableField {
+            field: String::from("Cell"),
+            part,
+            codes: codes_of(part),
+        }),
+        directus: Some(DirectusField::Column {
+            column: String::from("cell"),
+            part: directus,
+            codes: codes_of(directus),
+        }),
         policy: Policy::Ask,
         direction: Direction::Both,
         transitions: None,
@@ -99,7 +113,9 @@ fn fields() -> Vec<Field> {
         }
         fields.push(field(kind.clone(), None, Part::Whole, None));
     }
-    for steps in [vec![Normalise::Trim], vec![Normalise::Lower, Normalise::Upper], vec![Normalise::Siren]] {
+    for steps in
+        [vec![Normalise::Trim], vec![Normalise::Lower, Normalise::Upper], vec![Normalise::Siren]]
+    {
         for kind in [FieldKind::Text, FieldKind::LongText, FieldKind::Csv] {
             let mut one = field(kind, Some(Part::Whole), Part::Whole, None);
             one.transforms.clone_from(&steps);
@@ -119,10 +135,12 @@ fn raw(field: &Field) -> BoxedStrategy<Value> {
             Just(String::from("732 829 320")),
         ]
     };
-    let has_codes = field.form_on_airtable().codes.is_some() || field.form_on_directus().codes.is_some();
+    let has_codes =
+        field.form_on_airtable().codes.is_some() || field.form_on_directus().codes.is_some();
     let code = || prop_oneof![Just("health"), Just("energy"), Just("x")].prop_map(String::from);
     let decimal = |scale: i64| {
-        (any::<i64>(), 0..=scale).prop_map(|(digits, scale)| Value::Decimal(BigDecimal::new(digits.into(), scale)))
+        (any::<i64>(), 0..=scale)
+            .prop_map(|(digits, scale)| Value::Decimal(BigDecimal::new(digits.into(), scale)))
     };
     let full = match &field.kind {
         FieldKind::Select if has_codes => code().prop_map(Value::Text).boxed(),
@@ -131,45 +149,50 @@ fn raw(field: &Field) -> BoxedStrategy<Value> {
             text().prop_map(Value::Text).boxed()
         }
         FieldKind::Collaborator => {
-            prop_oneof!["usr[A-Za-z0-9]{14}", "[a-zA-Z.]{1,8}@[a-zA-Z]{1,8}\\.fr", text()].prop_map(Value::Text).boxed()
+            prop_oneof!["usr[A-Za-z0-9]{14}", "[a-zA-Z.]{1,8}@[a-zA-Z]{1,8}\\.fr", text()]
+                .prop_map(Value::Text)
+                .boxed()
         }
-        FieldKind::Email => {
-            prop_oneof![" ?[a-zA-Zéİ.+]{1,8}@[a-zA-Zé]{1,8}\\.fr ?", text()].prop_map(Value::Text).boxed()
+        FieldKind::Email => prop_oneof![" ?[a-zA-Zéİ.+]{1,8}@[a-zA-Zé]{1,8}\\.fr ?", text()]
+            .prop_map(Value::Text)
+            .boxed(),
+        FieldKind::Phone { .. } => {
+            prop_oneof!["0[1-9]( ?[0-9]{2}){4}", "\\+(33|262|32|41|1|39)[0-9 .()-]{6,12}", text()]
+                .prop_map(Value::Text)
+                .boxed()
         }
-        FieldKind::Phone { .. } => prop_oneof![
-            "0[1-9]( ?[0-9]{2}){4}",
-            "\\+(33|262|32|41|1|39)[0-9 .()-]{6,12}",
-            text()
-        ]
-        .prop_map(Value::Text)
-        .boxed(),
-        FieldKind::Integer | FieldKind::Duration => any::<i32>().prop_map(|number| Value::Int(number.into())).boxed(),
+        FieldKind::Integer | FieldKind::Duration => {
+            any::<i32>().prop_map(|number| Value::Int(number.into())).boxed()
+        }
         FieldKind::BigInt => any::<i64>().prop_map(Value::Int).boxed(),
         FieldKind::Rating => (0_i64..12).prop_map(Value::Int).boxed(),
-        FieldKind::Decimal { scale } | FieldKind::Currency { scale } | FieldKind::Percent { scale } => {
-            decimal(scale.unwrap_or(20).into()).boxed()
-        }
+        FieldKind::Decimal { scale }
+        | FieldKind::Currency { scale }
+        | FieldKind::Percent { scale } => decimal(scale.unwrap_or(20).into()).boxed(),
         FieldKind::Boolean => any::<bool>().prop_map(Value::Bool).boxed(),
         FieldKind::Date => (-800_000_i32..4_000_000)
-            .prop_filter_map("calendar", |day| NaiveDate::from_num_days_from_ce_opt(day).map(Value::Date))
+            .prop_filter_map("calendar", |day| {
+                NaiveDate::from_num_days_from_ce_opt(day).map(Value::Date)
+            })
             .boxed(),
         FieldKind::Time => (0_u32..86_400, 0_u32..1_999_999_999)
             .prop_filter_map("clock", |(second, nano)| {
                 NaiveTime::from_num_seconds_from_midnight_opt(second, nano).map(Value::Time)
             })
             .boxed(),
-        FieldKind::DateTime { .. } => prop_oneof![
-            any::<i64>(),
-            -62_135_596_800_000_000_i64..253_402_300_800_000_000,
-        ]
-        .prop_map(Value::Timestamp)
-        .boxed(),
+        FieldKind::DateTime { .. } => {
+            prop_oneof![any::<i64>(), -62_135_596_800_000_000_i64..253_402_300_800_000_000,]
+                .prop_map(Value::Timestamp)
+                .boxed()
+        }
         FieldKind::MultiSelect | FieldKind::Csv => vec(text(), 0..5).prop_map(Value::List).boxed(),
         FieldKind::Link { .. } | FieldKind::Uuid => {
             any::<u128>().prop_map(|id| Value::Uuid(Uuid::from_u128(id))).boxed()
         }
         FieldKind::Links { .. } => {
-            vec(any::<u128>().prop_map(|id| Uuid::from_u128(id).to_string()), 0..4).prop_map(Value::set).boxed()
+            vec(any::<u128>().prop_map(|id| Uuid::from_u128(id).to_string()), 0..4)
+                .prop_map(Value::set)
+                .boxed()
         }
         FieldKind::Computed | FieldKind::Json => json_value().prop_map(Value::Json).boxed(),
     };
@@ -228,7 +251,10 @@ fn may_be_refused(field: &Field, value: &Value) -> bool {
         Value::Date(_) | Value::Timestamp(_) | Value::Decimal(_) => true,
         Value::Int(_) => field.kind == FieldKind::BigInt,
         // A text that is a JSON array or an array literal itself, alone in a list.
-        Value::Text(_) => field.form_on_directus().part == Part::OneElement || field.form_on_airtable().part == Part::OneElement,
+        Value::Text(_) => {
+            field.form_on_directus().part == Part::OneElement
+                || field.form_on_airtable().part == Part::OneElement
+        }
         // Labels with commas in a text with commas; labels that a code table does not have.
         Value::Set(_) | Value::List(_) => {
             [field.form_on_airtable().part, field.form_on_directus().part].contains(&Part::Csv)
@@ -242,7 +268,9 @@ fn same(back: &Cell, value: &Value) -> bool {
         Cell::Value(back) => back == value,
         Cell::Link(None) => value.is_null(),
         Cell::Link(Some(SideKey(key))) => value.to_sql().as_deref() == Some(key),
-        Cell::Links(keys) => Value::set(keys.iter().map(|key| key.0.to_string()).collect()) == *value,
+        Cell::Links(keys) => {
+            Value::set(keys.iter().map(|key| key.0.to_string()).collect()) == *value
+        }
         Cell::Refused(_) => false,
     }
 }
@@ -371,23 +399,38 @@ fn mapping_airtable_cells_of_both_formats_are_one_value() {
     assert_eq!(select.read_airtable(Some(&json!("Santé")), rest), health);
     let choice = json!({ "id": "selA", "name": "Sante\u{301}", "color": "blueLight2" });
     assert_eq!(select.read_airtable(Some(&choice), v2), health);
-    assert_eq!(kind_of(&select.read_airtable(Some(&json!("Autre")), rest)), Some(RefusalKind::UnknownChoice));
+    assert_eq!(
+        kind_of(&select.read_airtable(Some(&json!("Autre")), rest)),
+        Some(RefusalKind::UnknownChoice)
+    );
 
     let sectors = field(FieldKind::MultiSelect, Some(Part::Whole), Part::Whole, Some(codes()));
     let set = Cell::Value(Value::set(vec![String::from("energy"), String::from("health")]));
     assert_eq!(sectors.read_airtable(Some(&json!(["Santé", "Énergie, eau"])), rest), set);
-    assert_eq!(sectors.read_airtable(Some(&json!([{ "id": "selB", "name": "Énergie, eau" }, choice])), v2), set);
+    assert_eq!(
+        sectors.read_airtable(Some(&json!([{ "id": "selB", "name": "Énergie, eau" }, choice])), v2),
+        set
+    );
 
     let link = plain(FieldKind::Link { target: EntityNo(0) });
     let rec = Cell::Link(Some(SideKey::from("recA")));
     assert_eq!(link.read_airtable(Some(&json!(["recA"])), rest), rec);
     assert_eq!(link.read_airtable(Some(&json!([{ "id": "recA", "name": "A" }])), v2), rec);
     assert_eq!(link.read_airtable(None, rest), Cell::Link(None));
-    assert_eq!(kind_of(&link.read_airtable(Some(&json!(["recA", "recB"])), rest)), Some(RefusalKind::WrongType));
+    assert_eq!(
+        kind_of(&link.read_airtable(Some(&json!(["recA", "recB"])), rest)),
+        Some(RefusalKind::WrongType)
+    );
 
     let person = plain(FieldKind::Collaborator);
     let mail = Cell::Value(Value::Text(String::from("a@example.org")));
-    assert_eq!(person.read_airtable(Some(&json!({ "id": "usrA", "email": "A@Example.org", "name": "A" })), rest), mail);
+    assert_eq!(
+        person.read_airtable(
+            Some(&json!({ "id": "usrA", "email": "A@Example.org", "name": "A" })),
+            rest
+        ),
+        mail
+    );
     assert_eq!(
         person.read_airtable(Some(&json!({ "id": "ugpA", "name": "Staff" })), v2),
         Cell::Value(Value::Text(String::from("ugpA")))
@@ -401,7 +444,10 @@ fn mapping_empty_cells_are_null_and_unset_checkboxes_are_no() {
     assert_eq!(checkbox.read_airtable(None, rest), no);
     assert_eq!(checkbox.read_airtable(Some(&Json::Null), CellFormat::V2), no);
     assert_eq!(checkbox.read_postgres(None), no);
-    assert_eq!(field(FieldKind::Boolean, None, Part::Whole, None).read_postgres(None), Cell::Value(Value::Null));
+    assert_eq!(
+        field(FieldKind::Boolean, None, Part::Whole, None).read_postgres(None),
+        Cell::Value(Value::Null)
+    );
     let text = plain(FieldKind::Text);
     for empty in [None, Some(json!(null)), Some(json!(""))] {
         assert_eq!(text.read_airtable(empty.as_ref(), rest), Cell::Value(Value::Null));
@@ -418,8 +464,12 @@ fn mapping_cells_that_do_not_fit_are_refused_with_the_reason() {
         Cell::Refused(refusal) => (refusal.kind, refusal.reason),
         other => panic!("{other:?} was taken"),
     };
-    let (kind, reason) = refused(money.read_airtable(Some(&json!({ "specialValue": "NaN" })), rest));
-    assert_eq!((kind, reason.starts_with("`cell` is not a finite number")), (RefusalKind::OutOfRange, true));
+    let (kind, reason) =
+        refused(money.read_airtable(Some(&json!({ "specialValue": "NaN" })), rest));
+    assert_eq!(
+        (kind, reason.starts_with("`cell` is not a finite number")),
+        (RefusalKind::OutOfRange, true)
+    );
     let (kind, reason) = refused(money.read_airtable(Some(&json!({ "error": "#ERROR!" })), rest));
     assert_eq!((kind, reason.contains("error of a formula")), (RefusalKind::WrongType, true));
     assert_eq!(refused(money.read_postgres(Some(b"NaN"))).0, RefusalKind::OutOfRange);
@@ -428,19 +478,42 @@ fn mapping_cells_that_do_not_fit_are_refused_with_the_reason() {
     assert_eq!(refused(text.read_postgres(Some(b"\xff\xfe"))).0, RefusalKind::Unstorable);
     assert_eq!(refused(text.read_airtable(Some(&json!("a\0b")), rest)).0, RefusalKind::Unstorable);
     let (kind, reason) = refused(text.read_airtable(Some(&json!(12)), rest));
-    assert_eq!((kind, reason.as_str()), (RefusalKind::WrongType, "`cell` is not of the type `text`: check the type of the field on that side"));
-    assert_eq!(refused(plain(FieldKind::Rating).read_airtable(Some(&json!(0)), rest)).0, RefusalKind::OutOfRange);
-    assert_eq!(refused(plain(FieldKind::Duration).read_airtable(Some(&json!(1.5)), rest)).0, RefusalKind::WrongType);
+    assert_eq!(
+        (kind, reason.as_str()),
+        (
+            RefusalKind::WrongType,
+            "`cell` is not of the type `text`: check the type of the field on that side"
+        )
+    );
+    assert_eq!(
+        refused(plain(FieldKind::Rating).read_airtable(Some(&json!(0)), rest)).0,
+        RefusalKind::OutOfRange
+    );
+    assert_eq!(
+        refused(plain(FieldKind::Duration).read_airtable(Some(&json!(1.5)), rest)).0,
+        RefusalKind::WrongType
+    );
     let one = field(FieldKind::Text, Some(Part::OneElement), Part::Whole, None);
-    assert_eq!(refused(one.read_airtable(Some(&json!(["a", "b"])), rest)).0, RefusalKind::WrongType);
-    assert_eq!(one.read_airtable(Some(&json!(["a"])), rest), Cell::Value(Value::Text(String::from("a"))));
+    assert_eq!(
+        refused(one.read_airtable(Some(&json!(["a", "b"])), rest)).0,
+        RefusalKind::WrongType
+    );
+    assert_eq!(
+        one.read_airtable(Some(&json!(["a"])), rest),
+        Cell::Value(Value::Text(String::from("a")))
+    );
 }
 
 #[test]
 fn mapping_computed_errors_are_values() {
     let computed = plain(FieldKind::Computed);
-    for cell in [json!({ "error": "#ERROR!" }), json!({ "specialValue": "NaN" }), json!(1.5), json!(["a"])] {
-        assert_eq!(computed.read_airtable(Some(&cell), CellFormat::Rest), Cell::Value(Value::Json(cell)));
+    for cell in
+        [json!({ "error": "#ERROR!" }), json!({ "specialValue": "NaN" }), json!(1.5), json!(["a"])]
+    {
+        assert_eq!(
+            computed.read_airtable(Some(&cell), CellFormat::Rest),
+            Cell::Value(Value::Json(cell))
+        );
     }
     assert!(computed.write_airtable(&Value::Json(json!(1))).is_err());
 }
@@ -464,5 +537,8 @@ fn mapping_junction_rows_are_elements() {
     let mut interested = plain(FieldKind::Links { target: EntityNo(0) });
     interested.directus = Some(junction(None));
     assert_eq!(interested.read_element_postgres(Some(b"7")), Cell::Link(Some(SideKey::from("7"))));
-    assert_eq!(interested.read_directus_json(&json!([{ "role": 7 }, { "role": 8 }])), Cell::Links(vec![SideKey::from("7"), SideKey::from("8")]));
+    assert_eq!(
+        interested.read_directus_json(&json!([{ "role": 7 }, { "role": 8 }])),
+        Cell::Links(vec![SideKey::from("7"), SideKey::from("8")])
+    );
 }

@@ -96,7 +96,8 @@ fn directus(section: &Section<'_, '_>) -> Option<DirectusTable> {
         field::check_secret_column(&table, &name, key);
     }
     Some(DirectusTable {
-        schema: text_at(&table, "schema").map_or_else(|| String::from("public"), |schema| schema.value),
+        schema: text_at(&table, "schema")
+            .map_or_else(|| String::from("public"), |schema| schema.value),
         table: name,
         key: key.map_or_else(|| String::from("id"), |key| key.value),
     })

@@ -6,15 +6,26 @@ use super::{At, Names, check_name, needed_text_at, owned, text_at};
 use crate::{
     document::{Section, did_you_mean},
     mapping::{
-        AirtableField, Codes, Direction, DirectusField, Entity, Field, FieldKind, Normalise, Part, Policy,
-        Store, cell, phone,
+        AirtableField, Codes, Direction, DirectusField, Entity, Field, FieldKind, Normalise, Part,
+        Policy, Store, cell, phone,
     },
     model::{EntityNo, Side},
 };
 
 pub(super) const KEYS: [&str; 13] = [
-    "type", "column", "junction", "airtable", "directus", "policy", "direction", "transform", "scale",
-    "region", "precision", "target", "transitions",
+    "type",
+    "column",
+    "junction",
+    "airtable",
+    "directus",
+    "policy",
+    "direction",
+    "transform",
+    "scale",
+    "region",
+    "precision",
+    "target",
+    "transitions",
 ];
 
 const POLICIES: [(&str, Policy); 8] = [
@@ -134,7 +145,8 @@ fn store(name: &At, section: &Section<'_, '_>, kind: Option<&FieldKind>) -> Stor
             section.problem(&junction.span, "`junction` is for `links` and `multi_select` only");
         }
         if section.get("column").is_some() {
-            section.problem(&section.span_of("column"), "`column` and `junction` exclude each other");
+            section
+                .problem(&section.span_of("column"), "`column` and `junction` exclude each other");
         }
         let part = |key, what| {
             let name = needed_text_at(&junction, key);
@@ -150,7 +162,8 @@ fn store(name: &At, section: &Section<'_, '_>, kind: Option<&FieldKind>) -> Stor
         };
     }
     if matches!(kind, Some(FieldKind::Links { .. })) && section.get("junction").is_none() {
-        let what = "the type `links` needs `junction = { table, parent, element }`, its canonical table";
+        let what =
+            "the type `links` needs `junction = { table, parent, element }`, its canonical table";
         section.problem(&name.span, what);
     }
     let column = text_at(section, "column").unwrap_or_else(|| name.clone());
@@ -189,7 +202,11 @@ fn directus(section: &Section<'_, '_>, entity: &Entity, names: &Names) -> Option
     if let DeValue::String(_) = node.get_ref() {
         let column = text_at(section, "directus")?;
         check_secret_column(section, of, &column);
-        return Some(DirectusField::Column { column: column.value, part: Part::Whole, codes: None });
+        return Some(DirectusField::Column {
+            column: column.value,
+            part: Part::Whole,
+            codes: None,
+        });
     }
     let table = section.section("directus")?;
     if table.get("junction").is_some() {
@@ -207,7 +224,10 @@ fn directus(section: &Section<'_, '_>, entity: &Entity, names: &Names) -> Option
     check_secret_column(&table, of, &column);
     let part = part(&table);
     if matches!(part, Part::FirstOfFullName | Part::LastOfFullName) {
-        table.problem(&table.span_of("transform"), "full names are taken apart in Airtable's cells only");
+        table.problem(
+            &table.span_of("transform"),
+            "full names are taken apart in Airtable's cells only",
+        );
     }
     Some(DirectusField::Column { column: column.value, part, codes: codes(&table, names) })
 }
@@ -216,7 +236,8 @@ fn directus(section: &Section<'_, '_>, entity: &Entity, names: &Names) -> Option
 pub(super) fn check_secret_column(section: &Section<'_, '_>, table: &str, column: &At) {
     let is_secret = table == "directus_users" && SECRET_COLUMNS.contains(&column.value.as_str());
     if is_secret || column.value == "password" {
-        let what = format!("the column `{}` is a secret and is never mirrored: take it out", column.value);
+        let what =
+            format!("the column `{}` is a secret and is never mirrored: take it out", column.value);
         section.problem(&column.span, what);
     }
 }
@@ -261,12 +282,17 @@ fn options(
     names: &Names,
 ) -> Option<FieldKind> {
     let own: &[&str] = match kind {
-        FieldKind::Decimal { .. } | FieldKind::Currency { .. } | FieldKind::Percent { .. } => &["scale"],
+        FieldKind::Decimal { .. } | FieldKind::Currency { .. } | FieldKind::Percent { .. } => {
+            &["scale"]
+        }
         FieldKind::Phone { .. } => &["region"],
         FieldKind::DateTime { .. } => &["precision"],
         FieldKind::Link { .. } | FieldKind::Links { .. } => &["target"],
         FieldKind::Select => &["transitions"],
-        ref kind if cell::is_text(kind) && !matches!(kind, FieldKind::Email | FieldKind::Collaborator) => {
+        ref kind
+            if cell::is_text(kind)
+                && !matches!(kind, FieldKind::Email | FieldKind::Collaborator) =>
+        {
             &["transform"]
         }
         FieldKind::Csv => &["transform"],
@@ -295,7 +321,9 @@ fn options(
             }
             FieldKind::Phone { region: region.value }
         }
-        FieldKind::DateTime { .. } => FieldKind::DateTime { millis: millis(section, is_on_airtable) },
+        FieldKind::DateTime { .. } => {
+            FieldKind::DateTime { millis: millis(section, is_on_airtable) }
+        }
         FieldKind::Link { .. } => FieldKind::Link { target: target(section, names)? },
         FieldKind::Links { .. } => FieldKind::Links { target: target(section, names)? },
         other => other,

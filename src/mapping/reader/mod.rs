@@ -74,7 +74,9 @@ fn code_tables(root: &Section<'_, '_>) -> BTreeMap<String, Codes> {
     let mut tables = BTreeMap::new();
     let Some(section) = root.section("codes") else { return tables };
     for (name, _, node) in section.entries() {
-        let Some(table) = section.table_at(node, &name, format!("codes `{name}`")) else { continue };
+        let Some(table) = section.table_at(node, &name, format!("codes `{name}`")) else {
+            continue;
+        };
         let mut codes = Codes::new();
         for (label, span, _) in table.entries() {
             let Some(code) = text_at(&table, &label) else { continue };
@@ -131,8 +133,9 @@ fn check_name(section: &Section<'_, '_>, what: &str, name: &At) {
         );
         section.problem(&name.span, text);
     } else if name.value.len() > NAME_LENGTH_MAX {
-        let text =
-            format!("the name of the {what} is longer than {NAME_LENGTH_MAX} letters, which is all Postgres keeps");
+        let text = format!(
+            "the name of the {what} is longer than {NAME_LENGTH_MAX} letters, which is all Postgres keeps"
+        );
         section.problem(&name.span, text);
     }
 }
