@@ -87,21 +87,34 @@ impl<'t> Document<'t> {
     /// The outermost table.
     ///
     /// # Errors
-    /// The text is not TOML.
+    /// The text is not TOML: all places where it is not.
     pub(crate) fn parse(&self) -> Result<Spanned<DeTable<'t>>, Problems> {
-        DeTable::parse(self.text).map_err(|error| {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        if errors.is_empty() {
+            return Ok(table);
+        }
+        let problems = errors.iter().map(|error| {
             let line = error.span().map_or(0, |span| self.line(&span));
-            Problems(vec![Problem { file: self.file.clone(), line, what: error.message().to_owned() }])
-        })
+            let what = error.message().lines().collect::<Vec<_>>().join(", ");
+            Problem { file: self.file.clone(), line, what }
+        });
+        let mut problems: Vec<_> = problems.collect();
+        problems.sort_by_key(|problem| problem.line);
+        Err(Problems(problems))
     }
 
-    fn line(&self, span: &Range<usize>) -> usize {
+    /// The line on which `span` begins, from 1.
+    pub(crate) fn line(&self, span: &Range<usize>) -> usize {
         self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
     }
 
     pub(crate) fn problem(&self, span: &Range<usize>, what: impl Into<String>) {
         let line = self.line(span);
-        self.problems.borrow_mut().push(Problem { file: self.file.clone(), line, what: what.into() });
+        self.problems.borrow_mut().push(Problem {
+            file: self.file.clone(),
+            line,
+            what: what.into(),
+        });
     }
 
     /// What was read, unless there were problems: these in order of their lines.
@@ -153,19 +166,34 @@ impl<'a, 't> Section<'a, 't> {
     }
 
     /// The entries in the order of the document: name, its place, value.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (String, Range<usize>, Node<'a, 't>)> + use<'a, 't> {
-        self.table.iter().map(|(name, value)| (name.get_ref().to_string(), name.span(), value))
+    pub(crate) fn entries(
+        &self,
+    ) -> impl Iterator<Item = (String, Range<usize>, Node<'a, 't>)> + use<'a, 't> {
+        let mut entries: Vec<_> = self
+            .table
+            .iter()
+            .map(|(name, value)| (name.get_ref().to_string(), name.span(), value))
+            .collect();
+        // The parser keeps them by name.
+        entries.sort_by_key(|(_, span, _)| span.start);
+        entries.into_iter()
     }
 
     /// A table below this one.
     pub(crate) fn section(&self, key: &str) -> Option<Section<'a, 't>> {
         let node = self.get(key)?;
-        let name = if self.name.is_empty() { format!("[{key}]") } else { format!("{} {key}", self.name) };
+        let name =
+            if self.name.is_empty() { format!("[{key}]") } else { format!("{} {key}", self.name) };
         self.table_at(node, key, name)
     }
 
     /// The table at `node`, under a name for messages.
-    pub(crate) fn table_at(&self, node: Node<'a, 't>, key: &str, name: String) -> Option<Section<'a, 't>> {
+    pub(crate) fn table_at(
+        &self,
+        node: Node<'a, 't>,
+        key: &str,
+        name: String,
+    ) -> Option<Section<'a, 't>> {
         let Some(table) = node.get_ref().as_table() else {
             self.wrong(node, key, "a table");
             return None;
@@ -175,7 +203,10 @@ impl<'a, 't> Section<'a, 't> {
 
     fn wrong(&self, node: Node<'a, 't>, key: &str, wanted: &str) {
         let found = node.get_ref().type_str();
-        self.problem(&node.span(), format!("`{key}` has to be {wanted}, not a value of type {found}"));
+        self.problem(
+            &node.span(),
+            format!("`{key}` has to be {wanted}, not a value of type {found}"),
+        );
     }
 
     pub(crate) fn text(&self, key: &str) -> Option<String> {
@@ -245,9 +276,12 @@ impl<'a, 't> Section<'a, 't> {
         if found.is_none() {
             let span = self.get(key).map_or(self.span.clone(), Spanned::span);
             let names = known.iter().map(|(name, _)| *name);
-            let hint = did_you_mean(&text, names.clone());
-            let list: Vec<String> = names.map(|name| format!("`{name}`")).collect();
-            self.problem(&span, format!("`{key}` cannot be `{text}`{hint}; it is one of {}", list.join(", ")));
+            let mut hint = did_you_mean(&text, names.clone());
+            if hint.is_empty() {
+                let list: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+                hint = format!("; it is one of {}", list.join(", "));
+            }
+            self.problem(&span, format!("`{key}` cannot be `{text}`{hint}"));
         }
         found
     }
@@ -286,4 +320,51 @@ pub(crate) fn did_you_mean<'n>(name: &str, known: impl Iterator<Item = &'n str>)
 /// `path` as seen from the folder of `document`.
 pub(crate) fn beside(document: &Path, path: &str) -> PathBuf {
     document.parent().unwrap_or(Path::new("")).join(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Document, Section, did_you_mean};
+
+    #[test]
+    fn document_nearest_name_is_the_likely_one() {
+        let keys = ["policy", "type", "airtable", "directus", "direction"];
+        assert_eq!(did_you_mean("polcy", keys.into_iter()), "; did you mean `policy`?");
+        assert_eq!(did_you_mean("zzz", keys.into_iter()), "");
+    }
+
+    #[test]
+    fn document_that_is_not_toml_tells_every_line() {
+        let problems = Document::new("a = 1\nb =\nc = \"x\na = 2\n", "f.toml").parse().unwrap_err();
+        assert_eq!(problems.0.iter().map(|problem| problem.line).collect::<Vec<_>>(), [2, 3, 4]);
+    }
+
+    #[test]
+    fn document_entries_are_in_the_order_of_the_text() {
+        let document = Document::new("b = 1\na = 2\n", "f.toml");
+        let parsed = document.parse().unwrap();
+        let names = Section::root(&document, &parsed).entries().map(|(name, ..)| name);
+        assert_eq!(names.collect::<Vec<_>>(), ["b", "a"]);
+    }
+
+    #[test]
+    fn document_values_of_the_wrong_type_are_noted_with_their_line() {
+        let document =
+            Document::new("text = 1\nwhole = 0\nnumber = \"x\"\nflag = 1\ntexts = [1]\n", "f.toml");
+        let parsed = document.parse().unwrap();
+        let root = Section::root(&document, &parsed);
+        assert_eq!(root.text("text"), None);
+        assert_eq!(root.whole("whole", 1..=9), None);
+        assert_eq!(root.number("number", 0.0..=1.0), None);
+        assert_eq!(root.flag("flag"), None);
+        assert_eq!(root.texts("texts"), []);
+        assert_eq!(
+            document.finish(()).unwrap_err().to_string(),
+            "f.toml:1: `text` has to be a text in quotes, not a value of type integer\n\
+             f.toml:2: `whole` has to be a whole number from 1 to 9\n\
+             f.toml:3: `number` has to be a number from 0 to 1\n\
+             f.toml:4: `flag` has to be true or false, not a value of type integer\n\
+             f.toml:5: `texts` has to be a list of texts, not a value of type integer"
+        );
+    }
 }

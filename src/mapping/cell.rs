@@ -10,7 +10,8 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::{
-    Codes, DirectusField, Field, FieldKind, Part, flaw::Flaw, json, list, moment, name, number, phone, text,
+    Codes, DirectusField, Field, FieldKind, Part, flaw::Flaw, json, list, moment, name, number,
+    phone, text,
 };
 use crate::model::{Cell, RefusalKind, SideKey, Value};
 
@@ -42,7 +43,9 @@ impl Field {
     pub(crate) fn read_postgres(&self, text: Option<&[u8]>) -> Cell {
         self.cell(match text {
             None => Ok(self.empty_cell()),
-            Some(bytes) => text::utf8(bytes).and_then(|text| self.text_cell(text, self.form_on_directus())),
+            Some(bytes) => {
+                text::utf8(bytes).and_then(|text| self.text_cell(text, self.form_on_directus()))
+            }
         })
     }
 
@@ -94,7 +97,9 @@ impl Field {
 
     pub(super) fn form_on_directus(&self) -> Form<'_> {
         match &self.directus {
-            Some(DirectusField::Column { part, codes, .. }) => Form { part: *part, codes: codes.as_ref() },
+            Some(DirectusField::Column { part, codes, .. }) => {
+                Form { part: *part, codes: codes.as_ref() }
+            }
             Some(DirectusField::Junction { codes, .. }) => {
                 Form { part: Part::Whole, codes: codes.as_ref() }
             }
@@ -127,7 +132,9 @@ impl Field {
                 let keys = keys(json)?;
                 match keys.len() {
                     0 | 1 => Ok(Cell::Link(keys.into_iter().next())),
-                    _ => Err(Flaw::wrong_type("links to several records where one is expected: leave one of them")),
+                    _ => Err(Flaw::wrong_type(
+                        "links to several records where one is expected: leave one of them",
+                    )),
                 }
             }
             FieldKind::Links { .. } => keys(json).map(Cell::Links),
@@ -154,7 +161,12 @@ impl Field {
         }
     }
 
-    fn whole_json(&self, json: &Json, codes: Option<&Codes>, format: CellFormat) -> Result<Value, Flaw> {
+    fn whole_json(
+        &self,
+        json: &Json,
+        codes: Option<&Codes>,
+        format: CellFormat,
+    ) -> Result<Value, Flaw> {
         match &self.kind {
             FieldKind::Computed => match json {
                 Json::Object(_) | Json::Array(_) if *json != empty_array() => {
@@ -173,8 +185,11 @@ impl Field {
             FieldKind::MultiSelect | FieldKind::Csv => self.elements_of(json, codes, format),
             FieldKind::Collaborator => match json {
                 Json::Object(person) => {
-                    let known = |key| person.get(key).and_then(Json::as_str).filter(|text| !text.is_empty());
-                    let name = known("email").or_else(|| known("id")).ok_or_else(|| self.misfit(json))?;
+                    let known = |key| {
+                        person.get(key).and_then(Json::as_str).filter(|text| !text.is_empty())
+                    };
+                    let name =
+                        known("email").or_else(|| known("id")).ok_or_else(|| self.misfit(json))?;
                     self.text(name)
                 }
                 other => self.text_json(other, codes, format),
@@ -191,7 +206,12 @@ impl Field {
         }
     }
 
-    fn text_json(&self, json: &Json, codes: Option<&Codes>, format: CellFormat) -> Result<Value, Flaw> {
+    fn text_json(
+        &self,
+        json: &Json,
+        codes: Option<&Codes>,
+        format: CellFormat,
+    ) -> Result<Value, Flaw> {
         match text_of(json, format) {
             Ok(Some(text)) => self.whole_text(text, codes),
             Ok(None) => Ok(self.empty()),
@@ -199,13 +219,20 @@ impl Field {
         }
     }
 
-    fn elements_of(&self, json: &Json, codes: Option<&Codes>, format: CellFormat) -> Result<Value, Flaw> {
+    fn elements_of(
+        &self,
+        json: &Json,
+        codes: Option<&Codes>,
+        format: CellFormat,
+    ) -> Result<Value, Flaw> {
         match json {
             Json::Null => Ok(Value::Null),
             Json::Array(elements) => {
                 let texts = elements
                     .iter()
-                    .map(|element| text_of(element, format).map(|text| text.unwrap_or_default().to_owned()))
+                    .map(|element| {
+                        text_of(element, format).map(|text| text.unwrap_or_default().to_owned())
+                    })
                     .collect::<Result<_, _>>()
                     .map_err(|_| self.misfit(json))?;
                 self.elements(texts, codes)
@@ -313,9 +340,10 @@ impl Field {
                 let micros = if *millis { moment::to_millis(micros) } else { micros };
                 moment::in_range(micros).map(Value::Timestamp)
             }
-            (FieldKind::MultiSelect | FieldKind::Csv, Value::List(elements) | Value::Set(elements)) => {
-                self.elements(elements, None)
-            }
+            (
+                FieldKind::MultiSelect | FieldKind::Csv,
+                Value::List(elements) | Value::Set(elements),
+            ) => self.elements(elements, None),
             (FieldKind::Uuid | FieldKind::Link { .. }, id @ Value::Uuid(_)) => Ok(id),
             (FieldKind::Links { .. }, Value::List(ids) | Value::Set(ids)) => Ok(Value::set(ids)),
             (FieldKind::Json, Value::Json(json)) => Ok(match json::settle(&json)? {
@@ -360,7 +388,9 @@ impl Field {
             FieldKind::BigInt => (i64::MIN, i64::MAX),
             FieldKind::Integer | FieldKind::Duration => (i32::MIN.into(), i32::MAX.into()),
             FieldKind::Rating => (1, i16::MAX.into()),
-            FieldKind::Decimal { scale } | FieldKind::Currency { scale } | FieldKind::Percent { scale } => {
+            FieldKind::Decimal { scale }
+            | FieldKind::Currency { scale }
+            | FieldKind::Percent { scale } => {
                 return number::decimal(raw, scale).map(Value::Decimal);
             }
             _ => return Err(self.misfit(&Json::Null)),
@@ -373,7 +403,9 @@ impl Field {
             "" => Ok(self.empty()),
             "t" | "true" | "1" => Ok(Value::Bool(true)),
             "f" | "false" | "0" => Ok(Value::Bool(false)),
-            _ => Err(Flaw::wrong_type("is not yes or no: map it as `text`, or correct it at its source")),
+            _ => Err(Flaw::wrong_type(
+                "is not yes or no: map it as `text`, or correct it at its source",
+            )),
         }
     }
 
@@ -403,7 +435,9 @@ impl Field {
             Some(_) if label.is_empty() => Ok(String::new()),
             Some(codes) => codes.get(label).cloned().ok_or_else(|| {
                 let label: String = label.chars().take(60).collect();
-                let what = format!("has the choice “{label}”, which its code table does not know: add it there");
+                let what = format!(
+                    "has the choice “{label}”, which its code table does not know: add it there"
+                );
                 Flaw::new(RefusalKind::UnknownChoice, what)
             }),
         }
@@ -412,11 +446,16 @@ impl Field {
     fn misfit(&self, json: &Json) -> Flaw {
         let special = |key: &str| json.get(key).is_some();
         if special("error") {
-            Flaw::wrong_type("is an error of a formula: correct the formula, or map the field as `computed`")
+            Flaw::wrong_type(
+                "is an error of a formula: correct the formula, or map the field as `computed`",
+            )
         } else if special("specialValue") {
             number::not_finite()
         } else {
-            Flaw::wrong_type(format!("is not of the type {}: check the type of the field on that side", self.kind))
+            Flaw::wrong_type(format!(
+                "is not of the type {}: check the type of the field on that side",
+                self.kind
+            ))
         }
     }
 }
@@ -485,7 +524,9 @@ fn keys(json: &Json) -> Result<Vec<SideKey>, Flaw> {
                 Ok(SideKey(key.as_str().into()))
             }
             Json::Number(key) => Ok(SideKey(key.to_string().into())),
-            _ => Err(Flaw::wrong_type("is not a link to a record: check the type of the field on that side")),
+            _ => Err(Flaw::wrong_type(
+                "is not a link to a record: check the type of the field on that side",
+            )),
         }
     };
     let mut keys = Vec::new();

@@ -13,7 +13,9 @@ pub(super) fn settle(json: &Json) -> Result<Json, Flaw> {
     Ok(match json {
         Json::Number(number) => Json::Number(settle_number(number)),
         Json::String(text) => Json::String(without_nul(text)?),
-        Json::Array(elements) => Json::Array(elements.iter().map(settle).collect::<Result<_, _>>()?),
+        Json::Array(elements) => {
+            Json::Array(elements.iter().map(settle).collect::<Result<_, _>>()?)
+        }
         Json::Object(entries) => Json::Object(
             entries
                 .iter()
@@ -129,7 +131,10 @@ mod tests {
 
     #[test]
     fn json_numbers_have_the_form_that_javascript_gives_them() {
-        assert_eq!(from_text(r#"{"b":1.0,"a":[1.50,-0.0]}"#).unwrap(), json!({ "a": [1.5, 0], "b": 1 }));
+        assert_eq!(
+            from_text(r#"{"b":1.0,"a":[1.50,-0.0]}"#).unwrap(),
+            json!({ "a": [1.5, 0], "b": 1 })
+        );
         assert!(from_text("1e400").is_err());
         assert!(from_text("{").is_err());
         assert!(settle(&json!({ "a\0": 1 })).is_err());

@@ -26,12 +26,18 @@ impl Mapping {
     /// whichever the document uses.
     pub(crate) fn entity_of_airtable(&self, base: &str, table: &str) -> Option<EntityNo> {
         self.numbered()
-            .find(|(_, entity)| entity.airtable.as_ref().is_some_and(|on| on.base == base && on.table == table))
+            .find(|(_, entity)| {
+                entity.airtable.as_ref().is_some_and(|on| on.base == base && on.table == table)
+            })
             .map(|(no, _)| no)
     }
 
     /// The field whose elements are the rows of a junction table in the Postgres under Directus.
-    pub(crate) fn field_of_junction(&self, schema: &str, table: &str) -> Option<(EntityNo, FieldNo)> {
+    pub(crate) fn field_of_junction(
+        &self,
+        schema: &str,
+        table: &str,
+    ) -> Option<(EntityNo, FieldNo)> {
         self.numbered()
             .filter(|(_, entity)| entity.directus.as_ref().is_some_and(|on| on.schema == schema))
             .find_map(|(entity_no, entity)| {

@@ -199,8 +199,9 @@ pub(super) fn date_dmy(text: &str) -> Result<NaiveDate, Flaw> {
             .filter(|year| *year >= 1)
             .and_then(|year| NaiveDate::from_ymd_opt(year, month, day))
             .ok_or_else(no_such_day),
-        None => date(text)
-            .map_err(|_| Flaw::wrong_type("is not a date: write day, month and year, as 29-02-2024")),
+        None => date(text).map_err(|_| {
+            Flaw::wrong_type("is not a date: write day, month and year, as 29-02-2024")
+        }),
     }
 }
 
@@ -280,7 +281,10 @@ mod tests {
         assert_eq!(timestamp("2024-02-29T08:45Z").unwrap(), 1_709_196_300_000_000);
         assert_eq!(timestamp("1969-12-31T23:59:59.999Z").unwrap(), -1000);
         assert_eq!(timestamp("2024-02-29").unwrap(), 1_709_164_800_000_000);
-        assert_eq!(timestamp("+012345-01-01T00:00:00Z").unwrap(), timestamp("12345-01-01 00:00:00+00").unwrap());
+        assert_eq!(
+            timestamp("+012345-01-01T00:00:00Z").unwrap(),
+            timestamp("12345-01-01 00:00:00+00").unwrap()
+        );
     }
 
     #[test]

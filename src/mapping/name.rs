@@ -16,8 +16,8 @@
 use super::text::collapse;
 
 const PARTICLES: [&str; 25] = [
-    "de", "du", "des", "d'", "d’", "la", "le", "les", "van", "von", "der", "den", "ter", "ten", "zu", "di",
-    "da", "del", "della", "dos", "das", "el", "al", "ben", "bin",
+    "de", "du", "des", "d'", "d’", "la", "le", "les", "van", "von", "der", "den", "ter", "ten",
+    "zu", "di", "da", "del", "della", "dos", "das", "el", "al", "ben", "bin",
 ];
 
 /// Given names and family name of a cell; an empty text where there is none.
@@ -31,8 +31,7 @@ pub(super) fn split(full: &str) -> (String, String) {
         return cut(&words, with_particles(&words, words.len() - trailing));
     }
     let particles = words.iter().take_while(|word| is_particle(word) && !is_capitals(word)).count();
-    let leading =
-        words.iter().skip(particles).take_while(|word| is_capitals(word)).count();
+    let leading = words.iter().skip(particles).take_while(|word| is_capitals(word)).count();
     if leading > 0 && particles + leading < words.len() {
         let (family, given) = cut(&words, particles + leading);
         return (given, family);
@@ -44,9 +43,7 @@ pub(super) fn split(full: &str) -> (String, String) {
 pub(super) fn join(given: &str, family: &str) -> Option<String> {
     let plain = collapse(&format!("{given} {family}"));
     let comma = collapse(&format!("{family}, {given}"));
-    [plain, comma]
-        .into_iter()
-        .find(|full| split(full) == (given.to_owned(), family.to_owned()))
+    [plain, comma].into_iter().find(|full| split(full) == (given.to_owned(), family.to_owned()))
 }
 
 fn cut(words: &[&str], at: usize) -> (String, String) {
@@ -68,7 +65,8 @@ fn is_particle(word: &str) -> bool {
 
 fn is_capitals(word: &str) -> bool {
     // d'ARTAGNAN
-    let word = ["d'", "d’", "l'", "l’"].iter().find_map(|start| word.strip_prefix(start)).unwrap_or(word);
+    let word =
+        ["d'", "d’", "l'", "l’"].iter().find_map(|start| word.strip_prefix(start)).unwrap_or(word);
     word.chars().filter(|letter| letter.is_uppercase()).count() > 1
         && !word.chars().any(char::is_lowercase)
 }

@@ -29,7 +29,8 @@ pub(super) fn from_text(text: &str) -> Result<Raw, Flaw> {
     if matches!(text.trim_start_matches(['-', '+']), "NaN" | "Infinity" | "inf" | "nan") {
         return Err(not_finite());
     }
-    let plain = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
+    let plain =
+        |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
     if !text.bytes().all(plain) || !text.bytes().any(|byte| byte.is_ascii_digit()) {
         return Err(not_a_number());
     }
@@ -120,12 +121,15 @@ pub(super) fn integer(raw: Raw, min: i64, max: i64) -> Result<i64, Flaw> {
     let number = match raw {
         Raw::Int(number) => Some(number),
         raw => {
-            let number = decimal(raw, Some(0)).map_err(|_| Flaw::wrong_type("is not a whole number"))?;
+            let number =
+                decimal(raw, Some(0)).map_err(|_| Flaw::wrong_type("is not a whole number"))?;
             number.to_i64()
         }
     };
     number.filter(|number| (min..=max).contains(number)).ok_or_else(|| {
-        Flaw::out_of_range(format!("is not between {min} and {max}, which is all that its type holds"))
+        Flaw::out_of_range(format!(
+            "is not between {min} and {max}, which is all that its type holds"
+        ))
     })
 }
 
@@ -161,7 +165,9 @@ pub(super) fn within_numeric(number: BigDecimal) -> Result<BigDecimal, Flaw> {
     }
     let scale = number.fractional_digit_count();
     let digit_count = i64::try_from(number.digits()).unwrap_or(i64::MAX);
-    if scale > FRACTION_DIGIT_COUNT_MAX || digit_count.saturating_sub(scale) > INTEGER_DIGIT_COUNT_MAX {
+    if scale > FRACTION_DIGIT_COUNT_MAX
+        || digit_count.saturating_sub(scale) > INTEGER_DIGIT_COUNT_MAX
+    {
         return Err(too_large());
     }
     Ok(number)
@@ -220,7 +226,20 @@ mod tests {
 
     #[test]
     fn number_that_is_none_or_too_large_is_refused() {
-        for text in ["", "-", ".", "e5", "1e", "1_000", "NaN", "-Infinity", "1e999999999", "1e-20000", "0x1", "1.2.3"] {
+        for text in [
+            "",
+            "-",
+            ".",
+            "e5",
+            "1e",
+            "1_000",
+            "NaN",
+            "-Infinity",
+            "1e999999999",
+            "1e-20000",
+            "0x1",
+            "1.2.3",
+        ] {
             assert!(from_text(text).is_err(), "{text}");
         }
         assert!(from_text(&"9".repeat(200_000)).is_err());

@@ -58,7 +58,10 @@ pub(super) fn e164(text: &str, region: &str) -> Result<String, Flaw> {
 }
 
 fn parse(region: &str, digits: &str) -> Option<String> {
-    let number = phonenumber::parse(region.parse().ok(), digits).ok()?;
+    // The crate would strip the region's trunk prefix from a number of another country: an Italian one
+    // loses the zero that belongs to it.
+    let region = if digits.starts_with('+') { None } else { region.parse().ok() };
+    let number = phonenumber::parse(region, digits).ok()?;
     number.is_valid().then(|| number.format().mode(Mode::E164).to_string())
 }
 
@@ -96,14 +99,19 @@ fn french(digits: &str) -> Option<String> {
     if rest.len() != 9 || rest.starts_with('0') {
         return None;
     }
-    let code =
-        OVERSEAS.iter().find(|(start, _)| digits.starts_with(start)).map_or("+33", |(_, code)| code);
+    let code = OVERSEAS
+        .iter()
+        .find(|(start, _)| digits.starts_with(start))
+        .map_or("+33", |(_, code)| code);
     Some(format!("{code}{rest}"))
 }
 
 fn not_a_number(region: &str) -> Flaw {
-    let example = if region == "FR" { "06 12 34 56 78 or +32 2 555 12 12" } else { "+32 2 555 12 12" };
-    Flaw::wrong_type(format!("is not a phone number: write one number in the cell, such as {example}"))
+    let example =
+        if region == "FR" { "06 12 34 56 78 or +32 2 555 12 12" } else { "+32 2 555 12 12" };
+    Flaw::wrong_type(format!(
+        "is not a phone number: write one number in the cell, such as {example}"
+    ))
 }
 
 #[cfg(test)]
@@ -138,9 +146,15 @@ mod tests {
 
     #[test]
     fn phone_that_is_none_is_refused_without_being_shown() {
-        for text in ["12", "néant", "06 12 34 56 78 / 01 23 45 67 89", "06 12 34 56", "+33", "+", "++336"] {
+        for text in
+            ["12", "néant", "06 12 34 56 78 / 01 23 45 67 89", "06 12 34 56", "+33", "+", "++336"]
+        {
             let flaw = e164(text, "FR").unwrap_err().of("phone");
-            assert!(flaw.reason.starts_with("`phone` is not a phone number: "), "{text}: {}", flaw.reason);
+            assert!(
+                flaw.reason.starts_with("`phone` is not a phone number: "),
+                "{text}: {}",
+                flaw.reason
+            );
         }
         assert_eq!(e164("  ", "FR").unwrap(), "");
     }

@@ -12,7 +12,9 @@ const ROUND_COUNT_MAX: usize = 6;
 
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Flaw> {
     std::str::from_utf8(bytes).map_err(|_| {
-        Flaw::unstorable("is not valid UTF-8: correct the text at its source, or the encoding of the connection")
+        Flaw::unstorable(
+            "is not valid UTF-8: correct the text at its source, or the encoding of the connection",
+        )
     })
 }
 
@@ -20,14 +22,16 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Flaw> {
 /// come out differently at each reading.
 pub(super) fn clean(text: &str) -> Result<String, Flaw> {
     // One pass without branches: nearly all cells of a copy end here.
-    let odd = text.bytes().fold(0, |odd, byte| {
-        odd | (byte & 0x80) | u8::from(byte == b'\r') | u8::from(byte == 0)
-    });
+    let odd = text
+        .bytes()
+        .fold(0, |odd, byte| odd | (byte & 0x80) | u8::from(byte == b'\r') | u8::from(byte == 0));
     if odd == 0 {
         return Ok(text.to_owned());
     }
     if text.contains('\0') {
-        return Err(Flaw::unstorable("contains a NUL character, which Postgres cannot hold: delete it"));
+        return Err(Flaw::unstorable(
+            "contains a NUL character, which Postgres cannot hold: delete it",
+        ));
     }
     let text = if text.contains('\r') {
         Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n"))
@@ -77,7 +81,9 @@ pub(super) fn transform(mut text: String, steps: &[Normalise]) -> Result<String,
 }
 
 fn unsettled() -> Flaw {
-    Flaw::wrong_type("contains characters that its transformations change at each reading: replace them")
+    Flaw::wrong_type(
+        "contains characters that its transformations change at each reading: replace them",
+    )
 }
 
 /// Nine digits whose Luhn key is right. Spaces, dots and dashes between them are dropped.
@@ -108,7 +114,9 @@ fn siren(text: &str) -> Result<String, Flaw> {
     if sum.is_multiple_of(10) {
         Ok(digits)
     } else {
-        Err(Flaw::wrong_type("is not a SIREN: its last digit does not fit the others, check for a typing error"))
+        Err(Flaw::wrong_type(
+            "is not a SIREN: its last digit does not fit the others, check for a typing error",
+        ))
     }
 }
 
@@ -135,7 +143,9 @@ pub(super) fn email(text: &str) -> Result<String, Flaw> {
     if sound {
         Ok(mail)
     } else {
-        Err(Flaw::wrong_type("is not an e-mail address: write it as `name@example.org`, one in a cell"))
+        Err(Flaw::wrong_type(
+            "is not an e-mail address: write it as `name@example.org`, one in a cell",
+        ))
     }
 }
 

@@ -15,7 +15,9 @@ impl Field {
         let value = match &self.kind {
             FieldKind::Links { .. } | FieldKind::MultiSelect => array().map(Value::set),
             FieldKind::Csv => array().map(list_or_null),
-            FieldKind::Json | FieldKind::Computed => serde_json::from_str(text).ok().map(json_or_null),
+            FieldKind::Json | FieldKind::Computed => {
+                serde_json::from_str(text).ok().map(json_or_null)
+            }
             _ => self.scalar(text),
         };
         value.unwrap_or_else(|| Value::Text(text.to_owned()))
@@ -24,7 +26,10 @@ impl Field {
     /// The inverse of [`Value::to_json`] for this field's type.
     pub(crate) fn from_json(&self, json: &Json) -> Value {
         let texts = || {
-            json.as_array()?.iter().map(|element| element.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+            json.as_array()?
+                .iter()
+                .map(|element| element.as_str().map(str::to_owned))
+                .collect::<Option<Vec<_>>>()
         };
         let value = match (&self.kind, json) {
             (_, Json::Null) => Some(Value::Null),

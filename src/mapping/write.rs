@@ -6,8 +6,8 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    CellFormat, Codes, DirectusField, Entity, Field, FieldKind, Part, cell::Form, flaw::Flaw, moment, name,
-    number,
+    CellFormat, Codes, DirectusField, Entity, Field, FieldKind, Part, cell::Form, flaw::Flaw,
+    moment, name, number,
 };
 use crate::model::{Cell, FieldNo, Refusal, RefusalKind, SideKey, Value};
 
@@ -113,7 +113,9 @@ impl Field {
             Value::Date(date) => Json::String(moment::date_text(*date)?),
             Value::Time(time) => Json::String(time.to_string()),
             Value::Timestamp(micros) => Json::String(moment::timestamp_text(*micros)?),
-            Value::Uuid(_) if api == Api::Airtable && matches!(self.kind, FieldKind::Link { .. }) => {
+            Value::Uuid(_)
+                if api == Api::Airtable && matches!(self.kind, FieldKind::Link { .. }) =>
+            {
                 let what = "links to a record that Airtable does not have yet";
                 return Err(Flaw::new(RefusalKind::UnknownTarget, what));
             }
@@ -132,10 +134,14 @@ impl Field {
 
     fn label<'v>(&self, code: &'v str, codes: Option<&'v Codes>) -> Result<&'v str, Flaw> {
         let Some(codes) = codes else { return Ok(code) };
-        codes.iter().find(|(_, known)| *known == code).map(|(label, _)| label.as_str()).ok_or_else(|| {
-            let what = format!("has the code `{code}`, which its code table does not know: add it there");
-            Flaw::new(RefusalKind::UnknownChoice, what)
-        })
+        codes.iter().find(|(_, known)| *known == code).map(|(label, _)| label.as_str()).ok_or_else(
+            || {
+                let what = format!(
+                    "has the code `{code}`, which its code table does not know: add it there"
+                );
+                Flaw::new(RefusalKind::UnknownChoice, what)
+            },
+        )
     }
 }
 
@@ -144,7 +150,10 @@ impl Field {
 ///
 /// # Errors
 /// If the parts cannot be told apart again in the cell, or if one of them is missing.
-pub(crate) fn join_airtable(entity: &Entity, values: &[(FieldNo, &Value)]) -> Result<Json, Refusal> {
+pub(crate) fn join_airtable(
+    entity: &Entity,
+    values: &[(FieldNo, &Value)],
+) -> Result<Json, Refusal> {
     if let [(no, value)] = values
         && entity.field(*no).form_on_airtable().part != Part::FirstOfFullName
         && entity.field(*no).form_on_airtable().part != Part::LastOfFullName
@@ -158,7 +167,9 @@ pub(crate) fn join_airtable(entity: &Entity, values: &[(FieldNo, &Value)]) -> Re
     let (Some((given_no, given)), Some((_, family))) =
         (part(Part::FirstOfFullName), part(Part::LastOfFullName))
     else {
-        return Err(Flaw::wrong_type("can only be written with both parts of the full name").of(cell_name));
+        return Err(
+            Flaw::wrong_type("can only be written with both parts of the full name").of(cell_name)
+        );
     };
     if let Some(field) = &entity.field(*given_no).airtable {
         cell_name = &field.field;

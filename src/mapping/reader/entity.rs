@@ -2,11 +2,9 @@
 
 use std::ops::Range;
 
-use toml::de::DeValue;
-
-use super::{Names, check_name, field};
+use super::{At, Names, check_name, field, needed_text_at, owned, text_at};
 use crate::{
-    document::{At, Section},
+    document::Section,
     mapping::{AirtableTable, DeletePolicy, DirectusTable, Entity, Field},
 };
 
@@ -31,82 +29,76 @@ impl Read {
 }
 
 /// The sections of all entities, in the order of the text.
-pub(super) fn sections<'d, 't>(all: &Section<'d, 't>) -> Vec<(At<&'d str>, Section<'d, 't>)> {
+pub(super) fn sections<'a, 't>(root: &Section<'a, 't>) -> Vec<(At, Section<'a, 't>)> {
+    let Some(all) = root.section("entity") else { return Vec::new() };
     let mut sections = Vec::new();
-    for (name, _) in all.entries() {
-        if let Some(mut section) = all.table(name.value, format!("entity `{}`", name.value), &KEYS) {
-            section.span = name.span.clone();
-            sections.push((name, section));
+    for (name, span, node) in all.entries() {
+        if let Some(mut section) = all.table_at(node, &name, format!("entity `{name}`")) {
+            section.only(&KEYS);
+            section.span = span.clone();
+            sections.push((At { value: name, span }, section));
         }
     }
     sections
 }
 
-pub(super) fn read(name: &At<&str>, section: &Section<'_, '_>, names: &Names<'_>) -> Read {
-    let table = section.needed_text("table");
+pub(super) fn read(name: &At, section: &Section<'_, '_>, names: &Names) -> Read {
+    let table = needed_text_at(section, "table");
     if let Some(table) = &table {
         check_name(section, "canonical table", table);
     }
     let mut entity = Entity {
-        name: name.value.to_owned(),
-        table: table.map_or_else(String::new, |table| table.value.to_owned()),
+        name: name.value.clone(),
+        table: owned(table),
         airtable: airtable(section),
         directus: directus(section),
-        deletes: section
-            .text("deletes")
-            .and_then(|deletes| section.choice("value of `deletes`", &deletes, &DELETES))
-            .unwrap_or(DeletePolicy::Hold),
+        deletes: section.choice("deletes", &DELETES).unwrap_or(DeletePolicy::Hold),
         fields: Vec::new(),
     };
     if section.get("airtable").is_none() && section.get("directus").is_none() {
-        let what = "neither `airtable` nor `directus` says where its records are";
-        section.problem(name.span.clone(), what, None);
+        section.problem(&name.span, "neither `airtable` nor `directus` says where its records are");
     }
     let mut field_spans = Vec::new();
-    if let Some(fields) = section.open_table("field", section.what.clone()) {
-        for (field_name, _) in fields.entries() {
-            let what = format!("field `{}` of `{}`", field_name.value, name.value);
-            if let Some(mut one) = fields.table(field_name.value, what, &field::KEYS) {
-                one.span = field_name.span.clone();
-                if let Some(field) = field::read(&field_name, &one, &entity, names) {
-                    entity.fields.push(field);
-                    field_spans.push(field_name.span);
-                }
-            }
+    let fields = section.section("field");
+    for (field_name, span, node) in fields.iter().flat_map(Section::entries) {
+        let what = format!("field `{field_name}` of `{}`", name.value);
+        let Some(mut one) = section.table_at(node, &field_name, what) else { continue };
+        one.only(&field::KEYS);
+        one.span = span.clone();
+        let field_name = At { value: field_name, span };
+        if let Some(field) = field::read(&field_name, &one, &entity, names) {
+            entity.fields.push(field);
+            field_spans.push(field_name.span);
         }
-    } else {
-        section.problem(name.span.clone(), format!("has no section `[entity.{}.field]`", name.value), None);
+    }
+    if fields.is_none_or(|fields| fields.entries().next().is_none()) {
+        section.problem(&name.span, format!("has no fields: add `[entity.{}.field]`", name.value));
     }
     Read { entity, span: name.span.clone(), field_spans }
 }
 
 fn airtable(section: &Section<'_, '_>) -> Option<AirtableTable> {
-    let what = format!("{}, airtable", section.what);
-    let table = section.table("airtable", what, &["base", "table", "uuid"])?;
-    let text = |text: Option<At<&str>>| text.map(|text| text.value.to_owned());
+    let table = section.section("airtable")?;
+    table.only(&["base", "table", "uuid"]);
     Some(AirtableTable {
-        base: text(table.needed_text("base")).unwrap_or_default(),
-        table: text(table.needed_text("table")).unwrap_or_default(),
-        uuid: text(table.text("uuid")),
+        base: owned(needed_text_at(&table, "base")),
+        table: owned(needed_text_at(&table, "table")),
+        uuid: text_at(&table, "uuid").map(|uuid| uuid.value),
     })
 }
 
 fn directus(section: &Section<'_, '_>) -> Option<DirectusTable> {
-    let value = section.get("directus")?;
-    let (schema, table, key) = if let DeValue::String(_) = value.get_ref() {
-        (None, section.text("directus"), None)
-    } else {
-        let what = format!("{}, directus", section.what);
-        let table = section.table("directus", what, &["table", "schema", "key"])?;
-        let key = table.text("key");
-        if let Some(key) = &key {
-            let of = table.text("table").map_or("", |table| table.value);
-            field::check_secret_column(&table, of, key);
-        }
-        (table.text("schema"), table.needed_text("table"), key)
-    };
-    let text = |text: Option<At<&str>>, default: &str| {
-        text.map_or(default, |text| text.value).to_owned()
-    };
-    Some(DirectusTable { schema: text(schema, "public"), table: text(table, ""), key: text(key, "id") })
+    let table = section.section("directus")?;
+    table.only(&["table", "schema", "key"]);
+    let name = owned(needed_text_at(&table, "table"));
+    let key = text_at(&table, "key");
+    if let Some(key) = &key {
+        field::check_secret_column(&table, &name, key);
+    }
+    Some(DirectusTable {
+        schema: text_at(&table, "schema")
+            .map_or_else(|| String::from("public"), |schema| schema.value),
+        table: name,
+        key: key.map_or_else(|| String::from("id"), |key| key.value),
+    })
 }

@@ -17,7 +17,7 @@ pub(super) fn check(document: &Document<'_>, all: &[Read]) {
         for (field, span) in read.fields() {
             let problem = |what: String| {
                 let what = format!("field `{}` of `{}`: {what}", field.name, read.entity.name);
-                document.problem(span.clone(), what, None);
+                document.problem(&span, what);
             };
             sides(&read.entity, field, &problem);
             policy(field, &problem);
@@ -42,9 +42,9 @@ impl<'d, 't> Once<'d, 't> {
 
     fn take(&mut self, thing: String, by: String, span: &Range<usize>) {
         if let Some((other, at)) = self.seen.get(&thing) {
-            let line = self.document.line(at.start);
+            let line = self.document.line(at);
             let what = format!("{by}: {thing} is already used by {other} (line {line})");
-            self.document.problem(span.clone(), what, None);
+            self.document.problem(span, what);
         } else {
             self.seen.insert(thing, (by, span.clone()));
         }
@@ -125,7 +125,7 @@ fn airtable_cells(document: &Document<'_>, read: &Read) {
                  written: map the other half too, or set `direction = \"from airtable\"`",
                 field.name, read.entity.name
             );
-            document.problem(span.clone(), what, None);
+            document.problem(&span, what);
         }
     }
 }
@@ -153,10 +153,14 @@ fn sides(entity: &Entity, field: &Field, problem: &dyn Fn(String)) {
     }
     if field.kind == FieldKind::Computed {
         if field.direction != Direction::From(Side::Airtable) {
-            problem(String::from("a computed field cannot be written: set `direction = \"from airtable\"`"));
+            problem(String::from(
+                "a computed field cannot be written: set `direction = \"from airtable\"`",
+            ));
         }
         if field.directus.is_some() {
-            problem(String::from("a computed field is read from Airtable only: take `directus` out"));
+            problem(String::from(
+                "a computed field is read from Airtable only: take `directus` out",
+            ));
         }
     }
 }
@@ -167,10 +171,16 @@ fn policy(field: &Field, problem: &dyn Fn(String)) {
         || matches!(field.kind, FieldKind::Date | FieldKind::Time | FieldKind::DateTime { .. });
     match field.policy {
         Policy::SetMerge if !is_set => {
-            problem(format!("the policy `set merge` is for `multi_select` and `links`, not for {}", field.kind));
+            problem(format!(
+                "the policy `set merge` is for `multi_select` and `links`, not for {}",
+                field.kind
+            ));
         }
         Policy::Max | Policy::Min if !is_ordered => {
-            problem(format!("the policies `max` and `min` are for numbers and dates, not for {}", field.kind));
+            problem(format!(
+                "the policies `max` and `min` are for numbers and dates, not for {}",
+                field.kind
+            ));
         }
         Policy::Computed => {}
         _ if field.kind == FieldKind::Computed => {
@@ -200,7 +210,10 @@ fn parts(field: &Field, problem: &dyn Fn(String)) {
                 !is_set
                     && !matches!(
                         kind,
-                        FieldKind::Link { .. } | FieldKind::Computed | FieldKind::Json | FieldKind::Csv
+                        FieldKind::Link { .. }
+                            | FieldKind::Computed
+                            | FieldKind::Json
+                            | FieldKind::Csv
                     ),
             ),
             Part::Csv => ("csv", matches!(kind, FieldKind::Csv | FieldKind::MultiSelect)),
@@ -214,10 +227,14 @@ fn parts(field: &Field, problem: &dyn Fn(String)) {
     }
     match &field.directus {
         Some(DirectusField::Junction { .. }) if !is_set => {
-            problem(format!("a junction in Directus is for `links` and `multi_select`, not for {kind}"));
+            problem(format!(
+                "a junction in Directus is for `links` and `multi_select`, not for {kind}"
+            ));
         }
         Some(DirectusField::Column { .. }) if matches!(kind, FieldKind::Links { .. }) => {
-            problem(String::from("`links` need a junction in Directus: `directus = { junction, parent, element }`"));
+            problem(String::from(
+                "`links` need a junction in Directus: `directus = { junction, parent, element }`",
+            ));
         }
         _ => {}
     }
@@ -234,6 +251,9 @@ fn link(entity: &Entity, field: &Field, target: EntityNo, all: &[Read], problem:
     if let (Some(from), Some(to), Some(_)) = (&entity.airtable, &target.airtable, &field.airtable)
         && from.base != to.base
     {
-        problem(format!("links to `{}`, which is in another Airtable base, `{}`", target.name, to.base));
+        problem(format!(
+            "links to `{}`, which is in another Airtable base, `{}`",
+            target.name, to.base
+        ));
     }
 }
