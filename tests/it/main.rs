@@ -1,0 +1,5 @@
+//! One binary over the real parts: Postgres, Directus, the sandbox. What they share is in `world`.
+#![allow(clippy::unwrap_used)]
+
+mod demo_parts;
+mod world;
