@@ -198,10 +198,9 @@ async fn directus_takes_a_record_of_each_collection_from_the_service_account() {
     assert!(rest.post("/items/member_role", &role).await.unwrap()["id"].is_i64());
     let interest = json!({ "project": project, "member": members[0] });
     assert!(rest.post("/items/project_interest", &interest).await.unwrap()["id"].is_i64());
-    let seen = source
-        .admin_rest()
-        .get(&format!("/items/project/{}?fields=interested.member", project.as_str().unwrap()));
-    assert_eq!(seen.await.unwrap()["interested"], json!([{ "member": members[0] }]));
+    let path = format!("/items/project/{}?fields=interested.member", project.as_str().unwrap());
+    let seen = source.admin_rest().get(&path).await.unwrap();
+    assert_eq!(seen["interested"], json!([{ "member": members[0] }]));
 }
 
 #[tokio::test]
