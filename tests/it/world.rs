@@ -56,6 +56,15 @@ pub(crate) async fn eventually<T, S: Debug>(
 }
 
 #[tokio::test]
+async fn world_database_is_empty_and_of_one_test() {
+    let (one, other) = (database().await, database().await);
+    assert_ne!(one, other);
+    let tables =
+        "select from pg_tables where schemaname not in ('pg_catalog', 'information_schema')";
+    assert!(cluster().await.sql(&one, tables).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn world_eventually_waits_for_the_condition() {
     let mut count = 0;
     let found = eventually(Duration::from_secs(5), async || {
