@@ -1,1 +1,421 @@
-//! (to come)
+//! `plait.toml`: every setting with its unit, default and check. Secrets are never in the document: it names the
+//! environment variable or the file that holds each.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use crate::document::{Document, Problems, Section, beside, did_you_mean, read_file};
+
+/// A password or token. It prints as `[hidden]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+/// The whole document, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub(crate) mapping: PathBuf,
+    pub(crate) canonical: Database,
+    pub(crate) directus: Option<Directus>,
+    pub(crate) airtable: Option<Airtable>,
+    pub(crate) apply: Apply,
+    pub(crate) log: Log,
+}
+
+/// How to reach a Postgres.
+#[derive(Clone, Debug)]
+pub(crate) struct Database {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) user: String,
+    pub(crate) database: String,
+    pub(crate) password: Option<Secret>,
+    pub(crate) tls: Tls,
+    /// PEM file of the authorities to trust; `None`: those that browsers trust.
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// The words of libpq's `sslmode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tls {
+    Disable,
+    Prefer,
+    Require,
+    VerifyFull,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Directus {
+    pub(crate) database: Database,
+    pub(crate) schema: String,
+    pub(crate) slot: String,
+    pub(crate) publication: String,
+    /// Whether `directus_activity` is read; `None`: if it is there.
+    pub(crate) activity: Option<bool>,
+    pub(crate) heartbeat_interval_s: u64,
+    pub(crate) status_interval_s: u64,
+    pub(crate) message_bytes_max: usize,
+    pub(crate) transaction_bytes_max: usize,
+    pub(crate) reader_count: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Airtable {
+    pub(crate) api_url: String,
+    pub(crate) token: Option<Secret>,
+    pub(crate) poll_interval_min_ms: u64,
+    pub(crate) poll_interval_max_ms: u64,
+    pub(crate) request_timeout_s: u64,
+    pub(crate) monthly_call_count_max: Option<u64>,
+    pub(crate) ping_listen: Option<SocketAddr>,
+    pub(crate) bases: Vec<Base>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Base {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) notification_url: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Apply {
+    pub(crate) batch_row_count_max: usize,
+    pub(crate) delivery_count_max: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    pub(crate) format: LogFormat,
+    pub(crate) level: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Auto,
+    Human,
+    Json,
+}
+
+const MEBIBYTE: u64 = 1024 * 1024;
+
+impl Settings {
+    /// Reads and checks `path`. `secrets`: whether the secrets that it names are needed.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        let text = read_file(path)?;
+        let document = Document::new(&text, &path.display().to_string());
+        let parsed = document.parse()?;
+        let settings = {
+            let root = Section::root(&document, &parsed);
+            root.only(&["mapping", "canonical", "directus", "airtable", "apply", "log"]);
+            Reader { path }.settings(&root)
+        };
+        document.finish(settings)?.ok_or_else(|| {
+            Problems::one(path, "the section [canonical] is missing: where the canonical database is".into())
+        })
+    }
+}
+
+struct Reader<'p> {
+    path: &'p Path,
+}
+
+impl Reader<'_> {
+    fn settings(&self, root: &Section<'_, '_>) -> Option<Settings> {
+        let mapping = root.text("mapping").unwrap_or_else(|| "mapping.toml".into());
+        let canonical = root.section("canonical").map(|section| {
+            section.only(&["url", "password_env", "password_file", "tls", "ca_file"]);
+            self.database(&section, "url")
+        });
+        if canonical.is_none() && root.get("canonical").is_none() {
+            root.problem(&(0..0), "the section [canonical] is missing: where the canonical database is");
+        }
+        Some(Settings {
+            mapping: beside(self.path, &mapping),
+            canonical: canonical?,
+            directus: root.section("directus").map(|section| self.directus(&section)),
+            airtable: root.section("airtable").map(|section| self.airtable(&section)),
+            apply: apply(root.section("apply").as_ref()),
+            log: log(root.section("log").as_ref()),
+        })
+    }
+
+    fn database(&self, section: &Section<'_, '_>, key: &str) -> Database {
+        let mut database = Database {
+            host: "localhost".into(),
+            port: 5432,
+            user: "plait".into(),
+            database: "plait".into(),
+            password: self.secret(section, "password"),
+            tls: section
+                .choice("tls", &[
+                    ("disable", Tls::Disable),
+                    ("prefer", Tls::Prefer),
+                    ("require", Tls::Require),
+                    ("verify-full", Tls::VerifyFull),
+                ])
+                .unwrap_or(Tls::Prefer),
+            ca_file: section.text("ca_file").map(|file| beside(self.path, &file)),
+        };
+        let Some(url) = section.needed_text(key) else { return database };
+        if let Err(what) = read_url(&url, &mut database) {
+            section.problem(&section.span_of(key), format!("`{key}`: {what}"));
+        }
+        database
+    }
+
+    /// The secret that `NAME_env` or `NAME_file` names; `None` if neither is there.
+    fn secret(&self, section: &Section<'_, '_>, name: &str) -> Option<Secret> {
+        if section.get(name).is_some() {
+            section.problem(&section.span_of(name), format!(
+                "a secret does not belong in this file: put it in an environment variable and say `{name}_env = \"VARIABLE\"`, or in a file and say `{name}_file = \"path\"`"
+            ));
+        }
+        let (in_variable, in_file) = (format!("{name}_env"), format!("{name}_file"));
+        if let Some(variable) = section.text(&in_variable) {
+            match std::env::var(&variable) {
+                Ok(secret) if !secret.is_empty() => return Some(Secret(secret)),
+                _ => section.problem(
+                    &section.span_of(&in_variable),
+                    format!("the environment variable {variable} is not set; export it before starting"),
+                ),
+            }
+        }
+        let file = section.text(&in_file)?;
+        match std::fs::read_to_string(beside(self.path, &file)) {
+            Ok(secret) => Some(Secret(secret.trim_end_matches(['\r', '\n']).to_owned())),
+            Err(error) => {
+                section.problem(&section.span_of(&in_file), format!("could not read {file}: {}", error.kind()));
+                None
+            }
+        }
+    }
+
+    fn directus(&self, section: &Section<'_, '_>) -> Directus {
+        section.only(&[
+            "database_url", "password_env", "password_file", "tls", "ca_file", "schema", "slot", "publication",
+            "activity", "heartbeat_interval_s", "status_interval_s", "message_mib_max", "transaction_mib_max",
+            "reader_count",
+        ]);
+        let bytes = |key: &str, default: u64| {
+            let mebibytes = section.whole(key, 1..=1024).unwrap_or(default);
+            usize::try_from(mebibytes * MEBIBYTE).unwrap_or(usize::MAX)
+        };
+        Directus {
+            database: self.database(section, "database_url"),
+            schema: section.text("schema").unwrap_or_else(|| "public".into()),
+            slot: section.text("slot").unwrap_or_else(|| "plait".into()),
+            publication: section.text("publication").unwrap_or_else(|| "plait".into()),
+            activity: section.get("activity").and_then(|node| {
+                if node.get_ref().as_str() == Some("auto") { None } else { section.flag("activity") }
+            }),
+            heartbeat_interval_s: section.whole("heartbeat_interval_s", 0..=3600).unwrap_or(10),
+            status_interval_s: section.whole("status_interval_s", 1..=3600).unwrap_or(10),
+            message_bytes_max: bytes("message_mib_max", 64),
+            transaction_bytes_max: bytes("transaction_mib_max", 8),
+            reader_count: count(section, "reader_count", 1..=16, 2),
+        }
+    }
+
+    fn airtable(&self, section: &Section<'_, '_>) -> Airtable {
+        section.only(&[
+            "api_url", "token_env", "token_file", "poll_interval_min_ms", "poll_interval_max_ms",
+            "request_timeout_s", "monthly_call_count_max", "ping_listen", "base",
+        ]);
+        let token = self.secret(section, "token");
+        if token.is_none() && section.get("token_env").is_none() && section.get("token_file").is_none() {
+            section.problem(&section.span, "`token_env` or `token_file` is missing: a personal access token of Airtable");
+        }
+        let ping_listen = section.text("ping_listen").and_then(|text| {
+            let address = text.parse();
+            if address.is_err() {
+                section.problem(&section.span_of("ping_listen"), "`ping_listen` has to be like `0.0.0.0:8057`");
+            }
+            address.ok()
+        });
+        let bases = section.section("base").map_or_else(Vec::new, |bases| {
+            let read = bases.entries().filter_map(|(name, _, node)| {
+                let base = bases.table_at(node, &name, format!("[airtable.base.{name}]"))?;
+                base.only(&["id", "notification_url"]);
+                let id = base.needed_text("id")?;
+                if !id.starts_with("app") {
+                    base.problem(&base.span_of("id"), "the id of a base begins with `app`; it is in the address of the base in the browser");
+                }
+                Some(Base { name, id, notification_url: base.text("notification_url") })
+            });
+            read.collect()
+        });
+        let poll_interval_min_ms = section.whole("poll_interval_min_ms", 200..=3_600_000).unwrap_or(1_000);
+        Airtable {
+            api_url: section.text("api_url").unwrap_or_else(|| "https://api.airtable.com".into()),
+            token,
+            poll_interval_min_ms,
+            poll_interval_max_ms: section
+                .whole("poll_interval_max_ms", poll_interval_min_ms..=86_400_000)
+                .unwrap_or(30_000.max(poll_interval_min_ms)),
+            request_timeout_s: section.whole("request_timeout_s", 1..=600).unwrap_or(30),
+            monthly_call_count_max: section.whole("monthly_call_count_max", 1..=u64::MAX),
+            ping_listen,
+            bases,
+        }
+    }
+}
+
+fn count(section: &Section<'_, '_>, key: &str, range: std::ops::RangeInclusive<u64>, default: usize) -> usize {
+    section.whole(key, range).and_then(|count| usize::try_from(count).ok()).unwrap_or(default)
+}
+
+fn apply(section: Option<&Section<'_, '_>>) -> Apply {
+    if let Some(section) = section {
+        section.only(&["batch_row_count_max", "delivery_count_max"]);
+    }
+    let number = |key: &str, default: usize| {
+        section.map_or(default, |section| count(section, key, 1..=1_000_000, default))
+    };
+    Apply {
+        batch_row_count_max: number("batch_row_count_max", 5_000),
+        delivery_count_max: number("delivery_count_max", 2_048),
+    }
+}
+
+fn log(section: Option<&Section<'_, '_>>) -> Log {
+    if let Some(section) = section {
+        section.only(&["format", "level"]);
+    }
+    let format = section.and_then(|section| {
+        section.choice("format", &[
+            ("auto", LogFormat::Auto),
+            ("human", LogFormat::Human),
+            ("json", LogFormat::Json),
+        ])
+    });
+    Log {
+        format: format.unwrap_or(LogFormat::Auto),
+        level: section.and_then(|section| section.text("level")).unwrap_or_else(|| "info".into()),
+    }
+}
+
+/// `postgres://user@host:port/database`, without a password.
+fn read_url(url: &str, database: &mut Database) -> Result<(), String> {
+    let form = "it has to be like `postgres://user@host:5432/database`";
+    let rest = url
+        .strip_prefix("postgres://")
+        .or_else(|| url.strip_prefix("postgresql://"))
+        .ok_or_else(|| form.to_owned())?;
+    let (authority, name) = rest.split_once('/').ok_or_else(|| form.to_owned())?;
+    if name.contains('?') {
+        return Err(format!("{form}; options behind `?` are settings of their own here (`tls`, `ca_file`)"));
+    }
+    let place = match authority.rsplit_once('@') {
+        Some((user, _)) if user.contains(':') => {
+            return Err("a password does not belong in this file: take it out of the address and name it by `password_env` or `password_file`".into());
+        }
+        Some((user, place)) => {
+            user.clone_into(&mut database.user);
+            place
+        }
+        None => authority,
+    };
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().map_err(|_| form.to_owned())?),
+        None => (place, 5432),
+    };
+    if host.is_empty() || name.is_empty() {
+        return Err(form.to_owned());
+    }
+    host.clone_into(&mut database.host);
+    database.port = port;
+    name.clone_into(&mut database.database);
+    Ok(())
+}
+
+/// Says which base of the mapping the settings do not know.
+pub(crate) fn missing_bases(settings: &Settings, mapping: &crate::mapping::Mapping) -> Vec<String> {
+    let known: Vec<&str> = settings
+        .airtable
+        .iter()
+        .flat_map(|airtable| airtable.bases.iter().map(|base| base.name.as_str()))
+        .collect();
+    let mut missing: Vec<String> = mapping
+        .entities
+        .iter()
+        .filter_map(|entity| entity.airtable.as_ref())
+        .filter(|table| !known.contains(&table.base.as_str()))
+        .map(|table| {
+            let hint = did_you_mean(&table.base, known.iter().copied());
+            format!("the mapping names the base `{}`, which plait.toml does not have{hint}; add `[airtable.base.{}]` with its id", table.base, table.base)
+        })
+        .collect();
+    missing.sort();
+    missing.dedup();
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::Settings;
+
+    fn problems(text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plait.toml");
+        std::fs::write(&path, text).unwrap();
+        let problems = Settings::read(&path).unwrap_err().to_string();
+        problems.replace(&path.display().to_string(), "plait.toml")
+    }
+
+    #[test]
+    fn config_password_in_the_document_is_refused_and_not_repeated() {
+        let text = "[canonical]\nurl = \"postgres://plait:hunter2@localhost/plait\"\n";
+        let said = problems(text);
+        assert!(said.starts_with("plait.toml:2: [canonical]: `url`: a password does not belong"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+        let said = problems("[canonical]\nurl = \"postgres://plait@localhost/plait\"\npassword = \"hunter2\"\n");
+        assert!(said.contains("plait.toml:3:") && said.contains("password_env") && !said.contains("hunter2"), "{said}");
+    }
+
+    #[test]
+    fn config_unknown_key_is_told_with_its_line_and_the_nearest_name() {
+        let said = problems("[canonical]\nurl = \"postgres://plait@localhost/plait\"\n\n[aply]\n[directus]\ndatabase_url = \"postgres://d@h/d\"\nslott = \"x\"\n");
+        assert_eq!(
+            said,
+            "plait.toml:4: unknown key `aply`; did you mean `apply`?\nplait.toml:7: [directus]: unknown key `slott`; did you mean `slot`?"
+        );
+    }
+
+    #[test]
+    fn config_missing_variable_file_and_section_are_told() {
+        let said = problems("[canonical]\nurl = \"postgres://plait@localhost/plait\"\npassword_env = \"PLAIT_TEST_NOT_SET\"\n");
+        assert!(said.contains(":3:") && said.contains("PLAIT_TEST_NOT_SET is not set"), "{said}");
+        assert!(problems("mapping = \"m.toml\"\n").contains("[canonical] is missing"));
+        let missing = Settings::read(Path::new("no/such/plait.toml")).unwrap_err().to_string();
+        assert!(missing.starts_with("no/such/plait.toml: there is no such file"), "{missing}");
+    }
+
+    #[test]
+    fn config_number_out_of_range_and_wrong_type_are_told() {
+        let said = problems("[canonical]\nurl = 5\n[apply]\nbatch_row_count_max = 0\n[log]\nformat = \"jsno\"\n");
+        assert!(said.contains(":2: [canonical]: `url` has to be a text in quotes"), "{said}");
+        assert!(said.contains(":4: [apply]: `batch_row_count_max` has to be a whole number from 1"), "{said}");
+        assert!(said.contains(":6: [log]: `format` cannot be `jsno`; did you mean `json`?"), "{said}");
+    }
+}

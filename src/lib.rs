@@ -4,15 +4,15 @@
 
 mod apply; // 3: the loop: take a batch, read state, merge, write once, release
 mod capture; // 3: a side's log → observations
-mod check; // 3: the doctor: would `run` work, and what to do if not
 pub mod cli; // 5: one file a subcommand
 pub mod config; // 1: every setting with its unit, default and variable
 pub mod demo; // a real Directus, its Postgres and ours, for people and tests without them
 mod mapping; // 1: the mapping document: read, check, convert a value both ways; pure
 mod merge; // 2: record state + observation + policy → what follows; pure
 mod model; // 0: the words
-pub mod pipeline; // 4: the tasks and their channels
+mod pipeline; // 4: the tasks and their channels
 mod remote; // 2: the vendors' wire
 pub mod sandbox;
 mod store; // 2: our own tables; the only SQL on our database
+mod document; // 1: TOML that people write, and what is wrong with it
 mod telemetry; // 1: tracing set-up // a pretend Airtable; shares no type with `remote`

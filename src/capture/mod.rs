@@ -7,7 +7,7 @@ pub(crate) mod directus;
 
 use std::{future::Future, pin::Pin};
 
-use crate::model::{EntityNo, Side, SideKey};
+use crate::model::{EntityNo, FieldNo, Position, Side, SideKey};
 
 /// What the canonical database knows to exist on a side: asked by a full read (snapshot, listing), so that
 /// it can report the records that are gone as absent.
@@ -18,4 +18,67 @@ pub(crate) trait KnownKeys: Send + Sync {
         side: Side,
         entity: EntityNo,
     ) -> Pin<Box<dyn Future<Output = Result<Vec<SideKey>, anyhow::Error>> + Send + 'a>>;
+
+    /// The keys of all known rows of the junction table that holds `field` of `entity` on `side`. None, unless
+    /// the implementor says otherwise: then elements that went while nobody listened stay.
+    fn elements<'a>(
+        &'a self,
+        _side: Side,
+        _entity: EntityNo,
+        _field: FieldNo,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<SideKey>, anyhow::Error>> + Send + 'a>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+/// Something a person should know of, or see to. The line goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Incident {
+    /// One word for machines: what kind of thing happened.
+    pub(crate) code: &'static str,
+    /// What happened, where, and what to do: for people, without values of fields.
+    pub(crate) text: String,
+}
+
+/// How a capture is doing, for `status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CaptureStatus {
+    pub(crate) state: State,
+    /// How far the log was read; what is applied of it, `apply` knows.
+    pub(crate) position: Option<Position>,
+    /// Time of the latest change seen in the log, µs since 1970 UTC, by the side's clock.
+    pub(crate) last_change_at: Option<i64>,
+    /// Bytes of log not read yet, where the side can tell.
+    pub(crate) lag_bytes: Option<u64>,
+    /// Age of the oldest change not read yet; 0 when there is none.
+    pub(crate) lag_ms: Option<u64>,
+}
+
+impl CaptureStatus {
+    pub(crate) fn starting() -> Self {
+        Self {
+            state: State::Starting,
+            position: None,
+            last_change_at: None,
+            lag_bytes: None,
+            lag_ms: None,
+        }
+    }
+}
+
+/// What a capture is at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Starting,
+    /// A full read: records so far, and how many there will be if that is known.
+    Copying {
+        done: u64,
+        total: Option<u64>,
+    },
+    Streaming,
+    /// Waiting cures it; the reason is for people.
+    Waiting {
+        reason: String,
+    },
+    Stopped,
 }

@@ -1,1 +1,92 @@
-//! (to come)
+//! The commands: one file each. Arguments in, words and an exit code out.
+#![expect(clippy::print_stdout, reason = "this room talks to the person at the terminal")]
+
+mod check;
+mod demo;
+mod migrate;
+mod run;
+mod sandbox;
+mod settings;
+mod status;
+mod terminal;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+/// Braids Airtable and Directus into one canonical Postgres.
+///
+/// Plait reads the Postgres under Directus by logical replication and Airtable by its webhook payloads, merges
+/// both field by field, and keeps the result in the schema `canon` of its own database, with who changed what,
+/// when and where in the schema `mirror`.
+#[derive(Debug, Parser)]
+#[command(name = "plait", version, max_term_width = 100, after_help = FIRST_STEPS)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  plait demo             the whole thing on this machine, nothing to set up
+  plait check            reads plait.toml and mapping.toml, reaches every service, says what is missing
+  plait run              mirrors until Ctrl-C
+  plait watch            in another terminal: each change as it happens
+  plait status           how far each side has been read
+
+Settings are in plait.toml, what is mirrored in mapping.toml; docs/settings.md and docs/mapping.md explain
+every line. Exit codes: 0 all is well, 1 it could not be done, 2 the arguments were wrong.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Mirror: copy what both sides hold, then follow each change until stopped
+    Run(run::Arguments),
+    /// Create or upgrade the canonical database's schemas, as `run` does when it starts
+    Migrate(migrate::Arguments),
+    /// Say whether `run` would work, and what to do if not
+    Check(check::Arguments),
+    /// Say how far each side has been read and what waits for a person
+    Status(status::Arguments),
+    /// Follow the journal: time, who, side, record, field, before → after
+    Watch(watch::Arguments),
+    /// Serve a pretend Airtable with a network's data, for trying things out
+    Sandbox(sandbox::Arguments),
+    /// Bring up a real Directus, the sandbox and a canonical database, and mirror them
+    Demo(demo::Arguments),
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // One provider for everything in the process: two crates would otherwise ask for "the default".
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("plait: could not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let stop = CancellationToken::new();
+    let outcome = runtime.block_on(async {
+        tokio::spawn(terminal::stop_on_signal(stop.clone()));
+        match arguments.command {
+            Command::Run(arguments) => run::run(arguments, stop).await,
+            Command::Migrate(arguments) => migrate::run(arguments).await,
+            Command::Check(arguments) => check::run(arguments).await,
+            Command::Status(arguments) => status::run(arguments).await,
+            Command::Watch(arguments) => watch::run(arguments, stop).await,
+            Command::Sandbox(arguments) => sandbox::run(arguments, stop).await,
+            Command::Demo(arguments) => demo::run(arguments, stop).await,
+        }
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("plait: {}", terminal::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

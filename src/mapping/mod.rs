@@ -2,6 +2,22 @@
 //! `mapping.toml`, and cells as the sides write them. Out: a checked [`Mapping`], normalised values, and the
 //! way back. No clock, no IO.
 
+mod cell;
+mod document;
+mod flaw;
+mod json;
+mod list;
+mod moment;
+mod name;
+mod number;
+mod phone;
+mod text;
+mod trusted;
+mod write;
+
+pub(crate) use cell::CellFormat;
+pub(crate) use document::read;
+
 use std::collections::BTreeMap;
 
 use crate::model::{EntityNo, FieldNo, Side};

@@ -129,6 +129,9 @@ pub(crate) enum Delivery {
     /// A part of a transaction too large to be held; its stamp comes with the last part. Nothing of
     /// it becomes visible before.
     Part { side: Side, observations: Vec<Observation> },
+    /// The parts handed over since the last whole transaction are void: the connection broke, and what they
+    /// were part of comes again from its beginning, or is gone.
+    Abandoned { side: Side },
     /// Nothing to apply up to here.
     Progress { side: Side, position: Position },
 }

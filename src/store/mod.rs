@@ -1,1 +1,66 @@
-//! (to come)
+//! Our own tables: the only SQL on the canonical database. In: states to read, changes to write. Out: what
+//! the database holds. The apply transaction runs over tokio-postgres ([`Writer`]); everything that only reads,
+//! over sqlx ([`reading`]).
+
+mod catalog;
+mod connect;
+mod first_copy;
+pub(crate) mod reading;
+mod state;
+mod write;
+mod writer;
+
+pub(crate) use catalog::{TableShape, shapes};
+pub(crate) use connect::{connect, migrate};
+pub(crate) use first_copy::FirstCopy;
+pub(crate) use state::ElementRow;
+pub(crate) use write::{
+    AbsenceRow, ConflictRow, EntityWrites, JournalRow, LinkRow, RefusalRow, SetChange, ShadowRow,
+    TransactionRow, TransitionRow, Writes,
+};
+pub(crate) use writer::{WaitingLink, Writer};
+
+/// Why the canonical database could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("could not reach the canonical database at {place}")]
+    Unreachable { place: String, source: tokio_postgres::Error },
+    #[error("could not set up TLS for the canonical database: {reason}")]
+    Tls { reason: String },
+    #[error("the canonical database refused a statement")]
+    Sql(#[from] tokio_postgres::Error),
+    #[error("could not read from the canonical database")]
+    Read(#[from] sqlx::Error),
+    #[error("could not migrate the canonical database")]
+    Migration(#[from] refinery::Error),
+    #[error("another plait works on this canonical database: stop it first, or use another database")]
+    Locked,
+    #[error("{0}")]
+    Shape(String),
+}
+
+impl Error {
+    /// Whether the data is at fault: the batch has to be taken apart, waiting does not help.
+    pub(crate) fn is_about_data(&self) -> bool {
+        let Self::Sql(error) = self else { return false };
+        // 22: data exception, 23: integrity constraint, 54: a limit of the database.
+        error.code().is_some_and(|code| {
+            ["22", "23", "54"].iter().any(|class| code.code().starts_with(class))
+        })
+    }
+
+    /// Whether waiting and connecting anew may cure it.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Read(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
+            Self::Sql(error) => match error.code() {
+                Some(code) => ["08", "40", "53", "57", "58"]
+                    .iter()
+                    .any(|class| code.code().starts_with(class)),
+                // Closed in mid-flight: the server went away.
+                None => true,
+            },
+            _ => false,
+        }
+    }
+}

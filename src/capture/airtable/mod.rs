@@ -1,1 +1,124 @@
-//! (to come)
+//! Airtable's payloads → observations. In: a base, the mapping, where we stopped. Out: deliveries in the
+//! order of the payloads, each with the cursor behind it; full listings at the first start and whenever the
+//! payloads have a hole, through the same channel. What becomes of them, [`crate::apply`] decides.
+
+mod error;
+mod interval;
+mod listing;
+mod payload;
+mod ping;
+mod preflight;
+mod schema;
+mod session;
+mod webhook;
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    capture::{CaptureStatus, Incident, KnownKeys},
+    mapping::Mapping,
+    model::{Cursor, Delivery},
+    remote::airtable::Client,
+};
+
+pub(crate) use error::Error;
+pub(crate) use ping::{PingTarget, router};
+pub(crate) use preflight::preflight;
+
+use schema::Resolved;
+use session::Session;
+
+/// What the settings say of one base.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct BaseSettings {
+    /// As the mapping calls it.
+    pub(crate) name: String,
+    /// `app…`
+    pub(crate) id: String,
+    /// Where Airtable reaches our ping receiver from outside: `https://…/airtable/NAME`. `None`: polling only.
+    pub(crate) notification_url: Option<String>,
+    /// Shortest and longest time between two polls.
+    pub(crate) poll_min: Duration,
+    pub(crate) poll_max: Duration,
+    /// How often the webhook's health is looked at, apart from what the payloads tell.
+    pub(crate) hook_check: Duration,
+    /// API calls that the plan allows in a month; `None`: any number.
+    pub(crate) monthly_calls: Option<u64>,
+}
+
+impl BaseSettings {
+    /// A base with the usual intervals, polled only.
+    pub(crate) fn new(name: &str, id: &str) -> Self {
+        Self {
+            name: name.into(),
+            id: id.into(),
+            notification_url: None,
+            poll_min: Duration::from_secs(1),
+            poll_max: Duration::from_secs(30),
+            hook_check: Duration::from_secs(3600),
+            monthly_calls: None,
+        }
+    }
+}
+
+/// What has to be known again at the next start, beside the position: published before the first delivery
+/// that rests on it, stored with the next commit, and handed back in [`StoredCursor`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    /// `ach…`
+    pub(crate) webhook: String,
+    /// Signs the pings; base64. Airtable tells it only once.
+    pub(crate) mac_secret: String,
+    pub(crate) resolved: Resolved,
+}
+
+impl Identity {
+    /// `None`: not ours, or of another version. The capture then begins anew.
+    pub(crate) fn read(json: &serde_json::Value) -> Option<Self> {
+        Self::deserialize(json).ok()
+    }
+
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "webhook": self.webhook,
+            "mac_secret": self.mac_secret,
+            "resolved": self.resolved,
+        })
+    }
+}
+
+/// Where an earlier process stopped.
+#[derive(Clone)]
+pub(crate) struct StoredCursor {
+    /// `None`: the first listing was not finished; it begins again, with the same webhook.
+    pub(crate) cursor: Option<Cursor>,
+    pub(crate) identity: Identity,
+}
+
+/// What connects a capture to the others.
+pub(crate) struct Links {
+    pub(crate) client: Arc<Client>,
+    pub(crate) mapping: Arc<Mapping>,
+    pub(crate) stored: Option<StoredCursor>,
+    pub(crate) deliveries: mpsc::Sender<Delivery>,
+    pub(crate) known: Arc<dyn KnownKeys>,
+    /// A verified ping came, or somebody is impatient.
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) status: watch::Sender<CaptureStatus>,
+    /// [`Identity`] as JSON.
+    pub(crate) identity: watch::Sender<Option<serde_json::Value>>,
+    pub(crate) incidents: mpsc::Sender<Incident>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Captures one base until `links.stop`. Outlives everything that waiting cures.
+///
+/// # Errors
+/// What a person has to see to: the token, a permission, a mapping that does not fit, no place for a webhook.
+pub(crate) async fn run(base: BaseSettings, links: Links) -> Result<(), Error> {
+    Session::new(base, links).run().await
+}

@@ -1,0 +1,214 @@
+//! Whose record is this: a side's keys → canonical ids.
+
+use std::collections::{HashMap, HashSet};
+
+use uuid::Uuid;
+
+use super::{Apply, Error, Item};
+use crate::{
+    mapping::{Field, FieldKind},
+    model::{Cell, Change, EntityNo, RecordId, Side, SideKey},
+    store::LinkRow,
+};
+
+/// What the keys that a chunk of items names stand for.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    known: HashMap<(Side, EntityNo, SideKey), RecordId>,
+    /// Pairs whose keys had to be looked up; elsewhere a UUID is the canonical id.
+    looked_up: HashSet<(Side, EntityNo)>,
+    /// Links to write, an entity each.
+    pub(super) links: Vec<(EntityNo, LinkRow)>,
+    pub(super) links_gone: Vec<(EntityNo, Side, SideKey)>,
+}
+
+impl Keys {
+    pub(super) fn get(&self, side: Side, entity: EntityNo, key: &SideKey) -> Option<RecordId> {
+        if !self.looked_up.contains(&(side, entity))
+            && let Ok(id) = Uuid::try_parse(&key.0)
+        {
+            return Some(RecordId(id));
+        }
+        self.known.get(&(side, entity, key.clone())).copied()
+    }
+
+    fn link(&mut self, side: Side, entity: EntityNo, key: &SideKey, record: RecordId) {
+        self.known.insert((side, entity, key.clone()), record);
+        self.links.push((entity, LinkRow { side, key: key.clone(), record }));
+    }
+}
+
+/// The entity that a field's links point to.
+pub(super) fn target(field: &Field) -> Option<EntityNo> {
+    match field.kind {
+        FieldKind::Link { target } | FieldKind::Links { target } => Some(target),
+        _ => None,
+    }
+}
+
+type Wanted = HashMap<(Side, EntityNo), HashSet<SideKey>>;
+
+impl Apply {
+    /// Finds or makes the canonical id of each record that `items` name.
+    ///
+    /// A record with a UUID as key is that canonical record. One that carries a canonical id joins it, unless
+    /// another living record of its side has that id: then a person has duplicated a row, and the copy is a
+    /// new entity. Everything else is new.
+    pub(super) async fn resolve(&mut self, items: &[Item]) -> Result<Keys, Error> {
+        let mut keys = Keys::default();
+        let wanted = self.wanted(items);
+        for ((side, entity), names) in &wanted {
+            keys.looked_up.insert((*side, *entity));
+            let names: Vec<&str> = names.iter().map(|name| &*name.0).collect();
+            for (key, record) in self.writer.linked_records(*side, *entity, &names).await? {
+                keys.known.insert((*side, *entity, key), record);
+            }
+            self.take_unlinked_uuids(&mut keys, *side, *entity, &names).await?;
+        }
+        let claims = self.free_claims(&keys, items).await?;
+        for item in items {
+            let (side, entity, key) = (item.side, item.observation.entity, &item.observation.key);
+            match &item.observation.change {
+                Change::Present { claimed_id, .. } if keys.get(side, entity, key).is_none() => {
+                    let claimed = claimed_id
+                        .filter(|id| claims.get(&(side, entity, *id)) == Some(key))
+                        .map_or_else(Uuid::now_v7, |id| id);
+                    keys.link(side, entity, key, RecordId(claimed));
+                }
+                Change::Renamed { to } => {
+                    if let Some(record) = keys.get(side, entity, key) {
+                        keys.looked_up.insert((side, entity));
+                        keys.links_gone.push((entity, side, key.clone()));
+                        keys.known.remove(&(side, entity, key.clone()));
+                        keys.link(side, entity, to, record);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The keys of all pairs of side and entity whose keys cannot be told from their text: Airtable's, those
+    /// that are no UUIDs, and those of a table in which a key was changed.
+    fn wanted(&self, items: &[Item]) -> Wanted {
+        let mut pairs = HashSet::new();
+        self.each_key(items, |side, entity, key| {
+            if self.writer.is_linked(side, entity) || Uuid::try_parse(&key.0).is_err() {
+                pairs.insert((side, entity));
+            }
+        });
+        for item in items {
+            if matches!(item.observation.change, Change::Renamed { .. }) {
+                pairs.insert((item.side, item.observation.entity));
+            }
+        }
+        let mut wanted = Wanted::new();
+        if !pairs.is_empty() {
+            self.each_key(items, |side, entity, key| {
+                if pairs.contains(&(side, entity)) {
+                    wanted.entry((side, entity)).or_default().insert(key.clone());
+                }
+            });
+        }
+        wanted
+    }
+
+    /// Calls `with` for each key that `items` name: the records' own, and those that they link to.
+    fn each_key(&self, items: &[Item], mut with: impl FnMut(Side, EntityNo, &SideKey)) {
+        for item in items {
+            let observation = &item.observation;
+            let described = self.mapping.entity(observation.entity);
+            // A deleted junction row names no parent, a truncate no record.
+            if !observation.key.0.is_empty() {
+                with(item.side, observation.entity, &observation.key);
+            }
+            let mut with_cell = |field: &Field, cell: &Cell| match (target(field), cell) {
+                (Some(target), Cell::Link(Some(key))) => with(item.side, target, key),
+                (Some(target), Cell::Links(keys)) => {
+                    keys.iter().for_each(|key| with(item.side, target, key));
+                }
+                _ => {}
+            };
+            match &observation.change {
+                Change::Present { cells, .. } => {
+                    cells.iter().for_each(|(no, cell)| with_cell(described.field(*no), cell));
+                }
+                Change::Element(element) => {
+                    if let Some(cell) = &element.element {
+                        with_cell(described.field(element.field), cell);
+                    }
+                }
+                Change::Renamed { .. } | Change::Absent | Change::Truncated => {}
+            }
+        }
+    }
+
+    /// In a pair with links, a UUID without one is still the canonical id, unless that record goes by another
+    /// key now.
+    async fn take_unlinked_uuids(
+        &mut self,
+        keys: &mut Keys,
+        side: Side,
+        entity: EntityNo,
+        names: &[&str],
+    ) -> Result<(), Error> {
+        if side == Side::Airtable {
+            return Ok(());
+        }
+        let free: Vec<Uuid> = names
+            .iter()
+            .filter(|name| !keys.known.contains_key(&(side, entity, SideKey::from(**name))))
+            .filter_map(|name| Uuid::try_parse(name).ok())
+            .collect();
+        if free.is_empty() {
+            return Ok(());
+        }
+        let renamed = self.writer.linked_keys(side, entity, &free).await?;
+        for id in free {
+            if !renamed.contains_key(&RecordId(id)) {
+                keys.known.insert((side, entity, SideKey::from(id.to_string().as_str())), RecordId(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who gets each id that new records claim: (side, entity, id) → key. Of several, the oldest.
+    async fn free_claims(
+        &mut self,
+        keys: &Keys,
+        items: &[Item],
+    ) -> Result<HashMap<(Side, EntityNo, Uuid), SideKey>, Error> {
+        let mut claims: HashMap<(Side, EntityNo, Uuid), (Option<i64>, SideKey)> = HashMap::new();
+        for item in items {
+            let observation = &item.observation;
+            let Change::Present { claimed_id: Some(id), made_at, .. } = &observation.change else {
+                continue;
+            };
+            if keys.get(item.side, observation.entity, &observation.key).is_some() {
+                continue;
+            }
+            let mine = (*made_at, observation.key.clone());
+            claims
+                .entry((item.side, observation.entity, *id))
+                .and_modify(|best| {
+                    if made_at.is_some() && *made_at < best.0 {
+                        *best = mine.clone();
+                    }
+                })
+                .or_insert(mine);
+        }
+        let mut pairs: HashMap<(Side, EntityNo), Vec<Uuid>> = HashMap::new();
+        for (side, entity, id) in claims.keys() {
+            pairs.entry((*side, *entity)).or_default().push(*id);
+        }
+        for ((side, entity), ids) in pairs {
+            let taken = self.writer.linked_keys(side, entity, &ids).await?;
+            let gone = self.writer.absent(side, entity, &ids).await?;
+            for record in taken.keys().filter(|record| !gone.contains(record)) {
+                claims.remove(&(side, entity, record.0));
+            }
+        }
+        Ok(claims.into_iter().map(|(claim, (_, key))| (claim, key)).collect())
+    }
+}

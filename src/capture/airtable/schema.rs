@@ -1,0 +1,462 @@
+//! Which table and field of a base is meant. In: the mapping, the base's metadata, what was resolved
+//! before. Out: ids, kept from then on, so that a rename does no harm; and what does not fit, with the
+//! nearest right name. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    mapping::{Direction, Entity, Field, FieldKind, Mapping, Part},
+    model::{EntityNo, FieldNo, Side},
+    remote::airtable as remote,
+};
+
+/// Less alike than this is no hint.
+const HINT_LIKENESS_MIN: f64 = 0.45;
+
+/// Ids of everything that the mapping names in one base, by the mapping's own names. Stored with the
+/// position and handed back at the next start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Resolved {
+    /// By entity.
+    pub(crate) tables: BTreeMap<String, ResolvedTable>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ResolvedTable {
+    /// As the mapping calls it.
+    pub(crate) given: String,
+    /// `tbl…`
+    pub(crate) id: String,
+    /// By the name that the mapping gives.
+    pub(crate) fields: BTreeMap<String, ResolvedField>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ResolvedField {
+    /// `fld…`
+    pub(crate) id: String,
+    /// Airtable's type when it was last looked at.
+    pub(crate) kind: String,
+    /// Deleted, or of a type that does not fit any more: not read until a person decides.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) suspended: bool,
+}
+
+/// One thing in which mapping and base do not agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) code: &'static str,
+    /// What is wrong, where.
+    pub(crate) what: String,
+    /// What to do.
+    pub(crate) remedy: String,
+    /// The capture cannot go on; otherwise it goes on without the field.
+    pub(crate) is_fatal: bool,
+}
+
+/// What came of looking everything up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Resolution {
+    pub(crate) resolved: Resolved,
+    pub(crate) problems: Vec<Problem>,
+    /// Renames and the like: nothing to do.
+    pub(crate) notes: Vec<String>,
+}
+
+/// What is read of a base: the resolved mapping without what is suspended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// In the mapping's order: parents first.
+    pub(crate) tables: Vec<PlanTable>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlanTable {
+    pub(crate) entity: EntityNo,
+    /// `tbl…`
+    pub(crate) table: String,
+    /// The field with the canonical id.
+    pub(crate) uuid: Option<String>,
+    /// Each mapped field and its `fld…`; two may share one.
+    pub(crate) fields: Vec<(FieldNo, String)>,
+    /// Types by field id: a change of one asks for a listing.
+    kinds: BTreeMap<String, String>,
+}
+
+/// Looks up everything that `mapping` names in the base called `base`.
+///
+/// A name is looked up once: what `stored` knows under the same name is taken by its id. What is missing and
+/// was never there is fatal; a field that was there and is gone, or does not fit any more, is suspended.
+pub(crate) fn resolve(
+    mapping: &Mapping,
+    base: &str,
+    tables: &[remote::Table],
+    stored: Option<&Resolved>,
+) -> Resolution {
+    let mut resolution = Resolution::default();
+    // Tables first: links are checked against the tables of their targets.
+    let mut found = BTreeMap::new();
+    for (no, entity) in mapping.entities.iter().enumerate() {
+        let Some(mapped) = entity.airtable.as_ref().filter(|mapped| mapped.base == base) else {
+            continue;
+        };
+        let before = stored
+            .and_then(|stored| stored.tables.get(&entity.name))
+            .filter(|table| table.given == mapped.table);
+        match find_table(tables, &mapped.table, before) {
+            Some(table) => {
+                if before.is_some() && is_renamed(&mapped.table, &table.id, &table.name) {
+                    resolution.notes.push(format!(
+                        "the table `{}` of the mapping is now called `{}` in Airtable",
+                        mapped.table, table.name
+                    ));
+                }
+                found.insert(no, (mapped, table, before));
+            }
+            None => resolution.problems.push(missing_table(entity, &mapped.table, tables, before)),
+        }
+    }
+    for (no, (mapped, table, before)) in &found {
+        let entity = &mapping.entities[*no];
+        let mut fields = BTreeMap::new();
+        for field in &entity.fields {
+            let Some(given) = field.airtable.as_ref().map(|airtable| airtable.field.as_str())
+            else {
+                continue;
+            };
+            let before = before.and_then(|table| table.fields.get(given));
+            let place = Place { entity, table, given };
+            let targets = |target: EntityNo| {
+                found.get(&usize::from(target.0)).map(|(_, table, _)| table.id.as_str())
+            };
+            let checked =
+                place.find(before, &mut resolution, |column| misfit(field, column, targets));
+            if let Some(resolved) = checked {
+                fields
+                    .entry(given.to_owned())
+                    .and_modify(|other: &mut ResolvedField| {
+                        other.suspended |= resolved.suspended;
+                    })
+                    .or_insert(resolved);
+            }
+        }
+        if let Some(given) = &mapped.uuid {
+            let before = before.and_then(|table| table.fields.get(given));
+            let place = Place { entity, table, given };
+            if let Some(resolved) = place.find(before, &mut resolution, uuid_misfit) {
+                fields.insert(given.clone(), resolved);
+            }
+        }
+        let given = mapped.table.clone();
+        let resolved = ResolvedTable { given, id: table.id.clone(), fields };
+        resolution.resolved.tables.insert(entity.name.clone(), resolved);
+    }
+    resolution
+}
+
+fn find_table<'a>(
+    tables: &'a [remote::Table],
+    given: &str,
+    before: Option<&ResolvedTable>,
+) -> Option<&'a remote::Table> {
+    let by_id = |id: &str| tables.iter().find(|table| table.id == id);
+    before
+        .and_then(|before| by_id(&before.id))
+        .or_else(|| by_id(given))
+        .or_else(|| tables.iter().find(|table| table.name == given))
+}
+
+fn is_renamed(given: &str, id: &str, name: &str) -> bool {
+    given != id && given != name
+}
+
+fn missing_table(
+    entity: &Entity,
+    given: &str,
+    tables: &[remote::Table],
+    before: Option<&ResolvedTable>,
+) -> Problem {
+    let remedy = match before {
+        Some(_) => String::from(
+            "restore it from the trash in Airtable, or take the entity out of the mapping",
+        ),
+        None => hint(given, tables.iter().map(|table| table.name.as_str()), "table"),
+    };
+    Problem {
+        code: "table_missing",
+        what: format!(
+            "the entity `{}` is mapped to the table `{given}`, which the base does not have",
+            entity.name
+        ),
+        remedy,
+        is_fatal: true,
+    }
+}
+
+/// The sentence that names the most similar of the right names.
+fn hint<'a>(given: &str, names: impl Iterator<Item = &'a str>, what: &str) -> String {
+    let wanted = given.to_lowercase();
+    let nearest = names
+        .map(|name| (strsim::normalized_damerau_levenshtein(&wanted, &name.to_lowercase()), name))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match nearest {
+        Some((likeness, name)) if likeness >= HINT_LIKENESS_MIN => {
+            format!("correct the mapping: the nearest {what} is `{name}`")
+        }
+        _ => format!("correct the mapping, or make the {what} in Airtable"),
+    }
+}
+
+/// A field that the mapping names.
+struct Place<'a> {
+    entity: &'a Entity,
+    table: &'a remote::Table,
+    given: &'a str,
+}
+
+impl Place<'_> {
+    /// Finds the field and has its type checked; what is wrong goes to `resolution`.
+    fn find(
+        &self,
+        before: Option<&ResolvedField>,
+        resolution: &mut Resolution,
+        misfit: impl Fn(&remote::Field) -> Option<Misfit>,
+    ) -> Option<ResolvedField> {
+        let Self { entity, table, given } = self;
+        let by_id = |id: &str| table.fields.iter().find(|field| field.id == id);
+        let field = before
+            .and_then(|before| by_id(&before.id))
+            .or_else(|| by_id(given))
+            .or_else(|| table.fields.iter().find(|field| field.name == *given));
+        let Some(field) = field else {
+            let names = table.fields.iter().map(|field| field.name.as_str());
+            resolution.problems.push(Problem {
+                code: "field_missing",
+                what: format!(
+                    "the entity `{}` is mapped to the field `{given}` of the table `{}`, which is not there",
+                    entity.name, table.name
+                ),
+                remedy: match before {
+                    Some(_) => String::from(
+                        "its values are kept and not read any more: restore it in Airtable, or take it \
+                         out of the mapping",
+                    ),
+                    None => hint(given, names, "field"),
+                },
+                is_fatal: before.is_none(),
+            });
+            return before.map(|before| ResolvedField { suspended: true, ..before.clone() });
+        };
+        if before.is_some() && is_renamed(given, &field.id, &field.name) {
+            resolution.notes.push(format!(
+                "the field `{given}` of the mapping is now called `{}` in the table `{}`",
+                field.name, table.name
+            ));
+        }
+        let misfit = misfit(field);
+        let suspended = misfit.is_some();
+        if let Some(Misfit { code, what, remedy }) = misfit {
+            // What never fitted is a mistake in the mapping; what fitted once was changed in Airtable.
+            let is_fatal = before.is_none();
+            resolution.problems.push(Problem {
+                code,
+                what: format!(
+                    "the field `{given}` of the table `{}` (entity `{}`) {what}",
+                    table.name, entity.name
+                ),
+                remedy,
+                is_fatal,
+            });
+        }
+        Some(ResolvedField { id: field.id.clone(), kind: field.kind.clone(), suspended })
+    }
+}
+
+struct Misfit {
+    code: &'static str,
+    what: String,
+    remedy: String,
+}
+
+fn uuid_misfit(field: &remote::Field) -> Option<Misfit> {
+    if matches!(field.kind.as_str(), "singleLineText" | "multilineText") {
+        return None;
+    }
+    Some(Misfit {
+        code: "field_type",
+        what: format!("is to carry the canonical id, but it is of the type `{}`", field.kind),
+        remedy: String::from("make it a single line text field, or name another one as `uuid`"),
+    })
+}
+
+/// Whether `column` can be what `field` says it is; `None`: it can.
+fn misfit<'a>(
+    field: &Field,
+    column: &remote::Field,
+    table_of: impl Fn(EntityNo) -> Option<&'a str>,
+) -> Option<Misfit> {
+    if field.kind == FieldKind::Computed {
+        return None;
+    }
+    let kind = column.kind.as_str();
+    if is_computed(kind) {
+        // A formula may give anything; its cells are judged one by one.
+        if field.direction == Direction::From(Side::Airtable) {
+            return None;
+        }
+        return Some(Misfit {
+            code: "field_computed",
+            what: format!("is computed by Airtable (`{kind}`) and cannot be written"),
+            remedy: String::from(
+                "set `direction = \"from airtable\"` or `type = \"computed\"` for it",
+            ),
+        });
+    }
+    if let FieldKind::Link { target } | FieldKind::Links { target } = field.kind
+        && kind == "multipleRecordLinks"
+    {
+        let (Some(linked), Some(wanted)) = (column.linked_table(), table_of(target)) else {
+            return None;
+        };
+        return (linked != wanted).then(|| Misfit {
+            code: "field_link",
+            what: format!("links to the table `{linked}`, not to `{wanted}` as the mapping says"),
+            remedy: String::from("correct `target` in the mapping, or the field in Airtable"),
+        });
+    }
+    let part = field.airtable.as_ref().map_or(Part::Whole, |airtable| airtable.part);
+    let fitting = fitting_kinds(&field.kind, part);
+    (!fitting.contains(&kind)).then(|| Misfit {
+        code: "field_type",
+        what: format!("is of the type `{kind}`, which `{}` cannot be read from", field.name),
+        remedy: format!("change `type` in the mapping, or make the field one of: {}", fitting.join(", ")),
+    })
+}
+
+/// Types that Airtable itself fills, and those that nobody knows yet.
+fn is_computed(kind: &str) -> bool {
+    const WRITABLE: [&str; 21] = [
+        "singleLineText",
+        "multilineText",
+        "richText",
+        "email",
+        "url",
+        "phoneNumber",
+        "number",
+        "currency",
+        "percent",
+        "duration",
+        "rating",
+        "checkbox",
+        "date",
+        "dateTime",
+        "barcode",
+        "singleSelect",
+        "multipleSelects",
+        "multipleRecordLinks",
+        "singleCollaborator",
+        "multipleCollaborators",
+        "multipleAttachments",
+    ];
+    !WRITABLE.contains(&kind)
+}
+
+const TEXTS: [&str; 6] =
+    ["singleLineText", "multilineText", "richText", "email", "url", "phoneNumber"];
+
+/// The writable types of Airtable that a field of this kind can be.
+fn fitting_kinds(kind: &FieldKind, part: Part) -> Vec<&'static str> {
+    let own: &[&str] = match (kind, part) {
+        (_, Part::FirstOfFullName | Part::LastOfFullName | Part::DateDmy) => &[],
+        (FieldKind::Text | FieldKind::LongText, _) => &["singleSelect"],
+        (
+            FieldKind::Integer
+            | FieldKind::BigInt
+            | FieldKind::Decimal { .. }
+            | FieldKind::Currency { .. }
+            | FieldKind::Percent { .. }
+            | FieldKind::Duration
+            | FieldKind::Rating,
+            _,
+        ) => &["number", "currency", "percent", "duration", "rating"],
+        (FieldKind::Boolean, _) => &["checkbox", "singleSelect"],
+        (FieldKind::Date, _) => &["date"],
+        (FieldKind::DateTime { .. }, _) => &["dateTime"],
+        (FieldKind::Select, _) => &["singleSelect"],
+        (FieldKind::MultiSelect | FieldKind::Csv, _) => &["multipleSelects"],
+        (FieldKind::Link { .. } | FieldKind::Links { .. }, _) => return vec!["multipleRecordLinks"],
+        (FieldKind::Collaborator, _) => &["singleCollaborator"],
+        _ => &[],
+    };
+    let mut kinds = own.to_vec();
+    if part == Part::OneElement {
+        kinds.push("multipleSelects");
+    }
+    kinds.extend(TEXTS);
+    kinds
+}
+
+impl Plan {
+    /// `resolved` has to be of this mapping and base.
+    pub(crate) fn new(mapping: &Mapping, base: &str, resolved: &Resolved) -> Self {
+        let mut tables = Vec::new();
+        for (no, entity) in (0..).zip(&mapping.entities) {
+            let Some(mapped) = entity.airtable.as_ref().filter(|mapped| mapped.base == base) else {
+                continue;
+            };
+            let Some(table) = resolved.tables.get(&entity.name) else { continue };
+            let usable = |given: &str| table.fields.get(given).filter(|field| !field.suspended);
+            let mut kinds = BTreeMap::new();
+            let mut fields = Vec::new();
+            for (field_no, field) in (0..).zip(&entity.fields) {
+                let given = field.airtable.as_ref().map(|airtable| airtable.field.as_str());
+                if let Some(found) = given.and_then(usable) {
+                    kinds.insert(found.id.clone(), found.kind.clone());
+                    fields.push((FieldNo(field_no), found.id.clone()));
+                }
+            }
+            let uuid = mapped.uuid.as_deref().and_then(usable).map(|field| field.id.clone());
+            if let Some(id) = &uuid {
+                kinds.entry(id.clone()).or_default();
+            }
+            let table = table.id.clone();
+            tables.push(PlanTable { entity: EntityNo(no), table, uuid, fields, kinds });
+        }
+        Self { tables }
+    }
+
+    /// The places (in `tables`) of the tables of which more is read now than under `before`, or otherwise:
+    /// they have to be listed.
+    pub(crate) fn gained_since(&self, before: &Self) -> Vec<usize> {
+        let is_new = |table: &PlanTable| {
+            let old = before
+                .tables
+                .iter()
+                .find(|old| old.entity == table.entity && old.table == table.table);
+            old.is_none_or(|old| {
+                table.fields.iter().any(|field| !old.fields.contains(field))
+                    || table.kinds.iter().any(|(id, kind)| old.kinds.get(id) != Some(kind))
+            })
+        };
+        (0..self.tables.len()).filter(|at| is_new(&self.tables[*at])).collect()
+    }
+
+    /// The distinct tables.
+    pub(crate) fn table_ids(&self) -> BTreeSet<&str> {
+        self.tables.iter().map(|table| table.table.as_str()).collect()
+    }
+
+    /// Whether anything of the table or field `id` is read.
+    pub(crate) fn reads(&self, id: &str) -> bool {
+        self.tables.iter().any(|table| table.table == id || table.kinds.contains_key(id))
+    }
+}
+
+impl PlanTable {
+    /// The distinct fields to ask for.
+    pub(crate) fn field_ids(&self) -> Vec<String> {
+        self.kinds.keys().cloned().collect()
+    }
+}

@@ -1,0 +1,598 @@
+//! The loop of one base: look the schema up, keep the webhook, list what has to be listed, then poll.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{Datelike, NaiveDate, Utc};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+use crate::{
+    capture::{CaptureStatus, Incident, State},
+    model::{Cursor, Delivery, EntityNo, Position, Side, Stamp},
+    remote::airtable::{Error as RemoteError, PayloadPage},
+};
+
+use super::{
+    BaseSettings, Error, Identity, Links,
+    interval::{Pace, Quota, interval},
+    listing::Listing,
+    payload::{self, Payload},
+    schema::{Plan, Resolved, resolve},
+    webhook::{self, Found},
+};
+
+/// Payloads that are held in memory behind a listing before they are handed over.
+const HELD_PAYLOAD_COUNT_MAX: usize = 10_000;
+/// How often the schema, or the webhook, may be found in order while a call says that it is not.
+const DOUBT_COUNT_MAX: u32 = 3;
+const FAILURE_BACKOFF_MIN: Duration = Duration::from_millis(500);
+const FAILURE_BACKOFF_MAX: Duration = Duration::from_secs(60);
+const MICROS_PER_MS: i64 = 1000;
+
+pub(super) struct Session {
+    base: BaseSettings,
+    links: Links,
+    resolved: Option<Resolved>,
+    /// `None`: the schema has to be looked up.
+    plan: Option<Arc<Plan>>,
+    hook: Option<Hook>,
+    /// `None`: due.
+    hook_checked_at: Option<Instant>,
+    /// Number of the next payload to read.
+    next: u64,
+    /// Entities that have to be listed before the payloads go on.
+    to_list: BTreeSet<EntityNo>,
+    changed_at: Instant,
+    doubt_count: u32,
+    /// Texts of incidents that were raised: each is raised once.
+    told: HashSet<String>,
+}
+
+struct Hook {
+    id: String,
+    mac_secret: String,
+    /// Why it has to be replaced.
+    death: Option<String>,
+}
+
+/// What was read in one call.
+struct Read {
+    payloads: Vec<Payload>,
+    /// Number behind the last of `payloads`.
+    next: u64,
+    might_have_more: bool,
+    event: Option<Event>,
+}
+
+/// What has to be seen to before reading on.
+enum Event {
+    /// Something is lost or unreadable: everything is listed.
+    Hole(Incident),
+    Schema,
+    Death(String),
+}
+
+impl Session {
+    pub(super) fn new(base: BaseSettings, links: Links) -> Self {
+        let mut session = Self {
+            base,
+            resolved: None,
+            plan: None,
+            hook: None,
+            hook_checked_at: None,
+            next: 0,
+            to_list: BTreeSet::new(),
+            changed_at: Instant::now(),
+            doubt_count: 0,
+            told: HashSet::new(),
+            links,
+        };
+        if let Some(stored) = session.links.stored.take() {
+            let Identity { webhook, mac_secret, resolved } = stored.identity;
+            session.links.identity.send_replace(Some(
+                Identity {
+                    webhook: webhook.clone(),
+                    mac_secret: mac_secret.clone(),
+                    resolved: resolved.clone(),
+                }
+                .to_json(),
+            ));
+            let cursor = stored.cursor.filter(|it| it.webhook == webhook);
+            session.next = cursor.map_or(0, |cursor| cursor.next);
+            session.hook = Some(Hook { id: webhook, mac_secret, death: None });
+            session.resolved = Some(resolved);
+        }
+        session
+    }
+
+    pub(super) async fn run(mut self) -> Result<(), Error> {
+        let mut failure_count = 0;
+        loop {
+            let pause = match self.advance().await {
+                Ok(true) => {
+                    failure_count = 0;
+                    if self.links.stop.is_cancelled() {
+                        break;
+                    }
+                    continue;
+                }
+                Ok(false) => {
+                    failure_count = 0;
+                    self.set_state(State::Streaming);
+                    interval(&self.pace(), self.changed_at.elapsed())
+                }
+                Err(Error::Stopped) => break,
+                Err(error) => {
+                    let Some(pause) = self.cure(&error) else {
+                        self.set_state(State::Stopped);
+                        return Err(error);
+                    };
+                    failure_count += 1;
+                    let pause = pause.max(backoff(failure_count));
+                    warn!(base = self.base.name, failure_count, error = %Causes(&error), "could not go on");
+                    self.set_state(State::Waiting { reason: Causes(&error).to_string() });
+                    pause
+                }
+            };
+            tokio::select! {
+                () = self.links.stop.cancelled() => break,
+                () = self.links.wake.notified(), if failure_count == 0 => {}
+                () = sleep(pause) => {}
+            }
+        }
+        self.set_state(State::Stopped);
+        Ok(())
+    }
+
+    /// One step; whether there is more to do at once.
+    async fn advance(&mut self) -> Result<bool, Error> {
+        let plan = match &self.plan {
+            Some(plan) => Arc::clone(plan),
+            None => self.look_up().await?,
+        };
+        let is_check_due = |at: Instant| at.elapsed() >= self.base.hook_check;
+        if self.hook_checked_at.is_none_or(is_check_due) {
+            self.keep_hook(&plan).await?;
+        }
+        let more = if self.to_list.is_empty() {
+            self.poll(&plan).await?
+        } else {
+            self.list(&plan).await?
+        };
+        self.doubt_count = 0;
+        Ok(more)
+    }
+
+    /// Lets `work` go on unless a stop comes; only for work that may be dropped at any point.
+    async fn unless_stopped<T, E: Into<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            () = self.links.stop.cancelled() => Err(Error::Stopped),
+            result = work => result.map_err(Into::into),
+        }
+    }
+
+    // ---- schema --------------------------------------------------------------------------------------
+
+    async fn look_up(&mut self) -> Result<Arc<Plan>, Error> {
+        let tables = self.unless_stopped(self.links.client.tables(&self.base.id)).await?;
+        let mapping = Arc::clone(&self.links.mapping);
+        let resolution = resolve(&mapping, &self.base.name, &tables, self.resolved.as_ref());
+        if resolution.problems.iter().any(|problem| problem.is_fatal) {
+            let problems = resolution.problems.into_iter().filter(|it| it.is_fatal).collect();
+            return Err(Error::Mapping { base: self.base.name.clone(), problems });
+        }
+        for problem in resolution.problems {
+            self.tell(problem.code, format!("{}; {}", problem.what, problem.remedy)).await;
+        }
+        for note in resolution.notes {
+            self.tell("renamed", note).await;
+        }
+        let plan = Arc::new(Plan::new(&mapping, &self.base.name, &resolution.resolved));
+        let before = self.resolved.as_ref().map_or_else(Plan::default, |resolved| {
+            Plan::new(&mapping, &self.base.name, resolved)
+        });
+        let gained = plan.gained_since(&before);
+        self.to_list.extend(gained.into_iter().map(|at| plan.tables[at].entity));
+        self.to_list.retain(|entity| plan.tables.iter().any(|table| table.entity == *entity));
+        self.resolved = Some(resolution.resolved);
+        self.plan = Some(Arc::clone(&plan));
+        self.publish();
+        Ok(plan)
+    }
+
+    fn list_all(&mut self) {
+        if let Some(plan) = &self.plan {
+            self.to_list.extend(plan.tables.iter().map(|table| table.entity));
+        }
+    }
+
+    /// Publishes the identity as it now is; before anything is delivered that rests on it.
+    fn publish(&self) {
+        if let (Some(hook), Some(resolved)) = (&self.hook, &self.resolved) {
+            let identity = Identity {
+                webhook: hook.id.clone(),
+                mac_secret: hook.mac_secret.clone(),
+                resolved: resolved.clone(),
+            };
+            self.links.identity.send_replace(Some(identity.to_json()));
+        }
+    }
+
+    // ---- webhook -------------------------------------------------------------------------------------
+
+    async fn keep_hook(&mut self, plan: &Plan) -> Result<(), Error> {
+        let client = Arc::clone(&self.links.client);
+        if let Some(hook) = &self.hook {
+            let found = match &hook.death {
+                Some(reason) => Found::Dead { reason: reason.clone(), is_listed: true },
+                None => {
+                    self.unless_stopped(webhook::check(&client, &self.base, plan, &hook.id)).await?
+                }
+            };
+            match found {
+                Found::Alive { next } => {
+                    self.compare_place(next).await;
+                    self.hook_checked_at = Some(Instant::now());
+                    return Ok(());
+                }
+                Found::Dead { reason, is_listed } => {
+                    let id = hook.id.clone();
+                    let text = format!(
+                        "the webhook `{id}` of the base `{}` had to be replaced: {reason}; the tables are \
+                         read again, edits that were overwritten in between may be missing in the journal",
+                        self.base.name
+                    );
+                    self.tell("webhook_replaced", text).await;
+                    if is_listed {
+                        webhook::delete(&client, &self.base, &id).await;
+                    }
+                    self.hook = None;
+                }
+            }
+        }
+        if self.links.stop.is_cancelled() {
+            return Err(Error::Stopped);
+        }
+        // Not given up half-way by a stop: the call has a limit of its own.
+        let made = webhook::create(&client, &self.base, plan).await?;
+        self.hook = Some(Hook { id: made.id, mac_secret: made.mac_secret_base64, death: None });
+        self.next = 1;
+        self.hook_checked_at = Some(Instant::now());
+        self.list_all();
+        self.publish();
+        Ok(())
+    }
+
+    /// Holds our place against the webhook's own count.
+    async fn compare_place(&mut self, next: Option<u64>) {
+        if self.next == 0 {
+            // The first listing was cut off: it begins at what is recorded from now on.
+            self.next = next.unwrap_or(1);
+            self.list_all();
+            return;
+        }
+        if let Some(next) = next.filter(|next| self.next > *next) {
+            let text = format!(
+                "the stored place in the base `{}` is ahead of Airtable's; the tables are read again",
+                self.base.name
+            );
+            self.tell("cursor_ahead", text).await;
+            self.next = next;
+            self.list_all();
+        }
+    }
+
+    // ---- listing -------------------------------------------------------------------------------------
+
+    async fn list(&mut self, plan: &Arc<Plan>) -> Result<bool, Error> {
+        // Noted before the listing: what happens meanwhile is read from the payloads behind it.
+        let from = self.next;
+        let tables: Vec<_> = (0..plan.tables.len())
+            .filter(|at| self.to_list.contains(&plan.tables[*at].entity))
+            .collect();
+        self.set_state(State::Copying { done: 0, total: None });
+        info!(base = self.base.name, table_count = tables.len(), cursor = from, "listing");
+        let links = &self.links;
+        let listing = Listing {
+            client: &links.client,
+            base: &self.base.id,
+            mapping: &links.mapping,
+            plan,
+            deliveries: &links.deliveries,
+            known: links.known.as_ref(),
+        };
+        let progress = |done| self.set_state(State::Copying { done, total: None });
+        self.unless_stopped(listing.run(&tables, progress)).await?;
+        self.send(Delivery::Progress { side: Side::Airtable, position: self.position(from) })
+            .await?;
+        self.to_list.clear();
+
+        let mut held = Vec::new();
+        loop {
+            let read = self.read(plan).await?;
+            held.extend(read.payloads);
+            self.next = read.next;
+            let is_done = !read.might_have_more || held.len() >= HELD_PAYLOAD_COUNT_MAX;
+            if is_done || read.event.is_some() {
+                payload::keep_last(&mut held);
+                self.deliver(held).await?;
+                if let Some(event) = read.event {
+                    self.handle(event).await;
+                }
+                return Ok(true);
+            }
+        }
+    }
+
+    // ---- payloads ------------------------------------------------------------------------------------
+
+    async fn poll(&mut self, plan: &Plan) -> Result<bool, Error> {
+        let read = self.read(plan).await?;
+        let is_empty = read.payloads.is_empty();
+        if !is_empty {
+            self.changed_at = Instant::now();
+        }
+        self.deliver(read.payloads).await?;
+        self.next = read.next;
+        let has_event = read.event.is_some();
+        if let Some(event) = read.event {
+            self.handle(event).await;
+        }
+        if !read.might_have_more {
+            self.links.status.send_modify(|status| status.lag_ms = Some(0));
+        }
+        Ok(read.might_have_more || has_event)
+    }
+
+    /// Reads a page from `self.next` on, up to the first payload that asks for something else first.
+    async fn read(&mut self, plan: &Plan) -> Result<Read, Error> {
+        let Some(hook) = &self.hook else { return Err(Error::HookGone { webhook: "?".into() }) };
+        let call = self.links.client.payloads(&self.base.id, &hook.id, self.next);
+        let page = self.unless_stopped(call).await;
+        let PayloadPage { payloads, cursor, might_have_more } = match page {
+            Err(Error::Airtable(RemoteError::NotFound { .. } | RemoteError::Forbidden { .. }))
+                if self.doubt_count < DOUBT_COUNT_MAX =>
+            {
+                return Err(Error::HookGone { webhook: hook.id.clone() });
+            }
+            page => page?,
+        };
+        let count = u64::try_from(payloads.len()).unwrap_or_default();
+        let first = cursor - count.min(cursor);
+        if first != self.next {
+            return Ok(self.hole(first));
+        }
+        let mut read =
+            Read { payloads: Vec::new(), next: cursor, might_have_more, event: None };
+        for payload in payload::read(payloads, first, &self.links.mapping, plan) {
+            let mut payload = match payload {
+                Ok(payload) => payload,
+                Err((number, problem)) => {
+                    read.next = number + 1;
+                    let text = format!(
+                        "the payload {}#{number} cannot be read ({problem}); the tables are read again",
+                        hook.id
+                    );
+                    read.event = Some(Event::Hole(Incident { code: "payload_unreadable", text }));
+                    break;
+                }
+            };
+            let number = payload.number;
+            let news = std::mem::take(&mut payload.news);
+            read.payloads.push(payload);
+            for key in &news.unknown {
+                info!(cursor = number, key, "passed over something unknown in a payload");
+            }
+            for (code, text) in news.notes {
+                // Raised each time: the name may change back and again.
+                self.raise(Incident { code, text }).await;
+            }
+            let is_missed = news.has_created && self.is_missing_something();
+            read.event = match news.death {
+                Some(code) => Some(Event::Death(code)),
+                None if news.is_about_plan || is_missed => Some(Event::Schema),
+                None => continue,
+            };
+            read.next = number + 1;
+            read.might_have_more = true;
+            break;
+        }
+        Ok(read)
+    }
+
+    /// The page does not begin where we stopped: payloads are lost, or it is not the webhook it was.
+    fn hole(&self, first: u64) -> Read {
+        let text = if first > self.next {
+            format!(
+                "{} payloads of the base `{}` were deleted before they were read (Airtable keeps them for \
+                 7 days); the tables are read again, edits that were overwritten in between are lost",
+                first - self.next,
+                self.base.name
+            )
+        } else {
+            format!("the payloads of the base `{}` are counted anew; the tables are read again", self.base.name)
+        };
+        Read {
+            payloads: Vec::new(),
+            next: first,
+            might_have_more: true,
+            event: Some(Event::Hole(Incident { code: "payload_gap", text })),
+        }
+    }
+
+    /// Whether something mapped is suspended, so that something new may be its return.
+    fn is_missing_something(&self) -> bool {
+        self.resolved.as_ref().is_some_and(|resolved| {
+            let mut fields = resolved.tables.values().flat_map(|table| table.fields.values());
+            fields.any(|field| field.suspended)
+        })
+    }
+
+    async fn handle(&mut self, event: Event) {
+        match event {
+            Event::Hole(incident) => {
+                self.raise(incident).await;
+                self.list_all();
+            }
+            Event::Schema => self.plan = None,
+            Event::Death(code) => {
+                // What killed it may be a field of ours.
+                self.plan = None;
+                self.hook_checked_at = None;
+                if let Some(hook) = &mut self.hook {
+                    hook.death = Some(format!("Airtable ended it with the code {code}"));
+                }
+            }
+        }
+    }
+
+    /// Hands payloads over, each as a transaction; the cursor moves over those that say nothing.
+    async fn deliver(&mut self, payloads: Vec<Payload>) -> Result<(), Error> {
+        let mut is_behind = None;
+        for payload in payloads {
+            let position = self.position(payload.number + 1);
+            let now = Utc::now().timestamp_micros();
+            let at = payload.at.unwrap_or(now);
+            self.links.status.send_modify(|status| {
+                status.last_change_at = Some(at);
+                status.lag_ms = u64::try_from((now - at) / MICROS_PER_MS).ok();
+            });
+            if payload.observations.is_empty() {
+                is_behind = Some(position);
+                continue;
+            }
+            is_behind = None;
+            debug!(cursor = payload.number, record_count = payload.observations.len(), "read");
+            let stamp = Stamp {
+                side: Side::Airtable,
+                at,
+                position: Some(position),
+                author: payload.author,
+                operation: None,
+            };
+            let observations = payload.observations;
+            self.send(Delivery::Transaction { stamp, observations }).await?;
+        }
+        if let Some(position) = is_behind {
+            self.send(Delivery::Progress { side: Side::Airtable, position }).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, delivery: Delivery) -> Result<(), Error> {
+        let position = match &delivery {
+            Delivery::Transaction { stamp, .. } => stamp.position.clone(),
+            Delivery::Part { .. } => None,
+            Delivery::Progress { position, .. } => Some(position.clone()),
+        };
+        let sent = async { self.links.deliveries.send(delivery).await.map_err(|_| Error::Closed) };
+        self.unless_stopped(sent).await?;
+        if position.is_some() {
+            self.links.status.send_modify(|status| status.position = position);
+        }
+        Ok(())
+    }
+
+    fn position(&self, next: u64) -> Position {
+        Position::Cursor(Cursor {
+            base: self.base.id.clone(),
+            webhook: self.hook.as_ref().map(|hook| hook.id.clone()).unwrap_or_default(),
+            next,
+        })
+    }
+
+    // ---- failures and telling ------------------------------------------------------------------------
+
+    /// What to do about a failure: how long to wait, or `None` if a person has to see to it.
+    fn cure(&mut self, error: &Error) -> Option<Duration> {
+        match error {
+            Error::HookGone { .. } => {
+                self.doubt_count += 1;
+                self.hook_checked_at = None;
+            }
+            // A field or table went away: the schema tells which.
+            Error::Airtable(
+                RemoteError::Refused { .. }
+                | RemoteError::NotFound { .. }
+                | RemoteError::Forbidden { .. },
+            ) if self.plan.is_some() && self.doubt_count < DOUBT_COUNT_MAX => {
+                self.doubt_count += 1;
+                self.plan = None;
+                return Some(Duration::ZERO);
+            }
+            _ => {}
+        }
+        error.retry_after()
+    }
+
+    fn pace(&self) -> Pace {
+        let quota = self.base.monthly_calls.map(|calls| Quota {
+            calls,
+            used: self.links.client.calls_this_month(&self.base.id),
+            left: until_next_month(),
+        });
+        Pace {
+            min: self.base.poll_min,
+            max: self.base.poll_max,
+            is_pinged: self.base.notification_url.is_some(),
+            quota,
+        }
+    }
+
+    fn set_state(&self, state: State) {
+        self.links.status.send_if_modified(|status: &mut CaptureStatus| {
+            let is_new = status.state != state;
+            status.state = state;
+            is_new
+        });
+    }
+
+    /// Raises an incident, unless the same was raised before.
+    async fn tell(&mut self, code: &'static str, text: String) {
+        if self.told.insert(text.clone()) {
+            self.raise(Incident { code, text }).await;
+        }
+    }
+
+    async fn raise(&self, incident: Incident) {
+        warn!(base = self.base.name, code = incident.code, "{}", incident.text);
+        // Without a receiver the log has it.
+        drop(self.links.incidents.send(incident).await);
+    }
+}
+
+fn backoff(failure_count: u32) -> Duration {
+    let whole = FAILURE_BACKOFF_MIN.saturating_mul(1 << (failure_count - 1).min(16));
+    whole.min(FAILURE_BACKOFF_MAX).mul_f64(rand::random_range(0.5..1.0))
+}
+
+/// Until Airtable counts the month's calls anew.
+fn until_next_month() -> Duration {
+    let now = Utc::now();
+    let (year, month) = if now.month() == 12 { (now.year() + 1, 1) } else { (now.year(), now.month() + 1) };
+    let first = NaiveDate::from_ymd_opt(year, month, 1).and_then(|day| day.and_hms_opt(0, 0, 0));
+    first.and_then(|first| (first.and_utc() - now).to_std().ok()).unwrap_or_default()
+}
+
+/// An error and what caused it, on one line.
+struct Causes<'a>(&'a Error);
+
+impl std::fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = std::error::Error::source(self.0);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! A throw-away Postgres for the tests of this room.

@@ -1,0 +1,161 @@
+//! `plait check`: the doctor. Reads both documents, reaches every service, and says what is missing and what to
+//! do about it.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use serde_json::json;
+
+use super::{
+    settings,
+    terminal::{Paint, chain, say},
+};
+use crate::{
+    capture::{airtable, directus},
+    config::Settings,
+    mapping::Mapping,
+    model::{Finding, Level},
+    store,
+};
+
+/// Looks at everything that `run` needs and changes nothing. The exit code is 0 when `run` would work.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The settings
+    #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
+    config: PathBuf,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let settings = settings::read(&arguments.config)?;
+    let mut findings = vec![Finding::ok(format!("{} can be used", arguments.config.display()))];
+    let mapping = match settings::read_mapping(&settings) {
+        Ok(mapping) => {
+            let count = mapping.entities.len();
+            findings.push(Finding::ok(format!("{} maps {count} entities", settings.mapping.display())));
+            Some(mapping)
+        }
+        Err(problems) => {
+            let remedy = "mend it; docs/mapping.md explains every key";
+            findings.extend(problems.0.iter().map(|problem| Finding::error(problem.to_string(), remedy)));
+            None
+        }
+    };
+    canonical(&settings, mapping.as_ref(), &mut findings).await;
+    if let Some(mapping) = &mapping {
+        if let Some(source) = &settings.directus {
+            findings.extend(directus::preflight(settings::source(source), mapping.clone()).await);
+        }
+        airtable(&settings, mapping, &mut findings).await;
+    }
+    let would_work = findings.iter().all(|finding| finding.level != Level::Error);
+    if arguments.json {
+        say(&as_json(&findings, would_work))?;
+    } else {
+        for line in as_text(&findings, would_work) {
+            if !say(&line)? {
+                break;
+            }
+        }
+    }
+    Ok(if would_work { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reaches the canonical database, and compares the mapping with its tables where they are there already.
+async fn canonical(settings: &Settings, mapping: Option<&Mapping>, findings: &mut Vec<Finding>) {
+    let database = &settings.canonical;
+    let place = format!("{}:{}/{}", database.host, database.port, database.database);
+    let client = match store::connect(&settings::canonical(database)).await {
+        Ok(client) => client,
+        Err(error) => {
+            findings.push(Finding::error(
+                format!("the canonical database at {place} cannot be used: {}", chain(&error.into())),
+                "check that Postgres runs there, and url, user and password in [canonical]",
+            ));
+            return;
+        }
+    };
+    findings.push(Finding::ok(format!("the canonical database at {place} answers")));
+    let may_create = client
+        .query_one("select has_database_privilege(current_database(), 'create')", &[])
+        .await
+        .is_ok_and(|row| row.get(0));
+    let is_there = client
+        .query_one("select exists (select from pg_namespace where nspname = 'canon')", &[])
+        .await
+        .is_ok_and(|row| row.get(0));
+    if !is_there && !may_create {
+        findings.push(Finding::error(
+            format!("user {} may not create schemas in it", database.user),
+            format!("run `grant create on database \"{}\" to \"{}\"` as its owner", database.database, database.user),
+        ));
+    } else if !is_there {
+        findings.push(Finding::ok("its schemas are not there yet; `run` creates them"));
+    } else if let Some(mapping) = mapping {
+        match store::shapes(&client, &mut mapping.clone()).await {
+            Ok(_) => findings.push(Finding::ok("its tables and columns fit the mapping")),
+            Err(error) => findings.push(Finding::error(
+                chain(&error.into()),
+                "mend the mapping, or add the table or column by a migration of your own",
+            )),
+        }
+    }
+}
+
+async fn airtable(settings: &Settings, mapping: &Mapping, findings: &mut Vec<Finding>) {
+    let Some(section) = &settings.airtable else { return };
+    let plan = match settings::airtable(section) {
+        Ok(Some(plan)) => plan,
+        Ok(None) => return,
+        Err(error) => {
+            findings.push(Finding::error(chain(&error), "check api_url and the token in [airtable]"));
+            return;
+        }
+    };
+    for base in &plan.bases {
+        findings.extend(airtable::preflight(&plan.client, base, mapping, None).await);
+    }
+}
+
+fn as_json(findings: &[Finding], would_work: bool) -> String {
+    let findings: Vec<_> = findings
+        .iter()
+        .map(|finding| {
+            let level = word(finding.level);
+            json!({ "level": level, "what": finding.what, "remedy": finding.remedy })
+        })
+        .collect();
+    json!({ "would_work": would_work, "findings": findings }).to_string()
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Ok => "ok",
+        Level::Warning => "warning",
+        Level::Error => "error",
+    }
+}
+
+fn as_text(findings: &[Finding], would_work: bool) -> Vec<String> {
+    let paint = Paint::for_stdout();
+    let mut lines = Vec::new();
+    for finding in findings {
+        let mark = match finding.level {
+            Level::Ok => paint.green("ok     "),
+            Level::Warning => paint.yellow("warning"),
+            Level::Error => paint.red("error  "),
+        };
+        lines.push(format!("{mark}  {}", finding.what));
+        if let Some(remedy) = &finding.remedy {
+            lines.push(format!("         → {remedy}"));
+        }
+    }
+    lines.push(if would_work {
+        paint.bold("`plait run` would work")
+    } else {
+        paint.bold("`plait run` would not work yet: see the errors above")
+    });
+    lines
+}

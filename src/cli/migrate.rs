@@ -1,0 +1,22 @@
+//! `plait migrate`: the canonical database's schemas alone.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use super::settings;
+use crate::store;
+
+/// Creates or upgrades the schemas `canon` and `mirror`, as `run` does when it starts. For those who add tables of
+/// their own to `canon` before the first run.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The settings
+    #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
+    config: PathBuf,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let settings = settings::read(&arguments.config)?;
+    settings::start_logging(&settings);
+    store::migrate(&settings::canonical(&settings.canonical)).await?;
+    Ok(ExitCode::SUCCESS)
+}

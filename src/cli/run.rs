@@ -1,0 +1,28 @@
+//! `plait run`: mirrors until stopped.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::settings;
+use crate::pipeline;
+
+/// Brings the canonical database up to date, copies what both sides hold if that was not done yet, and then
+/// follows each change. Ctrl-C or SIGTERM stop it in good order; a second one at once. Nothing is lost either way.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The settings
+    #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
+    config: PathBuf,
+}
+
+pub(super) async fn run(arguments: Arguments, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let settings = settings::read(&arguments.config)?;
+    settings::start_logging(&settings);
+    let plan = settings::plan(&settings)?;
+    info!(entity_count = plan.mapping.entities.len(), "plait begins to mirror");
+    pipeline::run(plan, stop).await?;
+    info!("plait has stopped");
+    Ok(ExitCode::SUCCESS)
+}

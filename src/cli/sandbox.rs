@@ -1,0 +1,28 @@
+//! `plait sandbox`: a pretend Airtable.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use tokio_util::sync::CancellationToken;
+
+/// Serves the endpoints of Airtable's Web API, with its limits, errors, webhooks and quirks, a network's data in
+/// it, a page where a person edits a grid, and a control API with faults (GET /sandbox lists it).
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:8056", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// The same seed gives the same data
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Answer as fast as asked: no 5 requests a second, no monthly quota
+    #[arg(long)]
+    no_limits: bool,
+    /// Keep the data in this file from one start to the next
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+}
+
+pub(super) async fn run(arguments: Arguments, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let _ = (arguments, stop);
+    anyhow::bail!("sandbox not merged")
+}

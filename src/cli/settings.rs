@@ -1,0 +1,149 @@
+//! Settings and mapping of a command, as the rooms want them.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use sqlx::PgPool;
+
+use crate::{
+    apply::Limits,
+    capture::{airtable::BaseSettings, directus},
+    config::{self, Database, LogFormat, Settings, Tls, missing_bases},
+    document::{Problem, Problems, read_file},
+    mapping::{self, Mapping},
+    pipeline::{AirtablePlan, Plan},
+    remote,
+    store::reading,
+    telemetry,
+};
+
+/// Reads the settings.
+pub(super) fn read(path: &Path) -> anyhow::Result<Settings> {
+    Settings::read(path).map_err(|problems| anyhow::anyhow!("the settings cannot be used\n{problems}"))
+}
+
+/// Reads the mapping that the settings name, and compares the two.
+pub(super) fn read_mapping(settings: &Settings) -> Result<Mapping, Problems> {
+    let file = settings.mapping.display().to_string();
+    let mapping = mapping::read(&read_file(&settings.mapping)?, &file)?;
+    let mut problems: Vec<Problem> = missing_bases(settings, &mapping)
+        .into_iter()
+        .map(|what| Problem { file: file.clone(), line: 0, what })
+        .collect();
+    if settings.directus.is_none() && mapping.entities.iter().any(|entity| entity.directus.is_some()) {
+        let what = "the mapping names Directus tables, and plait.toml has no section [directus]".into();
+        problems.push(Problem { file, line: 0, what });
+    }
+    if problems.is_empty() { Ok(mapping) } else { Err(Problems(problems)) }
+}
+
+/// Starts logging as the settings say.
+pub(super) fn start_logging(settings: &Settings) {
+    let format = match settings.log.format {
+        LogFormat::Auto => telemetry::Format::Auto,
+        LogFormat::Human => telemetry::Format::Human,
+        LogFormat::Json => telemetry::Format::Json,
+    };
+    telemetry::start(format, &settings.log.level);
+}
+
+/// Connections to the canonical database, for reading.
+pub(super) async fn pool(settings: &Settings) -> anyhow::Result<PgPool> {
+    let config = canonical(&settings.canonical);
+    let place = format!("{}:{}/{}", settings.canonical.host, settings.canonical.port, settings.canonical.database);
+    reading::pool(&config, password(&settings.canonical).as_deref())
+        .await
+        .with_context(|| format!("could not open the canonical database at {place}; check [canonical] in plait.toml, and that Postgres runs there"))
+}
+
+pub(super) fn canonical(database: &Database) -> tokio_postgres::Config {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host(&database.host)
+        .port(database.port)
+        .user(&database.user)
+        .dbname(&database.database)
+        .application_name("plait")
+        .connect_timeout(Duration::from_secs(10))
+        .ssl_mode(match database.tls {
+            Tls::Disable => tokio_postgres::config::SslMode::Disable,
+            Tls::Prefer => tokio_postgres::config::SslMode::Prefer,
+            Tls::Require | Tls::VerifyFull => tokio_postgres::config::SslMode::Require,
+        });
+    if let Some(password) = &database.password {
+        config.password(password.reveal());
+    }
+    config
+}
+
+fn password(database: &Database) -> Option<String> {
+    database.password.as_ref().map(|password| password.reveal().to_owned())
+}
+
+/// The source as the capture wants it.
+pub(super) fn source(settings: &config::Directus) -> directus::SourceSettings {
+    let database = &settings.database;
+    directus::SourceSettings {
+        host: database.host.clone(),
+        port: database.port,
+        user: database.user.clone(),
+        password: password(database).unwrap_or_default(),
+        database: database.database.clone(),
+        tls: match database.tls {
+            Tls::Disable => directus::TlsMode::Disable,
+            Tls::Prefer => directus::TlsMode::Prefer,
+            Tls::Require => directus::TlsMode::Require,
+            Tls::VerifyFull => directus::TlsMode::VerifyFull,
+        },
+        ca: database.ca_file.clone(),
+        slot: settings.slot.clone(),
+        publication: settings.publication.clone(),
+        activity: match settings.activity {
+            None => directus::ActivityMode::Auto,
+            Some(true) => directus::ActivityMode::On,
+            Some(false) => directus::ActivityMode::Off,
+        },
+        schema: settings.schema.clone(),
+        status_interval: Duration::from_secs(settings.status_interval_s),
+        heartbeat_interval: Duration::from_secs(settings.heartbeat_interval_s),
+        transaction_bytes_max: settings.transaction_bytes_max,
+        message_bytes_max: settings.message_bytes_max,
+        reader_count: settings.reader_count,
+        ..directus::SourceSettings::default()
+    }
+}
+
+/// Airtable as the capture wants it; `None` without a token.
+pub(super) fn airtable(settings: &config::Airtable) -> anyhow::Result<Option<AirtablePlan>> {
+    let Some(token) = &settings.token else { return Ok(None) };
+    let client = remote::airtable::Client::new(&settings.api_url, token.reveal())
+        .context("could not set up the client for Airtable")?
+        .with_timeout(Duration::from_secs(settings.request_timeout_s));
+    let bases = settings.bases.iter().map(|base| BaseSettings {
+        notification_url: base.notification_url.clone(),
+        poll_min: Duration::from_millis(settings.poll_interval_min_ms),
+        poll_max: Duration::from_millis(settings.poll_interval_max_ms),
+        monthly_calls: settings.monthly_call_count_max,
+        ..BaseSettings::new(&base.name, &base.id)
+    });
+    Ok(Some(AirtablePlan {
+        client: Arc::new(client),
+        bases: bases.collect(),
+        ping_listen: settings.ping_listen,
+    }))
+}
+
+/// Everything that a run needs.
+pub(super) fn plan(settings: &Settings) -> anyhow::Result<Plan> {
+    let mapping = read_mapping(settings)
+        .map_err(|problems| anyhow::anyhow!("the mapping cannot be used\n{problems}"))?;
+    Ok(Plan {
+        canonical: canonical(&settings.canonical),
+        canonical_password: password(&settings.canonical),
+        mapping,
+        directus: settings.directus.as_ref().map(source),
+        airtable: settings.airtable.as_ref().map(airtable).transpose()?.flatten(),
+        limits: Limits { batch_row_count_max: settings.apply.batch_row_count_max },
+        delivery_count_max: settings.apply.delivery_count_max,
+    })
+}

@@ -1,0 +1,319 @@
+//! The tasks and their channels: spawn, watch over, stop. Captures feed one apply loop through a bounded
+//! channel; positions go back to them on watch channels. When any task fails, all are stopped in good order,
+//! and if waiting cures it, all are started again from the stored positions: there is no second way to begin.
+
+mod known;
+mod report;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use sqlx::PgPool;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, info, info_span, warn};
+
+use crate::{
+    apply::{self, Apply, Committed, Limits, Log, Progress},
+    capture::{self, airtable, directus},
+    mapping::Mapping,
+    model::{Cursor, Delivery, Lsn, Side},
+    remote,
+    store::{self, Writer, reading},
+};
+
+use known::Known;
+use report::Reporter;
+
+/// Everything a run needs, secrets included.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) canonical: tokio_postgres::Config,
+    pub(crate) canonical_password: Option<String>,
+    pub(crate) mapping: Mapping,
+    pub(crate) directus: Option<directus::SourceSettings>,
+    pub(crate) airtable: Option<AirtablePlan>,
+    pub(crate) limits: Limits,
+    /// Deliveries on their way to `apply`.
+    pub(crate) delivery_count_max: usize,
+}
+
+#[derive(Clone)]
+pub(crate) struct AirtablePlan {
+    pub(crate) client: Arc<remote::airtable::Client>,
+    pub(crate) bases: Vec<airtable::BaseSettings>,
+    /// Where pings are received; `None`: polling alone.
+    pub(crate) ping_listen: Option<std::net::SocketAddr>,
+}
+
+/// First and longest pause before starting anew.
+const RESTART_MIN: Duration = Duration::from_millis(500);
+const RESTART_MAX: Duration = Duration::from_secs(30);
+/// How long the tasks have to come to an end by themselves.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Mirrors until `stop`.
+///
+/// # Errors
+/// What waiting does not cure.
+pub(crate) async fn run(plan: Plan, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut failure_count = 0_u32;
+    loop {
+        let began = Instant::now();
+        let failure = match session(&plan, &stop).await {
+            Ok(()) => return Ok(()),
+            Err(error) if stop.is_cancelled() => return Err(error),
+            Err(error) if !is_curable(&error) => return Err(error),
+            Err(error) => error,
+        };
+        if began.elapsed() > RESTART_MAX {
+            failure_count = 0;
+        }
+        let pause = (RESTART_MIN * 2_u32.saturating_pow(failure_count.min(8))).min(RESTART_MAX);
+        failure_count += 1;
+        warn!(failure_count, pause_ms = pause.as_millis(), error = %format!("{failure:#}"), "starting anew");
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// Whether starting again from the stored positions may help.
+fn is_curable(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        if let Some(error) = cause.downcast_ref::<apply::Error>() {
+            return match error {
+                apply::Error::BrokenOff(_) => true,
+                apply::Error::Store(error) => error.is_transient(),
+                apply::Error::Interleaved(_) => false,
+            };
+        }
+        cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_transient)
+    })
+}
+
+/// One life of all tasks, from the stored positions on.
+async fn session(plan: &Plan, stop: &CancellationToken) -> anyhow::Result<()> {
+    store::migrate(&plan.canonical).await?;
+    let writer = Writer::open(&plan.canonical, plan.mapping.clone()).await?;
+    let mapping = Arc::clone(writer.mapping());
+    let pool = reading::pool(&plan.canonical, plan.canonical_password.as_deref()).await?;
+    let stored: HashMap<String, reading::StoredPosition> = reading::positions(&pool)
+        .await?
+        .into_iter()
+        .map(|position| (position.log.clone(), position))
+        .collect();
+
+    // Captures stop before apply does: what they have sent is still applied.
+    let capture_stop = stop.child_token();
+    let (deliveries, received) = mpsc::channel(plan.delivery_count_max);
+    let mut life = Life {
+        known: Arc::new(Known::new(pool.clone(), Arc::clone(&mapping))),
+        reporter: Reporter::new(pool.clone()),
+        mapping,
+        pool,
+        stored,
+        deliveries,
+        stop: capture_stop.clone(),
+        logs: Vec::new(),
+        tasks: JoinSet::new(),
+    };
+    if let Some(source) = &plan.directus {
+        life.start_directus(source.clone());
+    }
+    if let Some(airtable) = &plan.airtable {
+        life.start_airtable(airtable).await?;
+    }
+    let Life { reporter, deliveries, logs, mut tasks, pool, .. } = life;
+    // Apply ends when the last capture has let go of its sender.
+    drop(deliveries);
+    let (progress, _) = watch::channel(Progress::default());
+    let apply = Apply::new(writer, logs, plan.limits, progress);
+    let reporter_stop = CancellationToken::new();
+    let reporting = tokio::spawn(reporter.keep_reporting(reporter_stop.clone()));
+    let mut applying =
+        tokio::spawn(apply.run(received).instrument(info_span!("apply", task = "apply")));
+
+    let outcome = watch_over(&mut tasks, &mut applying, stop).await;
+    capture_stop.cancel();
+    let ended = tokio::time::timeout(STOP_PATIENCE, async {
+        while tasks.join_next().await.is_some() {}
+        if !applying.is_finished() {
+            return (&mut applying).await.context("the task `apply` broke off")?.map_err(Into::into);
+        }
+        Ok::<(), anyhow::Error>(())
+    })
+    .await;
+    reporter_stop.cancel();
+    drop(reporting.await);
+    pool.close().await;
+    outcome?;
+    ended.context("the tasks did not end in time; nothing that was applied is lost")?
+}
+
+/// Waits for `stop`, or for the first task that ends.
+async fn watch_over(
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    applying: &mut tokio::task::JoinHandle<Result<(), apply::Error>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = stop.cancelled() => {
+            info!("stopping");
+            Ok(())
+        }
+        applied = applying => match applied {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(error) => Err(error).context("the task `apply` broke off"),
+        },
+        Some(ended) = tasks.join_next() => ended.context("a capture broke off")?,
+    }
+}
+
+/// What the captures of one session are started with.
+struct Life {
+    mapping: Arc<Mapping>,
+    pool: PgPool,
+    stored: HashMap<String, reading::StoredPosition>,
+    known: Arc<Known>,
+    reporter: Reporter,
+    deliveries: mpsc::Sender<Delivery>,
+    stop: CancellationToken,
+    logs: Vec<Log>,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Life {
+    fn start_directus(&mut self, source: directus::SourceSettings) {
+        let name = Side::Directus.name().to_owned();
+        let position = self.stored.get(&name).and_then(|stored| {
+            directus::StoredPosition::new(stored.position.parse().ok()?, &stored.identity)
+        });
+        let (committed, committed_here) =
+            watch::channel::<Option<Lsn>>(position.as_ref().map(|stored| stored.lsn));
+        let (identity_here, identity) = watch::channel(None);
+        let (status_here, status) = watch::channel(directus::CaptureStatus::default());
+        let (incidents_here, incidents) = mpsc::channel::<directus::Incident>(64);
+        self.logs.push(Log {
+            name: name.clone(),
+            side: Side::Directus,
+            identity,
+            committed: Committed::Lsn(committed),
+            is_new: position.is_none(),
+        });
+        self.relay(&name, incidents, |incident| (incident.code, incident.text));
+        self.reporter.follow_directus(name, status);
+        let links = directus::Links {
+            mapping: Arc::clone(&self.mapping),
+            stored: position,
+            deliveries: self.deliveries.clone(),
+            committed: committed_here,
+            known: Arc::<Known>::clone(&self.known) as Arc<dyn capture::KnownKeys>,
+            status: status_here,
+            identity: identity_here,
+            incidents: incidents_here,
+            stop: self.stop.clone(),
+        };
+        let task = async move {
+            directus::run(source, links).await.map_err(|error| {
+                let remedy = error.remedy().unwrap_or_default();
+                anyhow::anyhow!("{}. {remedy}", error.chain())
+            })
+        };
+        self.tasks.spawn(task.instrument(info_span!("capture", side = %Side::Directus)));
+    }
+
+    async fn start_airtable(&mut self, plan: &AirtablePlan) -> anyhow::Result<()> {
+        let mut targets = HashMap::new();
+        let is_mapped = |base: &&airtable::BaseSettings| {
+            let tables = self.mapping.entities.iter().filter_map(|entity| entity.airtable.as_ref());
+            tables.into_iter().any(|table| table.base == base.name)
+        };
+        let bases: Vec<_> = plan.bases.iter().filter(is_mapped).cloned().collect();
+        for base in bases {
+            let name = format!("{}:{}", Side::Airtable, base.id);
+            let stored = self.stored.get(&name).and_then(|stored| stored_cursor(&base.id, stored));
+            let is_new = stored.as_ref().is_none_or(|stored| stored.cursor.is_none());
+            let cursor = stored.as_ref().and_then(|stored| stored.cursor.clone());
+            let (committed, _) = watch::channel::<Option<Cursor>>(cursor);
+            let (identity_here, identity) = watch::channel(None);
+            let (status_here, status) = watch::channel(capture::CaptureStatus::starting());
+            let (incidents_here, incidents) = mpsc::channel::<capture::Incident>(64);
+            let wake = Arc::new(Notify::new());
+            let target =
+                airtable::PingTarget { identity: identity.clone(), wake: Arc::clone(&wake) };
+            targets.insert(base.name.clone(), target);
+            self.logs.push(Log {
+                name: name.clone(),
+                side: Side::Airtable,
+                identity,
+                committed: Committed::Cursor(committed),
+                is_new,
+            });
+            self.relay(&name, incidents, |incident| (incident.code.to_owned(), incident.text));
+            self.reporter.follow_airtable(name, status);
+            let links = airtable::Links {
+                client: Arc::clone(&plan.client),
+                mapping: Arc::clone(&self.mapping),
+                stored,
+                deliveries: self.deliveries.clone(),
+                known: Arc::<Known>::clone(&self.known) as Arc<dyn capture::KnownKeys>,
+                wake,
+                status: status_here,
+                identity: identity_here,
+                incidents: incidents_here,
+                stop: self.stop.clone(),
+            };
+            let span = info_span!("capture", side = %Side::Airtable, base = %base.name);
+            let task = async move { Ok(airtable::run(base, links).await?) };
+            self.tasks.spawn(task.instrument(span));
+        }
+        if let Some(address) = plan.ping_listen {
+            let listener = TcpListener::bind(address)
+                .await
+                .with_context(|| format!("could not listen for Airtable's pings on {address}; another program has that port, or `ping_listen` is wrong"))?;
+            let stop = self.stop.clone();
+            self.tasks.spawn(async move {
+                axum::serve(listener, airtable::router(targets))
+                    .with_graceful_shutdown(stop.cancelled_owned())
+                    .await
+                    .context("the receiver of Airtable's pings broke off")
+            });
+        }
+        Ok(())
+    }
+
+    /// Hands a capture's incidents on to who records them, until the capture is gone.
+    fn relay<I: Send + 'static>(
+        &mut self,
+        log: &str,
+        mut incidents: mpsc::Receiver<I>,
+        parts: fn(I) -> (String, String),
+    ) {
+        let (told, log) = (self.reporter.incidents(), log.to_owned());
+        tokio::spawn(async move {
+            while let Some(incident) = incidents.recv().await {
+                let (code, text) = parts(incident);
+                if told.send((log.clone(), code, text)).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+/// Where the last process stopped; without a cursor if it did not come to the end of its first listing.
+fn stored_cursor(base: &str, stored: &reading::StoredPosition) -> Option<airtable::StoredCursor> {
+    let identity = airtable::Identity::read(&stored.identity)?;
+    let cursor = stored.position.split_once('#').and_then(|(webhook, next)| {
+        Some(Cursor { base: base.into(), webhook: webhook.into(), next: next.parse().ok()? })
+    });
+    Some(airtable::StoredCursor { cursor, identity })
+}

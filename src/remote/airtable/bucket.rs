@@ -1,0 +1,409 @@
+//! The allowance of requests: at most so many in any second, as the *server* counts them.
+//!
+//! The server counts arrivals, which we do not see; an arrival lies between our sending and the head of the
+//! answer. From the head's arrival we take away the shortest round trip known for that kind of call: what
+//! is left is the latest moment at which the request can have reached the server, seen from a sender whose
+//! next request travels as fast as any ever did. A slot is free again one second after that. So neither a
+//! fixed nor a sliding window at the server is ever overrun, however the network jitters, and only the
+//! jitter itself is lost.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+/// The window in which the server counts.
+const WINDOW: Duration = Duration::from_secs(1);
+/// On top of the window: clocks that count in whole milliseconds, on both ends.
+const MARGIN: Duration = Duration::from_millis(3);
+/// A request without an answer is taken to have reached the server after this long at the latest: enough
+/// for a lost first packet to be sent again.
+const UNANSWERED: Duration = Duration::from_secs(2);
+/// Round trips remembered for each kind of call.
+const ROUND_TRIP_COUNT_MAX: usize = 64;
+/// Before this many are known of a kind, none is taken away: the first ones pay for connections.
+const ROUND_TRIP_COUNT_MIN: usize = 8;
+/// After a penalty we ask for one request less a second for this long: somebody else uses the base too.
+const HUMBLE: Duration = Duration::from_secs(60);
+
+/// On whose behalf a request is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Reading goes first, and one request in each window is kept for it.
+    Capture,
+    /// Writing gets at least every `limit`th request, even while a listing runs.
+    Push,
+}
+
+/// Calls that the server takes about equally long to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    List,
+    Payloads,
+    Record,
+    Meta,
+    Write,
+}
+
+/// One allowance: at most `limit` requests in any second.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    limit: usize,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Requests that may still be in the server's window.
+    sent: Vec<Sent>,
+    /// Tickets of those who wait, in order of arrival.
+    capture: VecDeque<u64>,
+    push: VecDeque<u64>,
+    next_ticket: u64,
+    captures_since_push: usize,
+    blocked_until: Option<Instant>,
+    /// How many less than `limit`, until when.
+    humble: Option<(usize, Instant)>,
+    round_trips: HashMap<Kind, VecDeque<Duration>>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    ticket: u64,
+    class: Class,
+    /// From when on it is out of the server's window for certain.
+    free_at: Instant,
+}
+
+enum Turn {
+    Now,
+    At(Instant),
+    /// Somebody else is first.
+    Later,
+}
+
+impl Allowance {
+    /// `limit`: requests a second.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Waits until a request may be sent. Dropping the future gives the place in the queue up.
+    pub(crate) async fn acquire(&self, class: Class) -> Permit<'_> {
+        let ticket = Ticket { allowance: self, class, id: self.enqueue(class) };
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let turn = self.turn(class, ticket.id);
+            match turn {
+                Turn::Now => {
+                    return Permit { allowance: self, ticket: ticket.id, settled: false };
+                }
+                Turn::At(at) => tokio::select! {
+                    () = changed => {}
+                    () = sleep_until(at) => {}
+                },
+                Turn::Later => changed.await,
+            }
+        }
+    }
+
+    /// Nobody sends anything for `pause`: the server refused a request.
+    pub(crate) fn penalise(&self, pause: Duration) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        // Requests that were under way together are refused together: one penalty.
+        if state.blocked_until.is_none_or(|until| until <= now) {
+            let less = state.humble.filter(|(_, until)| *until > now).map_or(0, |(less, _)| less);
+            state.humble = Some(((less + 1).min(self.limit - 1), now + pause + HUMBLE));
+        }
+        state.blocked_until = state.blocked_until.max(Some(now + pause));
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// How long the penalty lasts yet.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        let until = self.lock().blocked_until?;
+        let left = until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    fn enqueue(&self, class: Class) -> u64 {
+        let mut state = self.lock();
+        let id = state.next_ticket;
+        state.next_ticket += 1;
+        state.queue(class).push_back(id);
+        id
+    }
+
+    fn turn(&self, class: Class, id: u64) -> Turn {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.sent.retain(|sent| sent.free_at > now);
+        if state.first(self.limit) != Some((class, id)) {
+            return Turn::Later;
+        }
+        if let Some(until) = state.blocked_until.filter(|until| *until > now) {
+            return Turn::At(until);
+        }
+        if let Some(at) = state.full_until(class, self.limit, now) {
+            return Turn::At(at);
+        }
+        state.sent.push(Sent { ticket: id, class, free_at: now + UNANSWERED + WINDOW });
+        state.captures_since_push = match class {
+            Class::Capture => state.captures_since_push + 1,
+            Class::Push => 0,
+        };
+        state.queue(class).pop_front();
+        drop(state);
+        self.changed.notify_waiters();
+        Turn::Now
+    }
+
+    fn settle(&self, ticket: u64, free_at: Instant) {
+        let mut state = self.lock();
+        if let Some(sent) = state.sent.iter_mut().find(|sent| sent.ticket == ticket) {
+            sent.free_at = free_at;
+            drop(state);
+            self.changed.notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is whole between any two of its statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn queue(&mut self, class: Class) -> &mut VecDeque<u64> {
+        match class {
+            Class::Capture => &mut self.capture,
+            Class::Push => &mut self.push,
+        }
+    }
+
+    /// Whose turn it is.
+    fn first(&self, limit: usize) -> Option<(Class, u64)> {
+        let capture = self.capture.front().map(|id| (Class::Capture, *id));
+        let push = self.push.front().map(|id| (Class::Push, *id));
+        if self.captures_since_push + 1 >= limit { push.or(capture) } else { capture.or(push) }
+    }
+
+    /// When the next slot for `class` is free, if none is now.
+    fn full_until(&self, class: Class, limit: usize, now: Instant) -> Option<Instant> {
+        let less = self.humble.filter(|(_, until)| *until > now).map_or(0, |(less, _)| less);
+        let limit = limit - less;
+        let all = self.nth_free(limit, |_| true);
+        match class {
+            Class::Capture => all,
+            // With a limit of one there is nothing to keep back.
+            Class::Push => {
+                all.max(self.nth_free((limit - 1).max(1), |sent| sent.class == Class::Push))
+            }
+        }
+    }
+
+    /// When fewer than `limit` of these requests are in the window; `None`: now.
+    fn nth_free(&self, limit: usize, which: impl Fn(&Sent) -> bool) -> Option<Instant> {
+        let mut free_at: Vec<_> =
+            self.sent.iter().filter(|sent| which(sent)).map(|sent| sent.free_at).collect();
+        free_at.sort_unstable();
+        free_at.len().checked_sub(limit).and_then(|over| free_at.get(over).copied())
+    }
+
+    /// Remembers a round trip; gives the shortest one known for its kind, zero while too few are.
+    fn shortest_round_trip(&mut self, kind: Kind, round_trip: Duration) -> Duration {
+        let known = self.round_trips.entry(kind).or_default();
+        known.push_back(round_trip);
+        if known.len() > ROUND_TRIP_COUNT_MAX {
+            known.pop_front();
+        }
+        if known.len() < ROUND_TRIP_COUNT_MIN {
+            return Duration::ZERO;
+        }
+        known.iter().min().copied().unwrap_or_default()
+    }
+}
+
+/// A place in the queue, given up when dropped.
+struct Ticket<'a> {
+    allowance: &'a Allowance,
+    class: Class,
+    id: u64,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut state = self.allowance.lock();
+        let queue = state.queue(self.class);
+        let before = queue.len();
+        queue.retain(|id| *id != self.id);
+        let left = queue.len() < before;
+        drop(state);
+        if left {
+            self.allowance.changed.notify_waiters();
+        }
+    }
+}
+
+/// The right to send one request now.
+#[derive(Debug)]
+pub(crate) struct Permit<'a> {
+    allowance: &'a Allowance,
+    ticket: u64,
+    settled: bool,
+}
+
+impl Permit<'_> {
+    /// The head of the answer to a request of this `kind`, sent at `sent_at`, has just arrived.
+    pub(crate) fn answered(mut self, kind: Kind, sent_at: Instant) {
+        let now = Instant::now();
+        let shortest =
+            self.allowance.lock().shortest_round_trip(kind, now.duration_since(sent_at));
+        self.settled = true;
+        self.allowance.settle(self.ticket, now - shortest + WINDOW + MARGIN);
+    }
+}
+
+impl Drop for Permit<'_> {
+    /// No answer: it may have arrived just now.
+    fn drop(&mut self) {
+        if !self.settled {
+            self.allowance.settle(self.ticket, Instant::now() + WINDOW + MARGIN);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Sends `count` requests from `callers` tasks over a network with these one-way delays (ms, repeated),
+    /// and gives the times at which the server saw them, sorted, since the first.
+    async fn arrivals(limit: usize, count: usize, delays: &'static [u64]) -> Vec<Duration> {
+        let allowance = Arc::new(Allowance::new(limit));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let began = Instant::now();
+        let mut tasks = tokio::task::JoinSet::new();
+        for caller in 0..8 {
+            let (allowance, seen) = (Arc::clone(&allowance), Arc::clone(&seen));
+            tasks.spawn(async move {
+                for round in 0..count / 8 {
+                    let delay = |way: usize| {
+                        Duration::from_millis(delays[(caller * 3 + round * 2 + way) % delays.len()])
+                    };
+                    let permit = allowance.acquire(Class::Capture).await;
+                    let sent_at = Instant::now();
+                    tokio::time::sleep(delay(0)).await;
+                    seen.lock().unwrap().push(began.elapsed());
+                    tokio::time::sleep(delay(1)).await;
+                    permit.answered(Kind::List, sent_at);
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+        let mut seen = seen.lock().unwrap().clone();
+        seen.sort_unstable();
+        seen
+    }
+
+    fn assert_no_window_overrun(seen: &[Duration], limit: usize) {
+        for window in seen.windows(limit + 1) {
+            let span = window[limit].checked_sub(window[0]).unwrap();
+            assert!(span >= WINDOW, "{} requests within {span:?}", limit + 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bucket_steady_network_leaves_under_three_percent_unused() {
+        let seen = arrivals(5, 400, &[4]).await;
+        assert_no_window_overrun(&seen, 5);
+        let seconds = seen.last().unwrap().as_secs_f64();
+        let rate = (400.0 - 5.0) / seconds;
+        assert!(rate >= 0.97 * 5.0, "{rate} requests a second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bucket_far_server_leaves_under_three_percent_unused() {
+        let seen = arrivals(5, 400, &[110]).await;
+        assert_no_window_overrun(&seen, 5);
+        let rate = 395.0 / seen.last().unwrap().as_secs_f64();
+        assert!(rate >= 0.97 * 5.0, "{rate} requests a second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bucket_jittery_network_never_overruns_a_sliding_window() {
+        let seen = arrivals(5, 400, &[3, 90, 4, 3, 250, 17, 3, 700, 5]).await;
+        assert_no_window_overrun(&seen, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bucket_penalty_stops_everybody_and_then_asks_for_less() {
+        let allowance = Allowance::new(5);
+        let began = Instant::now();
+        allowance.penalise(Duration::from_secs(30));
+        allowance.penalise(Duration::from_secs(30));
+        assert!(allowance.pause().is_some());
+        for _ in 0..5 {
+            allowance.acquire(Class::Push).await.answered(Kind::Write, Instant::now());
+        }
+        // Four a second for captures, one less for pushes: the fourth push waits for the next window.
+        let waited = began.elapsed();
+        assert!(waited >= Duration::from_secs(31), "{waited:?}");
+        assert!(waited < Duration::from_secs(33), "{waited:?}");
+        assert!(allowance.pause().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bucket_pushes_leave_one_slot_for_capture_and_get_one_while_it_lists() {
+        let allowance = Arc::new(Allowance::new(5));
+        for _ in 0..4 {
+            allowance.acquire(Class::Push).await.answered(Kind::Write, Instant::now());
+        }
+        let began = Instant::now();
+        allowance.acquire(Class::Capture).await.answered(Kind::List, Instant::now());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+
+        // Many readers wait; the push still gets through within about a window.
+        let mut readers = tokio::task::JoinSet::new();
+        for _ in 0..30 {
+            let allowance = Arc::clone(&allowance);
+            readers.spawn(async move {
+                allowance.acquire(Class::Capture).await.answered(Kind::List, Instant::now());
+            });
+        }
+        tokio::task::yield_now().await;
+        allowance.acquire(Class::Push).await.answered(Kind::Write, Instant::now());
+        assert!(began.elapsed() < Duration::from_millis(2100), "{:?}", began.elapsed());
+        readers.abort_all();
+        while readers.join_next().await.is_some() {}
+        // Those who gave up left the queue.
+        allowance.acquire(Class::Capture).await.answered(Kind::List, Instant::now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bucket_unanswered_requests_block_for_a_bounded_time() {
+        let allowance = Allowance::new(5);
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            held.push(allowance.acquire(Class::Capture).await);
+        }
+        let began = Instant::now();
+        drop(allowance.acquire(Class::Capture).await);
+        assert_eq!(began.elapsed(), UNANSWERED + WINDOW);
+    }
+}

@@ -1,0 +1,335 @@
+//! Airtable's Web API. In: calls by id. Out: decoded answers or a classified [`Error`]. One allowance of 5
+//! requests a second for each base, shared by all who hold the [`Client`]; one of 50 for the token.
+
+mod bucket;
+mod error;
+mod meta;
+mod record;
+mod webhook;
+
+use std::{
+    collections::HashMap,
+    error::Error as _,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Datelike, Utc};
+use reqwest::{
+    Method, StatusCode,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER},
+};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use bucket::{Allowance, Kind};
+
+pub(crate) use bucket::Class;
+pub(crate) use error::Error;
+pub(crate) use meta::{Base, Field, Table, WhoAmI};
+pub(crate) use record::{NewRecord, Page, Record, RecordUpdate, Upserted};
+pub(crate) use webhook::{NewWebhook, PayloadPage, Webhook};
+
+/// Airtable's own address; tests and the demo use another.
+pub(crate) const BASE_URL: &str = "https://api.airtable.com";
+
+const REQUESTS_PER_SECOND_AND_BASE: usize = 5;
+const REQUESTS_PER_SECOND_AND_TOKEN: usize = 50;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// A page of 100 records with long texts is a few MB; what is larger than this is not an answer.
+const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+const TRY_COUNT_MAX: u32 = 5;
+const BACKOFF_MIN: Duration = Duration::from_millis(250);
+const BACKOFF_MAX: Duration = Duration::from_secs(20);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+/// Spreads those who were refused together.
+const PENALTY_JITTER_MS_MAX: u64 = 1000;
+
+/// A caller of the API with one token. Cheap to share: `Arc<Client>`.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base_url: String,
+    token: HeaderValue,
+    timeout: Duration,
+    token_allowance: Allowance,
+    bases: Mutex<HashMap<String, Arc<BaseAccount>>>,
+}
+
+/// What is kept of one base.
+struct BaseAccount {
+    allowance: Allowance,
+    /// Calls of the month, see [`month_number`].
+    month: AtomicU64,
+    calls: AtomicU64,
+}
+
+/// The client could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    #[error("the airtable token has characters that no token has; is it cut off or quoted?")]
+    Token,
+    #[error("could not set up the connection to airtable")]
+    Http(#[source] reqwest::Error),
+}
+
+/// One request.
+struct Call<'a> {
+    method: Method,
+    /// With the leading slash.
+    path: String,
+    query: Vec<(&'static str, String)>,
+    body: Option<serde_json::Value>,
+    base: Option<&'a str>,
+    class: Class,
+    kind: Kind,
+}
+
+impl<'a> Call<'a> {
+    fn get(path: String, base: Option<&'a str>, kind: Kind) -> Self {
+        let (query, body, class) = (Vec::new(), None, Class::Capture);
+        Self { method: Method::GET, path, query, body, base, class, kind }
+    }
+
+    fn with_body(method: Method, path: String, base: &'a str, body: serde_json::Value) -> Self {
+        let (query, body, class) = (Vec::new(), Some(body), Class::Capture);
+        Self { method, path, query, body, base: Some(base), class, kind: Kind::Write }
+    }
+
+    fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// Reads may be sent again whatever became of them; so may the listing that is a POST.
+    fn is_read(&self) -> bool {
+        self.method == Method::GET || self.kind == Kind::List
+    }
+}
+
+impl Client {
+    /// `base_url`: [`BASE_URL`] or a stand-in, without a slash at the end. The TLS provider of the process
+    /// has to be installed before.
+    ///
+    /// # Errors
+    /// The token cannot be a header, or TLS cannot be set up.
+    pub(crate) fn new(base_url: &str, token: &str) -> Result<Self, SetupError> {
+        let mut token = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+            .map_err(|_| SetupError::Token)?;
+        token.set_sensitive(true);
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("plait/", env!("CARGO_PKG_VERSION")))
+            // A redirect could carry the token elsewhere; the API never sends one.
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(SetupError::Http)?;
+        Ok(Self {
+            http,
+            base_url: base_url.trim_end_matches('/').to_owned(),
+            token,
+            timeout: READ_TIMEOUT,
+            token_allowance: Allowance::new(REQUESTS_PER_SECOND_AND_TOKEN),
+            bases: Mutex::default(),
+        })
+    }
+
+    /// With another limit for a whole answer than 30 s.
+    pub(crate) fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long `base` is under a penalty yet, if it is.
+    pub(crate) fn pause(&self, base: &str) -> Option<Duration> {
+        self.account(base).allowance.pause()
+    }
+
+    /// Calls made to `base` in this calendar month (UTC), as far as this process and
+    /// [`Self::count_calls_from`] know.
+    pub(crate) fn calls_this_month(&self, base: &str) -> u64 {
+        let account = self.account(base);
+        if account.month.load(Ordering::Relaxed) == month_number(Utc::now()) {
+            account.calls.load(Ordering::Relaxed)
+        } else {
+            0
+        }
+    }
+
+    /// Goes on counting from what an earlier process had counted in this month.
+    pub(crate) fn count_calls_from(&self, base: &str, calls: u64) {
+        let account = self.account(base);
+        account.month.store(month_number(Utc::now()), Ordering::Relaxed);
+        account.calls.fetch_add(calls, Ordering::Relaxed);
+    }
+
+    fn account(&self, base: &str) -> Arc<BaseAccount> {
+        let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(account) = bases.get(base) {
+            return Arc::clone(account);
+        }
+        let account = Arc::new(BaseAccount {
+            allowance: Allowance::new(REQUESTS_PER_SECOND_AND_BASE),
+            month: AtomicU64::new(month_number(Utc::now())),
+            calls: AtomicU64::new(0),
+        });
+        bases.insert(base.to_owned(), Arc::clone(&account));
+        account
+    }
+
+    /// Sends a call, again if that is safe and may help, and decodes the answer.
+    async fn call<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Error> {
+        let mut try_count = 1;
+        loop {
+            let error = match self.send_once(&call).await {
+                Ok(body) => match serde_json::from_slice(&body) {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => {
+                        Error::Malformed { call: call.name(), problem: error.to_string() }
+                    }
+                },
+                Err(error) => error,
+            };
+            let again =
+                if call.is_read() { error.is_passing() } else { error.is_unapplied() };
+            if !again || try_count == TRY_COUNT_MAX {
+                return Err(error);
+            }
+            let pause = match &error {
+                // The allowance makes everybody wait.
+                Error::RateLimited { .. } => Duration::ZERO,
+                Error::Server { pause: Some(pause), .. } => *pause,
+                _ => backoff(try_count),
+            };
+            debug!(call = %call.name(), try_count, %error, "trying again");
+            tokio::time::sleep(pause).await;
+            try_count += 1;
+        }
+    }
+
+    /// One request, paid for from the allowances.
+    async fn send_once(&self, call: &Call<'_>) -> Result<Vec<u8>, Error> {
+        let account = call.base.map(|base| self.account(base));
+        let base_permit = match &account {
+            Some(account) => Some(account.allowance.acquire(call.class).await),
+            None => None,
+        };
+        let token_permit = self.token_allowance.acquire(call.class).await;
+        if let Some(account) = &account {
+            account.count_call();
+        }
+
+        let mut request = self
+            .http
+            .request(call.method.clone(), format!("{}{}", self.base_url, call.path))
+            .header(AUTHORIZATION, self.token.clone())
+            .query(&call.query)
+            .timeout(self.timeout);
+        if let Some(body) = &call.body {
+            request = request.json(body);
+        }
+        let sent_at = Instant::now();
+        let mut answer = request.send().await.map_err(|error| self.unanswered(call, error))?;
+        if let Some(permit) = base_permit {
+            permit.answered(call.kind, sent_at);
+        }
+        token_permit.answered(call.kind, sent_at);
+
+        let status = answer.status();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            // At once: nobody may send while this body is read.
+            self.penalise(account.as_deref(), retry_after(answer.headers()));
+        }
+        let mut body = Vec::new();
+        loop {
+            match answer.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() > BODY_BYTES_MAX => {
+                    let problem = format!("longer than {BODY_BYTES_MAX} bytes");
+                    return Err(Error::Malformed { call: call.name(), problem });
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Err(error) if status == StatusCode::OK => return Err(self.unanswered(call, error)),
+                // The status alone says enough.
+                Err(_) => break,
+            }
+        }
+        if status == StatusCode::OK {
+            return Ok(body);
+        }
+        Err(Error::from_answer(call.name(), status, retry_after(answer.headers()), &body))
+    }
+
+    fn penalise(&self, account: Option<&BaseAccount>, retry_after: Option<Duration>) {
+        let jitter = Duration::from_millis(rand::random_range(0..PENALTY_JITTER_MS_MAX));
+        let pause = error::PENALTY.max(retry_after.unwrap_or_default()) + jitter;
+        warn!(pause_s = pause.as_secs(), "airtable refused a request for the rate");
+        match account {
+            Some(account) => account.allowance.penalise(pause),
+            None => self.token_allowance.penalise(pause),
+        }
+    }
+
+    fn unanswered(&self, call: &Call<'_>, error: reqwest::Error) -> Error {
+        // The address would bring the query with it.
+        let error = error.without_url();
+        if error.is_timeout() && !error.is_connect() {
+            return Error::TimedOut { call: call.name(), after: self.timeout };
+        }
+        if error.is_decode() || error.is_body() {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            let problem = format!("the body is cut off or damaged: {cause}");
+            return Error::Malformed { call: call.name(), problem };
+        }
+        Error::Unreachable { call: call.name(), source: error }
+    }
+}
+
+impl BaseAccount {
+    fn count_call(&self) {
+        let month = month_number(Utc::now());
+        if self.month.swap(month, Ordering::Relaxed) != month {
+            self.calls.store(0, Ordering::Relaxed);
+        }
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Months since the year 0.
+fn month_number(at: DateTime<Utc>) -> u64 {
+    let month = i64::from(at.year()) * 12 + i64::from(at.month0());
+    u64::try_from(month).unwrap_or_default()
+}
+
+/// Doubling, and half of it by chance.
+fn backoff(try_count: u32) -> Duration {
+    let whole = BACKOFF_MIN.saturating_mul(1 << (try_count - 1).min(16)).min(BACKOFF_MAX);
+    whole.mul_f64(rand::random_range(0.5..1.0))
+}
+
+/// The header in seconds; a date there is rare enough to be left out.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+/// µs since 1970 UTC of an ISO time as Airtable writes it.
+pub(crate) fn micros(text: &str) -> Option<i64> {
+    DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_micros())
+}
+
+/// A path segment: everything but letters, digits and `-_.~` escaped.
+fn segment(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}

@@ -1,0 +1,215 @@
+//! Records: lists, single ones, and writes of at most ten.
+
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{Call, Class, Client, Error, Kind, segment};
+
+/// Records in one page of a list.
+const PAGE_RECORD_COUNT_MAX: usize = 100;
+/// Records in one write.
+pub(crate) const WRITE_RECORD_COUNT_MAX: usize = 10;
+/// Longer addresses are refused (16,000 characters); from here on the query goes into a body.
+const URL_LENGTH_MAX: usize = 15_000;
+/// `&fields%5B%5D=` before each field's id.
+const FIELD_QUERY_LENGTH: usize = 14;
+
+/// A record as the REST endpoints show it, its cells by field id; empty ones are absent.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Record {
+    /// `rec…`
+    pub(crate) id: String,
+    #[serde(default, rename = "createdTime")]
+    pub(crate) created_time: Option<String>,
+    #[serde(default)]
+    pub(crate) fields: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Page {
+    pub(crate) records: Vec<Record>,
+    /// Where the list goes on; `None`: nowhere.
+    #[serde(default)]
+    pub(crate) offset: Option<String>,
+}
+
+/// A record to be created.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct NewRecord {
+    pub(crate) fields: Map<String, Value>,
+}
+
+/// Cells to be set in a record; the others stay.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RecordUpdate {
+    /// `None` in an upsert: found by the merge fields.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    pub(crate) fields: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Upserted {
+    /// In the order of the request.
+    pub(crate) records: Vec<Record>,
+    #[serde(default, rename = "createdRecords")]
+    pub(crate) created: Vec<String>,
+    #[serde(default, rename = "updatedRecords")]
+    pub(crate) updated: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Records {
+    records: Vec<Record>,
+}
+
+#[derive(Deserialize)]
+struct Deleted {
+    records: Vec<DeletedRecord>,
+}
+
+#[derive(Deserialize)]
+struct DeletedRecord {
+    id: String,
+    #[serde(default)]
+    deleted: bool,
+}
+
+impl Client {
+    /// One page of all records of a table, with these fields (ids; none: all), in the server's order.
+    ///
+    /// # Errors
+    /// [`Error::IteratorLost`]: begin again without an offset.
+    pub(crate) async fn list_records(
+        &self,
+        base: &str,
+        table: &str,
+        fields: &[String],
+        offset: Option<&str>,
+    ) -> Result<Page, Error> {
+        let mut path = format!("/v0/{}/{}", segment(base), segment(table));
+        let length = path.len()
+            + fields.iter().map(|field| field.len() + FIELD_QUERY_LENGTH).sum::<usize>();
+        let call = if length < URL_LENGTH_MAX {
+            let mut call = Call::get(path, Some(base), Kind::List);
+            call.query.push(("pageSize", PAGE_RECORD_COUNT_MAX.to_string()));
+            call.query.push(("returnFieldsByFieldId", "true".into()));
+            call.query.extend(fields.iter().map(|field| ("fields[]", field.clone())));
+            call.query.extend(offset.map(|offset| ("offset", offset.to_owned())));
+            call
+        } else {
+            path.push_str("/listRecords");
+            let mut body = json!({
+                "pageSize": PAGE_RECORD_COUNT_MAX,
+                "returnFieldsByFieldId": true,
+                "fields": fields,
+            });
+            if let Some(offset) = offset {
+                body["offset"] = offset.into();
+            }
+            let mut call = Call::with_body(Method::POST, path, base, body);
+            call.kind = Kind::List;
+            call
+        };
+        let name = call.name();
+        let page: Page = self.call(call).await?;
+        if page.records.len() > PAGE_RECORD_COUNT_MAX {
+            let problem = format!("{} records in a page", page.records.len());
+            return Err(Error::Malformed { call: name, problem });
+        }
+        // A server that gives the same place again would be listed for ever.
+        if offset.is_some() && page.offset.as_deref() == offset {
+            return Err(Error::IteratorLost { call: name });
+        }
+        Ok(Page { offset: page.offset.filter(|offset| !offset.is_empty()), ..page })
+    }
+
+    /// One record, with all its cells; `None` if the server says that there is none of this id.
+    pub(crate) async fn get_record(
+        &self,
+        base: &str,
+        table: &str,
+        record: &str,
+    ) -> Result<Option<Record>, Error> {
+        let path = format!("/v0/{}/{}/{}", segment(base), segment(table), segment(record));
+        let mut call = Call::get(path, Some(base), Kind::Record);
+        call.query.push(("returnFieldsByFieldId", "true".into()));
+        match self.call(call).await {
+            Ok(record) => Ok(Some(record)),
+            // Any other "not found" is about the base or the table.
+            Err(Error::NotFound { kind, .. }) if kind == "MODEL_ID_NOT_FOUND" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates at most ten records, all or none. What became of it after [`Error::TimedOut`] and the like
+    /// is unknown: an upsert is safer.
+    pub(crate) async fn create_records(
+        &self,
+        base: &str,
+        table: &str,
+        records: &[NewRecord],
+    ) -> Result<Vec<Record>, Error> {
+        let body = json!({ "records": records, "returnFieldsByFieldId": true });
+        let answer: Records = self.write(Method::POST, base, table, body).await?;
+        Ok(answer.records)
+    }
+
+    /// Sets cells of at most ten records, all or none.
+    pub(crate) async fn update_records(
+        &self,
+        base: &str,
+        table: &str,
+        records: &[RecordUpdate],
+    ) -> Result<Vec<Record>, Error> {
+        let body = json!({ "records": records, "returnFieldsByFieldId": true });
+        let answer: Records = self.write(Method::PATCH, base, table, body).await?;
+        Ok(answer.records)
+    }
+
+    /// Updates the records that have the same values in `merge_on` (1 to 3 field ids), creates the others.
+    pub(crate) async fn upsert_records(
+        &self,
+        base: &str,
+        table: &str,
+        merge_on: &[String],
+        records: &[RecordUpdate],
+    ) -> Result<Upserted, Error> {
+        let body = json!({
+            "performUpsert": { "fieldsToMergeOn": merge_on },
+            "records": records,
+            "returnFieldsByFieldId": true,
+        });
+        self.write(Method::PATCH, base, table, body).await
+    }
+
+    /// Deletes at most ten records, all or none; gives the ids that the server says are gone.
+    pub(crate) async fn delete_records(
+        &self,
+        base: &str,
+        table: &str,
+        records: &[String],
+    ) -> Result<Vec<String>, Error> {
+        let path = format!("/v0/{}/{}", segment(base), segment(table));
+        let mut call = Call::get(path, Some(base), Kind::Write);
+        call.method = Method::DELETE;
+        call.class = Class::Push;
+        call.query.extend(records.iter().map(|record| ("records[]", record.clone())));
+        let answer: Deleted = self.call(call).await?;
+        Ok(answer.records.into_iter().filter(|record| record.deleted).map(|r| r.id).collect())
+    }
+
+    async fn write<T: serde::de::DeserializeOwned>(
+        &self,
+        method: Method,
+        base: &str,
+        table: &str,
+        body: Value,
+    ) -> Result<T, Error> {
+        let path = format!("/v0/{}/{}", segment(base), segment(table));
+        let mut call = Call::with_body(method, path, base, body);
+        call.class = Class::Push;
+        self.call(call).await
+    }
+}

@@ -1,0 +1,257 @@
+//! What others ask of the canonical database: status, the journal's tail, which keys a side has. Reads, but for
+//! the notes that captures leave of themselves, which concern no record.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgPool, postgres::PgPoolOptions};
+use tokio_postgres::Config;
+
+use super::{Error, connect::place};
+use crate::model::{Side, SideKey};
+
+/// A small pool over the same database as `config`.
+///
+/// # Errors
+/// When it cannot be reached.
+pub(crate) async fn pool(config: &Config, password: Option<&str>) -> Result<PgPool, Error> {
+    use sqlx::postgres::{PgConnectOptions, PgSslMode};
+    use tokio_postgres::config::{Host, SslMode};
+
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .application_name("plait")
+        .ssl_mode(match config.get_ssl_mode() {
+            SslMode::Disable => PgSslMode::Disable,
+            SslMode::Require => PgSslMode::Require,
+            _ => PgSslMode::Prefer,
+        });
+    match config.get_hosts().first() {
+        Some(Host::Tcp(name)) => options = options.host(name),
+        Some(Host::Unix(path)) => options = options.socket(path),
+        None => {}
+    }
+    if let Some(port) = config.get_ports().first() {
+        options = options.port(*port);
+    }
+    if let Some(user) = config.get_user() {
+        options = options.username(user);
+    }
+    if let Some(name) = config.get_dbname() {
+        options = options.database(name);
+    }
+    if let Some(password) = password {
+        options = options.password(password);
+    }
+    PgPoolOptions::new()
+        .max_connections(3)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_with(options)
+        .await
+        .map_err(|error| match error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Error::Read(sqlx::Error::Io(
+                std::io::Error::other(format!("no answer from {}: {error}", place(config))),
+            )),
+            other => Error::Read(other),
+        })
+}
+
+/// How far a log was applied, and what the position belongs to.
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct StoredPosition {
+    pub(crate) log: String,
+    pub(crate) side: String,
+    pub(crate) position: String,
+    pub(crate) identity: serde_json::Value,
+}
+
+pub(crate) async fn positions(pool: &PgPool) -> Result<Vec<StoredPosition>, Error> {
+    Ok(sqlx::query_as("select log, side, position, identity from mirror.position order by log")
+        .fetch_all(pool)
+        .await?)
+}
+
+/// What a running plait last said of a log.
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct LogStatus {
+    pub(crate) log: String,
+    pub(crate) side: String,
+    pub(crate) state: String,
+    pub(crate) words: String,
+    pub(crate) position: Option<String>,
+    pub(crate) lag_bytes: Option<i64>,
+    pub(crate) lag_ms: Option<i64>,
+    pub(crate) last_change_at: Option<DateTime<Utc>>,
+    pub(crate) reported_at: DateTime<Utc>,
+}
+
+pub(crate) async fn log_statuses(pool: &PgPool) -> Result<Vec<LogStatus>, Error> {
+    Ok(sqlx::query_as(
+        "select log, side, state, words, position, lag_bytes, lag_ms, last_change_at, reported_at
+         from mirror.capture_status order by log",
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+pub(crate) async fn report(pool: &PgPool, status: &LogStatus) -> Result<(), Error> {
+    sqlx::query(include_str!("capture_status_put.sql"))
+        .bind(&status.log)
+        .bind(&status.side)
+        .bind(&status.state)
+        .bind(&status.words)
+        .bind(&status.position)
+        .bind(status.lag_bytes)
+        .bind(status.lag_ms)
+        .bind(status.last_change_at)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Whether a plait holds the place of the only writer now.
+pub(crate) async fn is_running(pool: &PgPool) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar(
+        "select exists (select from pg_locks where locktype = 'advisory' and granted
+             and database = (select oid from pg_database where datname = current_database())
+             and objid = (hashtext('plait apply')::bigint & 4294967295)::oid)",
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
+/// An incident that is not over.
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct OpenIncident {
+    pub(crate) log: String,
+    pub(crate) code: String,
+    pub(crate) text: String,
+    pub(crate) opened_at: DateTime<Utc>,
+    pub(crate) seen_count: i32,
+}
+
+pub(crate) async fn open_incidents(pool: &PgPool) -> Result<Vec<OpenIncident>, Error> {
+    Ok(sqlx::query_as(
+        "select log, code, text, opened_at, seen_count from mirror.incident
+         where closed_at is null order by incident_id",
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+/// Opens an incident, or counts one that is open.
+pub(crate) async fn open_incident(
+    pool: &PgPool,
+    log: &str,
+    code: &str,
+    text: &str,
+) -> Result<(), Error> {
+    sqlx::query(
+        "insert into mirror.incident (log, code, text) values ($1, $2, $3)
+         on conflict (log, code) where closed_at is null do update
+             set text = excluded.text, seen_at = now(), seen_count = incident.seen_count + 1",
+    )
+    .bind(log)
+    .bind(code)
+    .bind(text)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Numbers for people who ask how things stand.
+#[derive(Clone, Copy, Debug, FromRow)]
+pub(crate) struct Counts {
+    pub(crate) held_count: i64,
+    pub(crate) refusal_count: i64,
+}
+
+pub(crate) async fn counts(pool: &PgPool) -> Result<Counts, Error> {
+    Ok(sqlx::query_as(
+        "select (select count(*) from mirror.conflict where decision = 'held' and decided_at is null) as held_count,
+                (select count(*) from mirror.refusal) as refusal_count",
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
+/// A line of `plait watch`: a field of a record, or a record that came or went.
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct HistoryLine {
+    pub(crate) journal_id: i64,
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) side: String,
+    pub(crate) author: String,
+    pub(crate) entity: String,
+    pub(crate) record_id: uuid::Uuid,
+    pub(crate) action: String,
+    pub(crate) field: Option<String>,
+    pub(crate) before: Option<serde_json::Value>,
+    pub(crate) after: Option<serde_json::Value>,
+}
+
+/// The journal after `journal_id`, at most `entry_count_max` entries, a line a field.
+pub(crate) async fn history_after(
+    pool: &PgPool,
+    journal_id: i64,
+    entry_count_max: i64,
+) -> Result<Vec<HistoryLine>, Error> {
+    Ok(sqlx::query_as(include_str!("history_after.sql"))
+        .bind(journal_id)
+        .bind(entry_count_max)
+        .fetch_all(pool)
+        .await?)
+}
+
+/// The id of the journal entry that `entry_count` others follow; 0 before the first.
+pub(crate) async fn journal_id_before_last(pool: &PgPool, entry_count: i64) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar(
+        "select coalesce((select journal_id from mirror.journal order by journal_id desc offset $1 limit 1), 0)",
+    )
+    .bind(entry_count)
+    .fetch_one(pool)
+    .await?)
+}
+
+/// The keys by which `side` has the living records of an entity.
+pub(crate) async fn keys(
+    pool: &PgPool,
+    side: Side,
+    entity: &str,
+    table: &str,
+) -> Result<Vec<SideKey>, Error> {
+    let number: Option<i16> =
+        sqlx::query_scalar("select entity_no from mirror.entity where name = $1")
+            .bind(entity)
+            .fetch_optional(pool)
+            .await?;
+    let sql = super::writer::living_keys(
+        &format!("canon.{}", super::catalog::quoted(table)),
+        true,
+        side,
+    );
+    let keys: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .bind(side.name())
+        .bind(number)
+        .fetch_all(pool)
+        .await?;
+    Ok(keys.iter().map(|key| SideKey::from(key.as_str())).collect())
+}
+
+/// The keys of all known rows of the junction table that holds `field` on `side`.
+pub(crate) async fn element_rows(
+    pool: &PgPool,
+    side: Side,
+    entity: &str,
+    field: &str,
+) -> Result<Vec<SideKey>, Error> {
+    let keys: Vec<String> = sqlx::query_scalar(
+        "select row_key from mirror.element join mirror.entity e using (entity_no)
+         where side = $1 and e.name = $2 and field = $3",
+    )
+    .bind(side.name())
+    .bind(entity)
+    .bind(field)
+    .fetch_all(pool)
+    .await?;
+    Ok(keys.iter().map(|key| SideKey::from(key.as_str())).collect())
+}

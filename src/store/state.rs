@@ -1,0 +1,168 @@
+//! Reading the states of the records that a batch names.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{Error, catalog::quoted, writer::{Param, Writer}};
+use crate::{
+    mapping::{Entity, Field, Store},
+    merge::RecordState,
+    model::{EntityNo, FieldNo, RecordId, Side, SideKey, Value},
+};
+
+/// A row of a side's junction table, as last seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ElementRow {
+    pub(crate) row: SideKey,
+    pub(crate) record: RecordId,
+    pub(crate) element: String,
+}
+
+impl Writer {
+    /// The states of `records`; one that canonical does not have is in the answer too, as unknown.
+    pub(crate) async fn states(
+        &mut self,
+        entity: EntityNo,
+        records: Vec<Uuid>,
+    ) -> Result<HashMap<RecordId, RecordState>, Error> {
+        let mapping = std::sync::Arc::clone(&self.mapping);
+        let described = mapping.entity(entity);
+        let number = self.entity_number(entity);
+        let is_two_sided = Side::ALL.iter().all(|side| described.is_on(*side));
+        let mut calls: Vec<(tokio_postgres::Statement, Vec<Param>)> = Vec::new();
+        let select = select_rows(described, &self.shape(entity).table, self.shape(entity).has_deleted_at);
+        calls.push((self.prepare(&select).await?, vec![Box::new(records.clone())]));
+        if is_two_sided {
+            for sql in [
+                "select record_id, side, field, value::text from mirror.shadow where entity_no = $1 and record_id = any($2)",
+                "select record_id, side, was_deleted from mirror.absence where entity_no = $1 and record_id = any($2)",
+            ] {
+                calls.push((self.prepare(sql).await?, vec![Box::new(number), Box::new(records.clone())]));
+            }
+        }
+        let mut sets = Vec::new();
+        for (no, field) in fields(described) {
+            if let Store::Junction { table, parent, element } = &field.store {
+                let sql = format!(
+                    "select {parent}, {element}::text from canon.{table} where {parent} = any($1)",
+                    parent = quoted(parent), element = quoted(element), table = quoted(table)
+                );
+                calls.push((self.prepare(&sql).await?, vec![Box::new(records.clone())]));
+                sets.push(no);
+            }
+        }
+        let answers = self.query_all(&calls).await?;
+        let mut answers = answers.into_iter();
+        let mut states: HashMap<RecordId, RecordState> = records
+            .iter()
+            .map(|record| (RecordId(*record), RecordState::unknown(described)))
+            .collect();
+        for row in answers.next().unwrap_or_default() {
+            if let Some(state) = states.get_mut(&RecordId(row.get(0))) {
+                read_row(described, &row, state);
+            }
+        }
+        if is_two_sided {
+            for row in answers.next().unwrap_or_default() {
+                read_shadow(described, &row, &mut states);
+            }
+            for row in answers.next().unwrap_or_default() {
+                if let (Some(state), Some(side)) =
+                    (states.get_mut(&RecordId(row.get(0))), Side::from_name(row.get(1)))
+                {
+                    state.absent.push((side, row.get(2)));
+                }
+            }
+        }
+        for (no, rows) in sets.into_iter().zip(answers) {
+            let mut elements: HashMap<RecordId, Vec<String>> = HashMap::new();
+            for row in rows {
+                elements.entry(RecordId(row.get(0))).or_default().push(row.get(1));
+            }
+            for (record, elements) in elements {
+                if let Some(state) = states.get_mut(&record) {
+                    state.canon[usize::from(no.0)] = Value::set(elements);
+                }
+            }
+        }
+        Ok(states)
+    }
+
+    /// Rows of a side's junction table: those with these keys, and all those of these records.
+    pub(crate) async fn elements(
+        &mut self,
+        side: Side,
+        entity: EntityNo,
+        field: &Field,
+        rows: &[&str],
+        records: &HashSet<Uuid>,
+    ) -> Result<Vec<ElementRow>, Error> {
+        let records: Vec<Uuid> = records.iter().copied().collect();
+        let found = self
+            .query(
+                "with named as (
+                     select record_id from mirror.element
+                     where side = $1 and entity_no = $2 and field = $3 and row_key = any($4))
+                 select row_key, record_id, element from mirror.element
+                 where side = $1 and entity_no = $2 and field = $3
+                   and record_id in (select record_id from named union all select unnest($5::uuid[]))",
+                &[&side.name(), &self.entity_number(entity), &field.name, &rows, &records],
+            )
+            .await?;
+        Ok(found
+            .iter()
+            .map(|row| ElementRow {
+                row: SideKey::from(row.get::<_, &str>(0)),
+                record: RecordId(row.get(1)),
+                element: row.get(2),
+            })
+            .collect())
+    }
+}
+
+fn fields(entity: &Entity) -> impl Iterator<Item = (FieldNo, &Field)> {
+    entity.fields.iter().enumerate().map(|(at, field)| (FieldNo(u16::try_from(at).unwrap_or(u16::MAX)), field))
+}
+
+/// `id`, whether deleted, then each column field's text.
+fn select_rows(entity: &Entity, table: &str, has_deleted_at: bool) -> String {
+    let deleted = if has_deleted_at { "deleted_at is not null" } else { "false" };
+    let mut sql = format!("select id, {deleted}");
+    for field in &entity.fields {
+        if let Store::Column(column) = &field.store {
+            sql.push_str(", ");
+            sql.push_str(&quoted(column));
+            sql.push_str("::text");
+        }
+    }
+    sql.push_str(" from ");
+    sql.push_str(table);
+    sql.push_str(" where id = any($1)");
+    sql
+}
+
+fn read_row(entity: &Entity, row: &Row, state: &mut RecordState) {
+    state.exists = true;
+    state.is_deleted = row.get(1);
+    let mut column = 2;
+    for (at, field) in entity.fields.iter().enumerate() {
+        if matches!(field.store, Store::Column(_)) {
+            state.canon[at] = field.read_canonical(row.get(column));
+            column += 1;
+        }
+    }
+}
+
+fn read_shadow(entity: &Entity, row: &Row, states: &mut HashMap<RecordId, RecordState>) {
+    let (side, name, text): (&str, &str, &str) = (row.get(1), row.get(2), row.get(3));
+    let (Some(state), Some(side)) = (states.get_mut(&RecordId(row.get(0))), Side::from_name(side)) else {
+        return;
+    };
+    // A field that the mapping no longer has keeps its shadow until it comes back.
+    let Some((no, field)) = fields(entity).find(|(_, field)| field.name == name) else { return };
+    // jsonb prints valid JSON.
+    let value = serde_json::from_str(text).unwrap_or(serde_json::Value::Null);
+    state.shadow.push((side, no, field.from_json(&value)));
+}

@@ -1,0 +1,387 @@
+//! The one connection that writes. Statements are prepared once, sent in order without waiting for each
+//! other's answers, and the answers are awaited together: a batch costs a round trip, not one a statement.
+
+use std::{
+    collections::{HashMap, HashSet},
+    pin::pin,
+    sync::Arc,
+};
+
+use futures_util::{future::BoxFuture, poll};
+use tokio_postgres::{Client, Config, Row, Statement, types::ToSql};
+use uuid::Uuid;
+
+use super::{Error, catalog::TableShape, connect, shapes, write::Writes};
+use crate::{
+    mapping::Mapping,
+    model::{EntityNo, RecordId, Side, SideKey},
+};
+
+pub(super) type Param = Box<dyn ToSql + Sync + Send>;
+
+/// A statement with its parameters, or several without.
+pub(super) enum Call {
+    Simple(String),
+    Prepared(Statement, Vec<Param>),
+}
+
+/// A link that was refused because a record it points to had not arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct WaitingLink {
+    pub(crate) entity: EntityNo,
+    pub(crate) key: SideKey,
+    pub(crate) field: String,
+    pub(crate) waits_for: Vec<String>,
+    pub(crate) transaction: i64,
+    pub(crate) at: i64,
+}
+
+/// The keys of an entity's records that are present on a side: `$1`, with its name; `$2`, the entity's number.
+pub(super) fn living_keys(table: &str, is_linked: bool, side: Side) -> String {
+    // A key that is not linked is the canonical id, except on a side whose keys never are.
+    let unlinked = if side == Side::Airtable { "null" } else { "t.id::text" };
+    let (key, join) = if is_linked {
+        (
+            format!("coalesce(l.side_key, {unlinked})"),
+            "left join mirror.link l on l.record_id = t.id and l.entity_no = $2 and l.side = $1",
+        )
+    } else {
+        (unlinked.to_owned(), "")
+    };
+    format!(
+        "select key from (
+             select {key} as key from {table} t {join}
+             where not exists (select from mirror.absence a
+                 where a.record_id = t.id and a.entity_no = $2 and a.side = $1)) k
+         where key is not null"
+    )
+}
+
+/// The apply path's connection, and what it keeps in mind of the database: it is the only writer.
+pub(crate) struct Writer {
+    client: Client,
+    statements: HashMap<String, Statement>,
+    pub(super) mapping: Arc<Mapping>,
+    pub(super) shapes: Vec<TableShape>,
+    /// `mirror.entity`'s number of each entity.
+    pub(super) entity_numbers: Vec<i16>,
+    next_transaction_id: i64,
+    next_journal_id: i64,
+    /// Pairs with at least one row in `mirror.link`: others are not looked up.
+    linked: HashSet<(Side, EntityNo)>,
+    /// Pairs with at least one row in `mirror.refusal`.
+    pub(super) refused: HashSet<(Side, EntityNo)>,
+}
+
+impl Writer {
+    /// Connects, takes the place of the only writer, and compares the mapping with the tables.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another plait holds that place; [`Error::Shape`] where mapping and tables differ.
+    pub(crate) async fn open(config: &Config, mut mapping: Mapping) -> Result<Self, Error> {
+        let client = connect(config).await?;
+        let lock = client.query_one("select pg_try_advisory_lock(hashtext('plait apply'))", &[]).await?;
+        if !lock.get::<_, bool>(0) {
+            return Err(Error::Locked);
+        }
+        let shapes = shapes(&client, &mut mapping).await?;
+        let mut entity_numbers = Vec::new();
+        for entity in &mapping.entities {
+            let row = client
+                .query_one(
+                    "with known as (select entity_no from mirror.entity where name = $1), made as (
+                         insert into mirror.entity (entity_no, name)
+                         select (select coalesce(max(entity_no), 0) + 1 from mirror.entity), $1
+                         where not exists (select from known) returning entity_no)
+                     select entity_no from known union all select entity_no from made",
+                    &[&entity.name],
+                )
+                .await?;
+            entity_numbers.push(row.get(0));
+        }
+        let ids = client
+            .query_one(
+                "select (select coalesce(max(source_transaction_id), 0) + 1 from mirror.source_transaction),
+                        (select coalesce(max(journal_id), 0) + 1 from mirror.journal)",
+                &[],
+            )
+            .await?;
+        let mut writer = Self {
+            client,
+            statements: HashMap::new(),
+            mapping: Arc::new(mapping),
+            shapes,
+            entity_numbers,
+            next_transaction_id: ids.get(0),
+            next_journal_id: ids.get(1),
+            linked: HashSet::new(),
+            refused: HashSet::new(),
+        };
+        writer.linked = writer.pairs_in("mirror.link").await?;
+        writer.refused = writer.pairs_in("mirror.refusal").await?;
+        Ok(writer)
+    }
+
+    /// The mapping, with what the tables' types add to it.
+    pub(crate) fn mapping(&self) -> &Arc<Mapping> {
+        &self.mapping
+    }
+
+    async fn pairs_in(&self, table: &str) -> Result<HashSet<(Side, EntityNo)>, Error> {
+        let mut pairs = HashSet::new();
+        for side in Side::ALL {
+            for (at, number) in self.entity_numbers.iter().enumerate() {
+                let sql = format!("select exists (select from {table} where side = $1 and entity_no = $2)");
+                let row = self.client.query_one(&sql, &[&side.name(), number]).await?;
+                if row.get(0) {
+                    pairs.insert((side, EntityNo(u16::try_from(at).unwrap_or(u16::MAX))));
+                }
+            }
+        }
+        Ok(pairs)
+    }
+
+    pub(super) fn entity_number(&self, entity: EntityNo) -> i16 {
+        self.entity_numbers[usize::from(entity.0)]
+    }
+
+    pub(super) fn shape(&self, entity: EntityNo) -> &TableShape {
+        &self.shapes[usize::from(entity.0)]
+    }
+
+    /// The next transaction's id. Ids grow in the order of application.
+    pub(crate) fn new_transaction_id(&mut self) -> i64 {
+        self.next_transaction_id += 1;
+        self.next_transaction_id - 1
+    }
+
+    pub(crate) fn new_journal_id(&mut self) -> i64 {
+        self.next_journal_id += 1;
+        self.next_journal_id - 1
+    }
+
+    /// Whether keys of this side have to be looked up; a UUID is otherwise the canonical id itself.
+    pub(crate) fn is_linked(&self, side: Side, entity: EntityNo) -> bool {
+        side == Side::Airtable || self.linked.contains(&(side, entity))
+    }
+
+    /// Whether any cell of this side's records was refused and is still listed.
+    pub(crate) fn has_refusals(&self, side: Side, entity: EntityNo) -> bool {
+        self.refused.contains(&(side, entity))
+    }
+
+    /// Whether any refused cell is listed at all.
+    pub(crate) fn any_refusals(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    pub(super) async fn prepare(&mut self, sql: &str) -> Result<Statement, Error> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    pub(super) async fn query(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+        let statement = self.prepare(sql).await?;
+        Ok(self.client.query(&statement, params).await?)
+    }
+
+    /// Several queries at once, in order.
+    pub(super) async fn query_all(
+        &self,
+        calls: &[(Statement, Vec<Param>)],
+    ) -> Result<Vec<Vec<Row>>, Error> {
+        let queries = calls.iter().map(|(statement, params)| async move {
+            let params: Vec<_> = params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
+            self.client.query(statement, &params).await
+        });
+        Ok(futures_util::future::try_join_all(queries).await?)
+    }
+
+    /// Sends `calls` in this order, then waits for all answers. The first failure is the result.
+    pub(super) async fn send(&self, calls: Vec<Call>) -> Result<(), Error> {
+        let mut waiting: Vec<BoxFuture<'_, Result<(), tokio_postgres::Error>>> = Vec::new();
+        let mut outcome = Ok(());
+        for call in calls {
+            let mut answer: BoxFuture<'_, _> = match call {
+                Call::Simple(sql) => Box::pin(async move { self.client.batch_execute(&sql).await }),
+                Call::Prepared(statement, params) => Box::pin(async move {
+                    let params: Vec<_> =
+                        params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
+                    self.client.execute(&statement, &params).await.map(drop)
+                }),
+            };
+            // The first poll sends; nobody waits yet.
+            match poll!(pin!(answer.as_mut())) {
+                std::task::Poll::Ready(done) if outcome.is_ok() => outcome = done,
+                std::task::Poll::Ready(_) => {}
+                std::task::Poll::Pending => waiting.push(answer),
+            }
+        }
+        for answer in waiting {
+            let done = answer.await;
+            if outcome.is_ok() {
+                outcome = done;
+            }
+        }
+        Ok(outcome?)
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Opens a transaction that several chunks are written in.
+    pub(crate) async fn begin(&self) -> Result<(), Error> {
+        Ok(self.client.batch_execute("begin").await?)
+    }
+
+    pub(crate) async fn commit(&self) -> Result<(), Error> {
+        Ok(self.client.batch_execute("commit").await?)
+    }
+
+    pub(crate) async fn rollback(&self) -> Result<(), Error> {
+        Ok(self.client.batch_execute("rollback").await?)
+    }
+
+    /// Writes a batch as one transaction.
+    ///
+    /// # Errors
+    /// Nothing was written then. [`Error::is_about_data`] tells whether a record is at fault.
+    pub(crate) async fn write(&mut self, writes: Writes) -> Result<(), Error> {
+        let news = writes.pairs();
+        let mut calls = vec![Call::Simple("begin".into())];
+        self.add_calls(&mut calls, writes).await?;
+        calls.push(Call::Simple("commit".into()));
+        match self.send(calls).await {
+            Ok(()) => {
+                self.note(news);
+                Ok(())
+            }
+            Err(error) => {
+                // The commit may have ended it already, or the connection may be gone: then this is a no-op
+                // or fails in turn, and the first error is the one to tell.
+                drop(self.rollback().await);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes a part of the transaction that [`Writer::begin`] opened, all constraints checked at its end.
+    ///
+    /// # Errors
+    /// Nothing of this part was written then; the parts before it stand.
+    pub(crate) async fn write_part(&mut self, writes: Writes) -> Result<(), Error> {
+        let news = writes.pairs();
+        let mut calls = vec![Call::Simple("savepoint part".into())];
+        self.add_calls(&mut calls, writes).await?;
+        calls.push(Call::Simple(
+            "set constraints all immediate; set constraints all deferred; release savepoint part".into(),
+        ));
+        match self.send(calls).await {
+            Ok(()) => {
+                self.note(news);
+                Ok(())
+            }
+            Err(error) => {
+                self.client.batch_execute("rollback to savepoint part").await?;
+                Err(error)
+            }
+        }
+    }
+
+    fn note(&mut self, (linked, refused): (Vec<(Side, EntityNo)>, Vec<(Side, EntityNo)>)) {
+        self.linked.extend(linked);
+        self.refused.extend(refused);
+    }
+
+    /// Which canonical records these keys of a side are; a key that is not linked is not in the answer.
+    pub(crate) async fn linked_records(
+        &mut self,
+        side: Side,
+        entity: EntityNo,
+        keys: &[&str],
+    ) -> Result<HashMap<SideKey, RecordId>, Error> {
+        let rows = self
+            .query(
+                "select side_key, record_id from mirror.link where side = $1 and entity_no = $2 and side_key = any($3)",
+                &[&side.name(), &self.entity_number(entity), &keys],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| (SideKey::from(row.get::<_, &str>(0)), RecordId(row.get(1)))).collect())
+    }
+
+    /// By which keys a side knows these records, where that is not the canonical id itself.
+    pub(crate) async fn linked_keys(
+        &mut self,
+        side: Side,
+        entity: EntityNo,
+        records: &[Uuid],
+    ) -> Result<HashMap<RecordId, SideKey>, Error> {
+        let rows = self
+            .query(
+                "select record_id, side_key from mirror.link where side = $1 and entity_no = $2 and record_id = any($3)",
+                &[&side.name(), &self.entity_number(entity), &records],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| (RecordId(row.get(0)), SideKey::from(row.get::<_, &str>(1)))).collect())
+    }
+
+    /// The keys by which `side` has the living records of `entity`.
+    pub(crate) async fn keys(&mut self, side: Side, entity: EntityNo) -> Result<Vec<SideKey>, Error> {
+        let sql = living_keys(&self.shape(entity).table, self.is_linked(side, entity), side);
+        let rows = self.query(&sql, &[&side.name(), &self.entity_number(entity)]).await?;
+        Ok(rows.iter().map(|row| SideKey::from(row.get::<_, &str>(0))).collect())
+    }
+
+    /// Refused links of `side` that wait for one of `keys`: record's entity and key, field, all awaited keys,
+    /// the transaction that brought them and its time in µs.
+    pub(crate) async fn waiting_links(
+        &mut self,
+        side: Side,
+        keys: &[&str],
+    ) -> Result<Vec<WaitingLink>, Error> {
+        let rows = self
+            .query(
+                "select r.entity_no, r.side_key, r.field, r.waits_for, r.source_transaction_id,
+                        coalesce((extract(epoch from t.at) * 1000000)::bigint, 0)
+                 from mirror.refusal r left join mirror.source_transaction t using (source_transaction_id)
+                 where r.side = $1 and r.waits_for && $2",
+                &[&side.name(), &keys],
+            )
+            .await?;
+        let entity_of = |number: i16| self.entity_numbers.iter().position(|known| *known == number);
+        Ok(rows
+            .iter()
+            .filter_map(|row| {
+                Some(WaitingLink {
+                    entity: EntityNo(u16::try_from(entity_of(row.get(0))?).ok()?),
+                    key: SideKey::from(row.get::<_, &str>(1)),
+                    field: row.get(2),
+                    waits_for: row.get(3),
+                    transaction: row.get(4),
+                    at: row.get(5),
+                })
+            })
+            .collect())
+    }
+
+    /// Of `records`, those that `side` is known to have deleted or never had.
+    pub(crate) async fn absent(
+        &mut self,
+        side: Side,
+        entity: EntityNo,
+        records: &[Uuid],
+    ) -> Result<HashSet<RecordId>, Error> {
+        let rows = self
+            .query(
+                "select record_id from mirror.absence where side = $1 and entity_no = $2 and record_id = any($3)",
+                &[&side.name(), &self.entity_number(entity), &records],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| RecordId(row.get(0))).collect())
+    }
+}
