@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod directus;
 mod keeper;
 pub mod model;
+pub mod seed;
 pub mod source;
 pub mod template;
 

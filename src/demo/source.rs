@@ -7,15 +7,13 @@ use super::{
     Error,
     cluster::Cluster,
     directus::{Admin, Database, DirectusServer},
-    model::{self, Model, USER_COLUMNS, USERS},
+    model::{Model, USER_COLUMNS, USERS},
     secret, template,
 };
 use crate::demo::directus::Rest;
 
 /// Plait's own account in Directus; no admin.
 pub const SERVICE_EMAIL: &str = "plait@example.com";
-/// Plait's own role on Directus's Postgres.
-pub const CAPTURE_ROLE: &str = "plait_capture";
 
 /// A running Directus with its accounts. Secrets are handed over here, and by no command line.
 #[derive(Debug)]
@@ -24,7 +22,7 @@ pub struct Source {
     pub admin: Admin,
     /// Static token of [`SERVICE_EMAIL`].
     pub service_token: String,
-    /// For [`CAPTURE_ROLE`].
+    /// For Plait's own role there, `NAME_capture`.
     pub capture: Database,
 }
 
@@ -90,7 +88,7 @@ impl Source {
         let capture = Database {
             port: cluster.port(),
             database: name.into(),
-            user: CAPTURE_ROLE.into(),
+            user: capture_role(name),
             password: secrets.capture.clone(),
         };
         Ok(Self { server, admin, service_token: secrets.service_token.clone(), capture })
@@ -102,12 +100,18 @@ impl Source {
     }
 }
 
+/// Roles belong to the whole cluster, which may hold several Directus.
+fn capture_role(database: &str) -> String {
+    format!("{database}_capture")
+}
+
 async fn set_secrets(
     cluster: &Cluster,
     database: &Database,
     secrets: &Secrets,
 ) -> Result<(), Error> {
     let Database { database, user: owner, .. } = database;
+    let capture = capture_role(database);
     let tokens = format!(
         "update directus_users set token = '{}' where email = '{}';
          update directus_users set token = '{}' where email = '{SERVICE_EMAIL}'",
@@ -120,13 +124,13 @@ async fn set_secrets(
     // Plait look after its own publications when collections come and go.
     let role = format!(
         "do $$ begin
-             if not exists (select from pg_roles where rolname = '{CAPTURE_ROLE}') then
-                 create role {CAPTURE_ROLE} login replication;
+             if not exists (select from pg_roles where rolname = '{capture}') then
+                 create role {capture} login replication;
              end if;
          end $$;
          alter role {owner} password '{}';
-         alter role {CAPTURE_ROLE} password '{}';
-         grant {owner} to {CAPTURE_ROLE}",
+         alter role {capture} password '{}';
+         grant {owner} to {capture}",
         secrets.database, secrets.capture,
     );
     cluster.sql(database, &role).await?;
@@ -180,12 +184,4 @@ fn permission(collection: &str, action: &str, fields: &Value) -> Value {
         "collection": collection, "action": action, "fields": fields,
         "permissions": {}, "validation": null, "presets": null,
     })
-}
-
-/// The model that comes with Plait.
-///
-/// # Errors
-/// Never, as long as its mapping can be read, which a test holds.
-pub fn default_model() -> Result<Model, Error> {
-    model::from_mapping(model::MAPPING)
 }

@@ -10,7 +10,8 @@ use plait::demo::{
     cache,
     cluster::{Cluster, SUPERUSER, Stop},
     model::{self, Kind},
-    source::{CAPTURE_ROLE, SERVICE_EMAIL},
+    seed,
+    source::{SERVICE_EMAIL, Secrets, Source},
 };
 use serde_json::{Map, Value, json};
 use tokio_postgres::NoTls;
@@ -237,7 +238,6 @@ async fn directus_row_and_activity_share_a_transaction() {
 async fn directus_capture_role_can_make_publication_and_slot() {
     let (cluster, source) = (world::cluster().await, world::directus().await);
     let capture = &source.capture;
-    assert_eq!(capture.user, CAPTURE_ROLE);
     let config = cluster.config(&capture.database, &capture.user, &capture.password);
     let (client, connection) = config.connect(NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -265,4 +265,40 @@ async fn directus_in_the_studio_shows_names_and_french_labels() {
     let referent = rest.get("/fields/project/referent").await.unwrap();
     let template = &referent["meta"]["display_options"]["template"];
     assert_eq!(template, "{{first_name}} {{last_name}}");
+}
+
+#[tokio::test]
+async fn directus_seeded_holds_what_both_sides_share_and_more() {
+    let cluster = world::cluster().await;
+    let source = Source::start(cluster, "seeded", &Secrets::new()).await.unwrap();
+    let model = model::from_mapping(model::MAPPING).unwrap();
+    seed::fill(&model, &source.admin_rest()).await.unwrap();
+
+    let ids = |table| async move {
+        let rows = cluster.sql("seeded", &format!("select id from {table}")).await.unwrap();
+        rows.into_iter().map(|row| row[0].clone().unwrap()).collect::<Vec<_>>()
+    };
+    for (label, table) in
+        [("Membres", "directus_users"), ("Startups", "startup"), ("Projets", "project")]
+    {
+        let there = ids(table).await;
+        let shared: Vec<String> = plait::sandbox::seed_rows(label)
+            .iter()
+            .filter(|row| row.is_filled)
+            .map(|row| row.uuid.to_string())
+            .collect();
+        assert!(shared.iter().all(|id| there.contains(id)), "{label}");
+        assert!(there.len() >= shared.len() + 5, "{label}: {} of {}", there.len(), shared.len());
+    }
+    let id = plait::sandbox::seed_uuid("Membres", 20);
+    let member = format!(
+        "select first_name, last_name, email, phone, joined_on::text ~ '^20', member_status
+         from directus_users where id = '{id}'"
+    );
+    let member = cluster.sql("seeded", &member).await.unwrap().remove(0);
+    let member: Vec<&str> = member.iter().map(|value| value.as_deref().unwrap()).collect();
+    assert_eq!(member[..3], ["Jeanne", "DU PLESSIS", "membre.20@exemple.fr"]);
+    assert!(member[3].starts_with("+33") && member[3].len() == 12, "{member:?}");
+    assert_eq!(member[4..], ["t", "active"]);
+    source.server.remove().await.unwrap();
 }
