@@ -30,6 +30,8 @@ mod reply;
 mod schema;
 mod seed;
 mod server;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod webhook;
 mod write;
