@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -156,7 +157,7 @@ class Plait:
         if kind is not None:
             with open(self.log, errors="replace") as f:
                 tail = f.read()[-2000:]
-            print(f"last lines of plait's log:\n{tail}", flush=True)
+            print(f"last lines of plait's log:\n{tail}", file=sys.stderr, flush=True)
 
     def memory_mb(self, name):
         """`VmRSS` (now) or `VmHWM` (the most so far)."""

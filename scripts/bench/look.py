@@ -11,7 +11,7 @@ import harness
 EXPLAIN_MS = 50
 STATEMENTS = """
 select calls, round(total_exec_time::numeric) as total_ms, round(mean_exec_time::numeric, 3) as mean_ms,
-       rows, wal_bytes / 1024 as wal_kb, left(regexp_replace(query, '\\s+', ' ', 'g'), 160) as statement
+       rows, round(wal_bytes / 1024) as wal_kb, left(regexp_replace(query, '\\s+', ' ', 'g'), 160) as statement
 from pg_stat_statements order by total_exec_time desc limit 25
 """
 
