@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+sys.dont_write_bytecode = True  # before our own modules: nothing is left in the source tree
+
 import figures
 import harness
 import lab
