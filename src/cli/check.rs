@@ -46,7 +46,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     canonical(&settings, mapping.as_ref(), &mut findings).await;
     if let Some(mapping) = &mapping {
         if let Some(source) = &settings.directus {
-            findings.extend(directus::preflight(settings::source(source), mapping.clone()).await);
+            findings.extend(directus::preflight(&settings::source(source), mapping).await);
         }
         airtable(&settings, mapping, &mut findings).await;
     }

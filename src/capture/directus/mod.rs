@@ -11,6 +11,7 @@ mod error;
 mod heartbeat;
 mod layout;
 mod pgoutput;
+mod preflight;
 mod publication;
 mod settings;
 mod slot;
@@ -24,6 +25,7 @@ mod testing;
 mod tests;
 
 pub(crate) use error::Error;
+pub(crate) use preflight::preflight;
 pub(crate) use settings::{
     ActivityMode, CaptureStatus, Incident, Links, Phase, SlotIdentity, SourceSettings,
     StoredPosition, TableProgress, TlsMode,

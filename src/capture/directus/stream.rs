@@ -260,6 +260,8 @@ impl<'a> Stream<'a> {
             return Ok(());
         }
         let Finished { stamp, observations } = finished;
+        let changed_at = stamp.at;
+        self.links.status.send_modify(|status| status.last_change_at = Some(changed_at));
         self.deliver(Delivery::Transaction { stamp, observations }).await?;
         self.parts_sent = false;
         self.incarnation.sent = self.incarnation.sent.max(end);
