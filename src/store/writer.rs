@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::{future::BoxFuture, poll};
+use tracing::debug;
 use tokio_postgres::{Client, Config, Row, Statement, types::ToSql};
 use uuid::Uuid;
 
@@ -287,6 +288,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
+                debug!(error = ?error, "a part was refused");
                 self.client.batch_execute("rollback to savepoint part").await?;
                 Err(error)
             }
