@@ -63,8 +63,14 @@ pub(super) async fn run(arguments: Arguments, stop: CancellationToken) -> anyhow
     let bin = cache::postgres_bin()?;
     say("starting two Postgres servers …")?;
     let mut canonical = Cluster::in_folder(&bin, &folder.join("canonical"), &[]).await?;
-    let mut directus = Cluster::in_folder(&bin, &folder.join("directus"), &["wal_level=logical", "max_slot_wal_keep_size=2GB"]).await?;
-    let outcome = with_clusters(&folder, arguments.sandbox_port, &canonical, &directus, &stop).await;
+    let mut directus = Cluster::in_folder(
+        &bin,
+        &folder.join("directus"),
+        &["wal_level=logical", "max_slot_wal_keep_size=2GB"],
+    )
+    .await?;
+    let outcome =
+        with_clusters(&folder, arguments.sandbox_port, &canonical, &directus, &stop).await;
     say("stopping …")?;
     let (first, second) = (directus.stop(Stop::Fast).await, canonical.stop(Stop::Fast).await);
     outcome?;
@@ -147,7 +153,11 @@ async fn start_sandbox(folder: &Path, port: u16) -> anyhow::Result<(Child, Strin
         let mut buffer = [0; 1024];
         while !said.contains(": open it") {
             let count = output.read(&mut buffer).await?;
-            anyhow::ensure!(count > 0, "the sandbox ended; {} says why", folder.join("sandbox.log").display());
+            anyhow::ensure!(
+                count > 0,
+                "the sandbox ended; {} says why",
+                folder.join("sandbox.log").display()
+            );
             said.push_str(&String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()));
         }
         Ok(said)
@@ -232,7 +242,10 @@ async fn mirror(
             }
             if let Some(status) = child.try_wait()? {
                 use std::os::unix::process::ExitStatusExt;
-                anyhow::ensure!(status.signal().is_some(), "the mirror ended by itself ({status}); its last words are above");
+                anyhow::ensure!(
+                    status.signal().is_some(),
+                    "the mirror ended by itself ({status}); its last words are above"
+                );
                 say(&format!("the mirror was killed ({status})"))?;
                 break;
             }
@@ -270,14 +283,26 @@ fn welcome(
     for line in [
         String::new(),
         paint.bold("Plait is mirroring. Edit on either side and watch it arrive:"),
-        format!("  Directus Studio   {}   log in as {} with password {}", source.server.url(), source.admin.email, source.admin.password),
+        format!(
+            "  Directus Studio   {}   log in as {} with password {}",
+            source.server.url(),
+            source.admin.email,
+            source.admin.password
+        ),
         format!("  Airtable sandbox  {sandbox_url}   a grid; edits are made as a person"),
         String::new(),
         paint.bold("In other terminals:"),
-        format!("  {program} watch --config {config}      each change: time, who, side, record, field, before → after"),
+        format!(
+            "  {program} watch --config {config}      each change: time, who, side, record, field, before → after"
+        ),
         format!("  {program} status --config {config}     how far each side has been read"),
-        format!("  PGPASSWORD=$(cat {}/secrets/canonical) psql {url}     then: select * from canon.project limit 5;", config_folder(&config.to_string())),
-        format!("  kill -9 {pid}     the mirror dies, starts again, and nothing is lost or doubled"),
+        format!(
+            "  PGPASSWORD=$(cat {}/secrets/canonical) psql {url}     then: select * from canon.project limit 5;",
+            config_folder(&config.to_string())
+        ),
+        format!(
+            "  kill -9 {pid}     the mirror dies, starts again, and nothing is lost or doubled"
+        ),
         String::new(),
         "Ctrl-C ends it all; what you edited is kept.".into(),
         String::new(),

@@ -42,8 +42,13 @@ pub(super) async fn run(arguments: Arguments, stop: CancellationToken) -> anyhow
     };
     options.config.limits = !arguments.no_limits;
     let sandbox = Sandbox::start(options).await?;
-    say(&format!("the sandbox answers at {}: open it in a browser to edit the grid", sandbox.url()))?;
-    say(&format!("  base {NETWORK_BASE}, tokens {OWNER_TOKEN} (a person) and {MIRROR_TOKEN} (the mirror)"))?;
+    say(&format!(
+        "the sandbox answers at {}: open it in a browser to edit the grid",
+        sandbox.url()
+    ))?;
+    say(&format!(
+        "  base {NETWORK_BASE}, tokens {OWNER_TOKEN} (a person) and {MIRROR_TOKEN} (the mirror)"
+    ))?;
     say("  its control API, with faults, is listed at /sandbox; Ctrl-C ends it")?;
     stop.cancelled().await;
     sandbox.stop().await?;

@@ -91,22 +91,37 @@ impl Kind {
             Self::Whoami => (&[], "none"),
             Self::Bases => (&["schema.bases:read"], "none"),
             Self::Schema => (&["schema.bases:read"], "read"),
-            Self::CreateTable | Self::UpdateTable | Self::CreateField | Self::UpdateField => (&["schema.bases:write"], "create"),
-            Self::Hooks | Self::Payloads => (&["webhook:manage"], "read"),
-            Self::CreateHook | Self::DeleteHook | Self::RefreshHook | Self::EnableHook => (&["webhook:manage"], "create"),
-            Self::List | Self::ListPost | Self::Get => (&["data.records:read"], "read"),
-            Self::Create | Self::UpdateMany | Self::UpdateOne | Self::DeleteMany | Self::DeleteOne | Self::Upload => {
-                (&["data.records:write"], "edit")
+            Self::CreateTable | Self::UpdateTable | Self::CreateField | Self::UpdateField => {
+                (&["schema.bases:write"], "create")
             }
+            Self::Hooks | Self::Payloads => (&["webhook:manage"], "read"),
+            Self::CreateHook | Self::DeleteHook | Self::RefreshHook | Self::EnableHook => {
+                (&["webhook:manage"], "create")
+            }
+            Self::List | Self::ListPost | Self::Get => (&["data.records:read"], "read"),
+            Self::Create
+            | Self::UpdateMany
+            | Self::UpdateOne
+            | Self::DeleteMany
+            | Self::DeleteOne
+            | Self::Upload => (&["data.records:write"], "edit"),
             Self::Comments => (&["data.recordComments:read"], "read"),
-            Self::CreateComment | Self::UpdateComment | Self::DeleteComment => (&["data.recordComments:write"], "comment"),
+            Self::CreateComment | Self::UpdateComment | Self::DeleteComment => {
+                (&["data.recordComments:write"], "comment")
+            }
         }
     }
 
     fn is_meta(self) -> bool {
         matches!(
             self,
-            Self::Whoami | Self::Bases | Self::Schema | Self::CreateTable | Self::UpdateTable | Self::CreateField | Self::UpdateField
+            Self::Whoami
+                | Self::Bases
+                | Self::Schema
+                | Self::CreateTable
+                | Self::UpdateTable
+                | Self::CreateField
+                | Self::UpdateField
         )
     }
 }
@@ -122,18 +137,26 @@ pub(super) fn route(call: &Call) -> Option<(Kind, Option<&str>)> {
         ("GET", ["meta", "bases", id, "tables"]) => (base(Kind::Schema, id), *id),
         ("POST", ["meta", "bases", id, "tables"]) => (base(Kind::CreateTable, id), *id),
         ("PATCH", ["meta", "bases", id, "tables", _]) => (base(Kind::UpdateTable, id), *id),
-        ("POST", ["meta", "bases", id, "tables", _, "fields"]) => (base(Kind::CreateField, id), *id),
-        ("PATCH", ["meta", "bases", id, "tables", _, "fields", _]) => (base(Kind::UpdateField, id), *id),
+        ("POST", ["meta", "bases", id, "tables", _, "fields"]) => {
+            (base(Kind::CreateField, id), *id)
+        }
+        ("PATCH", ["meta", "bases", id, "tables", _, "fields", _]) => {
+            (base(Kind::UpdateField, id), *id)
+        }
         (_, ["meta", ..]) => return None,
         ("GET", ["bases", id, "webhooks"]) => (base(Kind::Hooks, id), *id),
         ("POST", ["bases", id, "webhooks"]) => (base(Kind::CreateHook, id), *id),
         ("DELETE", ["bases", id, "webhooks", _]) => (base(Kind::DeleteHook, id), *id),
         ("POST", ["bases", id, "webhooks", _, "refresh"]) => (base(Kind::RefreshHook, id), *id),
-        ("POST", ["bases", id, "webhooks", _, "enableNotifications"]) => (base(Kind::EnableHook, id), *id),
+        ("POST", ["bases", id, "webhooks", _, "enableNotifications"]) => {
+            (base(Kind::EnableHook, id), *id)
+        }
         ("GET", ["bases", id, "webhooks", _, "payloads"]) => (base(Kind::Payloads, id), *id),
         (_, ["bases", ..]) => return None,
         ("POST", [id, _, "listRecords"]) => (base(Kind::ListPost, id), *id),
-        ("POST", [id, record, _, "uploadAttachment"]) if is_id(record, "rec") => (base(Kind::Upload, id), *id),
+        ("POST", [id, record, _, "uploadAttachment"]) if is_id(record, "rec") => {
+            (base(Kind::Upload, id), *id)
+        }
         ("GET", [id, _]) => (base(Kind::List, id), *id),
         ("POST", [id, _]) => (base(Kind::Create, id), *id),
         ("PATCH" | "PUT", [id, _]) => (base(Kind::UpdateMany, id), *id),
@@ -169,7 +192,11 @@ pub(super) fn answer(state: &mut State, call: &Call, now_ms: i64) -> Reply {
 
 fn try_answer(state: &mut State, call: &Call, now_ms: i64) -> Answer<Value> {
     if call.url_char_count >= URL_CHAR_MAX {
-        return Err(error(state.config.long_url_status, "REQUEST_TOO_LARGE", "The URL is too long"));
+        return Err(error(
+            state.config.long_url_status,
+            "REQUEST_TOO_LARGE",
+            "The URL is too long",
+        ));
     }
     let (kind, base_id) = route(call).ok_or_else(not_found)?;
     let caller = state.caller(call.authorization.as_deref())?;
@@ -199,20 +226,40 @@ fn try_answer(state: &mut State, call: &Call, now_ms: i64) -> Answer<Value> {
 }
 
 fn body_of(state: &State, call: &Call) -> Answer<Value> {
-    let unparsable = || error(state.config.bad_json_status, "INVALID_REQUEST_BODY", "Could not parse request body");
+    let unparsable = || {
+        error(state.config.bad_json_status, "INVALID_REQUEST_BODY", "Could not parse request body")
+    };
     if !call.is_json {
         return Err(unparsable());
     }
     serde_json::from_slice(&call.body).map_err(|_| unparsable())
 }
 
-fn dispatch(state: &mut State, call: &Call, kind: Kind, caller: &Caller, base: &str, now_ms: i64) -> Answer<Value> {
+fn dispatch(
+    state: &mut State,
+    call: &Call,
+    kind: Kind,
+    caller: &Caller,
+    base: &str,
+    now_ms: i64,
+) -> Answer<Value> {
     let part = |index: usize| call.segments.get(index).map(String::as_str).unwrap_or_default();
     let query = call.query.as_slice();
     let has_body = matches!(
         kind,
-        Kind::CreateTable | Kind::UpdateTable | Kind::CreateField | Kind::UpdateField | Kind::CreateHook | Kind::EnableHook
-            | Kind::ListPost | Kind::Create | Kind::UpdateMany | Kind::UpdateOne | Kind::Upload | Kind::CreateComment | Kind::UpdateComment
+        Kind::CreateTable
+            | Kind::UpdateTable
+            | Kind::CreateField
+            | Kind::UpdateField
+            | Kind::CreateHook
+            | Kind::EnableHook
+            | Kind::ListPost
+            | Kind::Create
+            | Kind::UpdateMany
+            | Kind::UpdateOne
+            | Kind::Upload
+            | Kind::CreateComment
+            | Kind::UpdateComment
     );
     let body = if has_body { body_of(state, call)? } else { Value::Null };
     let write = Write { base, table: part(1), caller, query, body: &body, now_ms };
@@ -250,8 +297,19 @@ fn dispatch(state: &mut State, call: &Call, kind: Kind, caller: &Caller, base: &
         Kind::DeleteOne => state.delete(&write, &[part(2).to_owned()], true),
         Kind::Upload => state.upload(&write, part(1), part(2)),
         Kind::Comments => state.list_comments(base, part(1), part(2), query),
-        Kind::CreateComment => state.write_comment(base, (part(1), part(2)), caller, None, Some(&body), now_ms),
-        Kind::UpdateComment => state.write_comment(base, (part(1), part(2)), caller, Some(part(4)), Some(&body), now_ms),
-        Kind::DeleteComment => state.write_comment(base, (part(1), part(2)), caller, Some(part(4)), None, now_ms),
+        Kind::CreateComment => {
+            state.write_comment(base, (part(1), part(2)), caller, None, Some(&body), now_ms)
+        }
+        Kind::UpdateComment => state.write_comment(
+            base,
+            (part(1), part(2)),
+            caller,
+            Some(part(4)),
+            Some(&body),
+            now_ms,
+        ),
+        Kind::DeleteComment => {
+            state.write_comment(base, (part(1), part(2)), caller, Some(part(4)), None, now_ms)
+        }
     }
 }

@@ -6,15 +6,25 @@ use super::model::{State, Token, User};
 use super::reply::{Answer, forbidden_or_unknown, not_permitted, unauthenticated};
 
 /// A person's token: every scope, every base, creator.
-pub const OWNER_TOKEN: &str = "patPlaitOwner0001.0000000000000000000000000000000000000000000000000000000000000001";
+pub const OWNER_TOKEN: &str =
+    "patPlaitOwner0001.0000000000000000000000000000000000000000000000000000000000000001";
 /// The mirror's own token: of the dedicated user "Plait", every scope a mirror needs.
-pub const MIRROR_TOKEN: &str = "patPlaitMirror001.0000000000000000000000000000000000000000000000000000000000000002";
+pub const MIRROR_TOKEN: &str =
+    "patPlaitMirror001.0000000000000000000000000000000000000000000000000000000000000002";
 /// May read, and nothing else.
-pub const READER_TOKEN: &str = "patPlaitReader001.0000000000000000000000000000000000000000000000000000000000000003";
+pub const READER_TOKEN: &str =
+    "patPlaitReader001.0000000000000000000000000000000000000000000000000000000000000003";
 
 pub(super) const SCOPES: [&str; 9] = [
-    "data.records:read", "data.records:write", "data.recordComments:read", "data.recordComments:write",
-    "schema.bases:read", "schema.bases:write", "webhook:manage", "workspacesAndBases:read", "user.email:read",
+    "data.records:read",
+    "data.records:write",
+    "data.recordComments:read",
+    "data.recordComments:write",
+    "schema.bases:read",
+    "schema.bases:write",
+    "webhook:manage",
+    "workspacesAndBases:read",
+    "user.email:read",
 ];
 
 /// Who makes a call.
@@ -34,7 +44,9 @@ impl Caller {
 
     /// Refuses a role below `role`.
     pub(super) fn need_role(&self, role: &str) -> Answer<()> {
-        let rank = |role: &str| ["none", "read", "comment", "edit", "create"].iter().position(|known| *known == role);
+        let rank = |role: &str| {
+            ["none", "read", "comment", "edit", "create"].iter().position(|known| *known == role)
+        };
         if rank(&self.role) >= rank(role) { Ok(()) } else { Err(not_permitted()) }
     }
 
@@ -47,7 +59,8 @@ impl State {
     /// Who calls, by the `Authorization` header.
     pub(super) fn caller(&self, authorization: Option<&str>) -> Answer<Caller> {
         let token = authorization.and_then(|header| header.strip_prefix("Bearer ")).map(str::trim);
-        let token = token.and_then(|token| self.world.tokens.get(token)).ok_or_else(unauthenticated)?;
+        let token =
+            token.and_then(|token| self.world.tokens.get(token)).ok_or_else(unauthenticated)?;
         Ok(Caller {
             user: token.user.clone(),
             scopes: token.scopes.clone(),

@@ -45,7 +45,9 @@ impl<'a> Look<'a> {
     pub(super) fn rest_of(&self, field: &Field, record: &Record) -> Value {
         match record.injected.get(&field.id).or_else(|| record.cells.get(&field.id)) {
             Some(value) => self.rest(field, value),
-            None if field.kind == "aiText" => json!({ "state": "empty", "value": null, "isStale": false }),
+            None if field.kind == "aiText" => {
+                json!({ "state": "empty", "value": null, "isStale": false })
+            }
             None => Value::Null,
         }
     }
@@ -54,18 +56,22 @@ impl<'a> Look<'a> {
         match field.kind.as_str() {
             "singleSelect" | "externalSyncSource" => self.choice_name(field, value),
             "multipleSelects" => each(value, |item| self.choice_name(field, item)),
-            "singleCollaborator" | "createdBy" | "lastModifiedBy" => self.user(value, User::to_rest),
+            "singleCollaborator" | "createdBy" | "lastModifiedBy" => {
+                self.user(value, User::to_rest)
+            }
             "multipleCollaborators" => each(value, |item| self.user(item, User::to_rest)),
             "multipleAttachments" => each(value, |item| self.attachment(item)),
             "multipleLookupValues" => {
                 let Some(pairs) = value.as_array() else { return value.clone() };
                 let target = self.lookup_target(field);
-                let flat = pairs.iter().filter_map(|pair| pair[1].as_array()).flatten().flat_map(|item| {
-                    match target.map_or_else(|| item.clone(), |target| self.rest(target, item)) {
-                        Value::Array(inner) => inner,
-                        plain => vec![plain],
-                    }
-                });
+                let flat =
+                    pairs.iter().filter_map(|pair| pair[1].as_array()).flatten().flat_map(|item| {
+                        match target.map_or_else(|| item.clone(), |target| self.rest(target, item))
+                        {
+                            Value::Array(inner) => inner,
+                            plain => vec![plain],
+                        }
+                    });
                 Value::Array(flat.collect())
             }
             _ => value.clone(),
@@ -91,8 +97,9 @@ impl<'a> Look<'a> {
                 let target = self.lookup_target(field);
                 let mut by_record = Map::new();
                 for pair in pairs {
-                    let values =
-                        each(&pair[1], |item| target.map_or_else(|| item.clone(), |target| self.v2(target, item)));
+                    let values = each(&pair[1], |item| {
+                        target.map_or_else(|| item.clone(), |target| self.v2(target, item))
+                    });
                     by_record.insert(pair[0].as_str().unwrap_or_default().to_owned(), values);
                 }
                 let ids: Vec<Value> = pairs.iter().map(|pair| pair[0].clone()).collect();
@@ -120,7 +127,8 @@ impl<'a> Look<'a> {
         match (field.kind.as_str(), value) {
             ("checkbox", Value::Bool(true)) => "checked".into(),
             ("multipleRecordLinks", _) => {
-                let names: Vec<String> = strings(value).iter().map(|id| self.name_of(field, id)).collect();
+                let names: Vec<String> =
+                    strings(value).iter().map(|id| self.name_of(field, id)).collect();
                 names.join(", ")
             }
             ("multipleAttachments", _) => {
@@ -142,7 +150,8 @@ impl<'a> Look<'a> {
     /// The primary text of the record `id` that a cell of `field` links to.
     pub(super) fn name_of(&self, field: &Field, id: &str) -> String {
         let table = self.base.table(field.option("linkedTableId"));
-        match table.and_then(|table| table.records.get(id).map(|record| self.title(table, record))) {
+        match table.and_then(|table| table.records.get(id).map(|record| self.title(table, record)))
+        {
             Some(title) => title,
             None => "Unnamed record".into(),
         }
@@ -178,8 +187,9 @@ impl<'a> Look<'a> {
             return json!({ "id": id, "url": item["original_url"], "filename": item["filename"] });
         }
         let expires_ms = (self.now_ms + 2 * HOUR_MS + HOUR_MS - 1).div_euclid(HOUR_MS) * HOUR_MS;
-        let url =
-            |part: &str| format!("{}/v5.airtableusercontent.com/v3/u/53/53/{expires_ms}/{id}/{part}", self.url);
+        let url = |part: &str| {
+            format!("{}/v5.airtableusercontent.com/v3/u/53/53/{expires_ms}/{id}/{part}", self.url)
+        };
         let mut shown = json!({
             "id": id, "url": url("file"), "filename": item["filename"], "size": item["size"], "type": item["type"],
         });
@@ -214,7 +224,9 @@ pub(super) fn plain_text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(plain_text).collect::<Vec<_>>().join(", "),
         Value::Object(map) => {
-            let key = ["name", "text", "label", "value", "error"].into_iter().find(|key| map.contains_key(*key));
+            let key = ["name", "text", "label", "value", "error"]
+                .into_iter()
+                .find(|key| map.contains_key(*key));
             key.map(|key| plain_text(&map[key])).unwrap_or_default()
         }
         other => other.to_string(),

@@ -17,7 +17,8 @@ const ROUND_MAX: usize = 6;
 pub(super) fn settle(tx: &mut Transaction<'_>) {
     let mut queue: VecDeque<(String, String, usize)> =
         tx.before.keys().map(|(table, record)| (table.clone(), record.clone(), 0)).collect();
-    let mut is_queued: BTreeSet<String> = queue.iter().map(|(_, record, _)| record.clone()).collect();
+    let mut is_queued: BTreeSet<String> =
+        queue.iter().map(|(_, record, _)| record.clone()).collect();
     while let Some((table_id, record_id, round)) = queue.pop_front() {
         is_queued.remove(&record_id);
         let Some(table) = tx.base.table_index(&table_id) else { continue };
@@ -134,7 +135,10 @@ fn looked_up(look: &Look<'_>, table: &Table, field: &Field, record: &Record) -> 
             has_error |= value.get("error").is_some();
             let is_list = matches!(
                 shown.kind.as_str(),
-                "multipleSelects" | "multipleRecordLinks" | "multipleCollaborators" | "multipleAttachments"
+                "multipleSelects"
+                    | "multipleRecordLinks"
+                    | "multipleCollaborators"
+                    | "multipleAttachments"
             );
             let values = match value {
                 Value::Array(items) if is_list => Value::Array(items.clone()),
@@ -153,7 +157,8 @@ fn rollup(look: &Look<'_>, table: &Table, field: &Field, record: &Record) -> Val
     if has_error {
         return json!({ "error": "#ERROR!" });
     }
-    let values: Vec<&Value> = pairs.iter().filter_map(|pair| pair[1].as_array()).flatten().collect();
+    let values: Vec<&Value> =
+        pairs.iter().filter_map(|pair| pair[1].as_array()).flatten().collect();
     let numbers: Vec<f64> = values.iter().filter_map(|value| value.as_f64()).collect();
     let number = |n: f64| formula::to_json_number(n);
     match field.aggregate.as_deref().unwrap_or("SUM") {

@@ -23,12 +23,28 @@ const INDEX: [(&str, &str, &str); 22] = [
     ("GET", "/sandbox/config", "every switch; the meanings are in the documentation of `Config`"),
     ("PATCH", "/sandbox/config", "{switch: value, …}"),
     ("GET", "/sandbox/grid?base=&table=", "fields, choices and records of a table, for the page"),
-    ("POST", "/sandbox/edit", "{base, as: {source, user?, metadata?}, typecast?, edits: [{do: create|update|delete|restore|duplicate|create_table|rename_table|delete_table|restore_table|create_field|rename_field|retype_field|delete_field|rename_choice|create_view|flag|inject, …}]}: one transaction"),
+    (
+        "POST",
+        "/sandbox/edit",
+        "{base, as: {source, user?, metadata?}, typecast?, edits: [{do: create|update|delete|restore|duplicate|create_table|rename_table|delete_table|restore_table|create_field|rename_field|retype_field|delete_field|rename_choice|create_view|flag|inject, …}]}: one transaction",
+    ),
     ("GET", "/sandbox/faults", "faults that wait"),
-    ("POST", "/sandbox/faults", "{kind: rate_limit|billing|error500|error502|error503|timeout|reset|drop|truncate|slow|forget_listings, number?, method?, path?, request?, skip?, count?, applied?, delay_ms?, retry_after?}"),
+    (
+        "POST",
+        "/sandbox/faults",
+        "{kind: rate_limit|billing|error500|error502|error503|timeout|reset|drop|truncate|slow|forget_listings, number?, method?, path?, request?, skip?, count?, applied?, delay_ms?, retry_after?}",
+    ),
     ("DELETE", "/sandbox/faults", "takes all faults back"),
-    ("POST", "/sandbox/pings", "{do: lose|double|hold, count?} for the next pings, or {do: send, base, webhook}"),
-    ("POST", "/sandbox/webhooks", "{do: expire|delete|error|dead|payload, base, webhook?, code?, payload?}; without webhook: all of the base"),
+    (
+        "POST",
+        "/sandbox/pings",
+        "{do: lose|double|hold, count?} for the next pings, or {do: send, base, webhook}",
+    ),
+    (
+        "POST",
+        "/sandbox/webhooks",
+        "{do: expire|delete|error|dead|payload, base, webhook?, code?, payload?}; without webhook: all of the base",
+    ),
     ("POST", "/sandbox/clock", "{advance_ms}"),
     ("POST", "/sandbox/limits/forgive", "ends every penalty"),
     ("GET", "/sandbox/log?base=&after=", "the transaction log after a number"),
@@ -199,9 +215,14 @@ fn pings(state: &mut State, wish: &Value, now_ms: i64) -> Answer<Value> {
     if wish["do"] == "send" {
         let text = |key: &str| wish[key].as_str().unwrap_or_default();
         let is_sent = state.spurious_ping(text("base"), text("webhook"), now_ms);
-        return if is_sent { Ok(json!({})) } else { Err(bad("no such webhook, or it does not notify")) };
+        return if is_sent {
+            Ok(json!({}))
+        } else {
+            Err(bad("no such webhook, or it does not notify"))
+        };
     }
-    let fault: PingFault = serde_json::from_value(wish["do"].clone()).map_err(|error| bad(&error.to_string()))?;
+    let fault: PingFault =
+        serde_json::from_value(wish["do"].clone()).map_err(|error| bad(&error.to_string()))?;
     for _ in 0..wish["count"].as_u64().unwrap_or(1) {
         state.ping_faults.push_back(fault);
     }
@@ -267,7 +288,9 @@ impl State {
                 }
                 "payload" => {
                     let mut body = change.head();
-                    body.extend(payload.as_ref().and_then(Value::as_object).cloned().unwrap_or_default());
+                    body.extend(
+                        payload.as_ref().and_then(Value::as_object).cloned().unwrap_or_default(),
+                    );
                     hook.push(vec![body], now_ms, config);
                 }
                 _ => return Err(bad("do: expire, delete, error, dead or payload")),

@@ -5,7 +5,10 @@ use serde_json::{Map, Value, json};
 
 use super::model::State;
 use super::reply::{Answer, invalid_request, record_not_found, unknown_field};
-use super::schema::{delete_field, delete_table, edit_table, make_field, make_table, make_view, rename_choice, rename_field, retype_field};
+use super::schema::{
+    delete_field, delete_table, edit_table, make_field, make_table, make_view, rename_choice,
+    rename_field, retype_field,
+};
 use super::transaction::{Actor, Transaction};
 use super::write::{apply, parse_fields};
 
@@ -13,30 +16,90 @@ use super::write::{apply, parse_fields};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Edit {
-    Create { table: String, #[serde(default)] fields: Map<String, Value> },
-    Update { table: String, record: String, fields: Map<String, Value> },
-    Delete { table: String, record: String },
+    Create {
+        table: String,
+        #[serde(default)]
+        fields: Map<String, Value>,
+    },
+    Update {
+        table: String,
+        record: String,
+        fields: Map<String, Value>,
+    },
+    Delete {
+        table: String,
+        record: String,
+    },
     /// Brings a deleted record back under its id.
-    Restore { record: String },
+    Restore {
+        record: String,
+    },
     /// A copy of a record, whatever identifies it included.
-    Duplicate { table: String, record: String },
-    CreateTable { spec: Value },
-    RenameTable { table: String, name: String },
-    DeleteTable { table: String },
+    Duplicate {
+        table: String,
+        record: String,
+    },
+    CreateTable {
+        spec: Value,
+    },
+    RenameTable {
+        table: String,
+        name: String,
+    },
+    DeleteTable {
+        table: String,
+    },
     /// Brings a deleted table back under its id, with its records.
-    RestoreTable { table: String },
+    RestoreTable {
+        table: String,
+    },
     /// `spec` as for Airtable; computed and unknown types too.
-    CreateField { table: String, spec: Value },
-    RenameField { table: String, field: String, name: String },
-    RetypeField { table: String, field: String, kind: String, #[serde(default)] options: Value },
-    DeleteField { table: String, field: String },
-    RenameChoice { table: String, field: String, choice: String, name: String },
+    CreateField {
+        table: String,
+        spec: Value,
+    },
+    RenameField {
+        table: String,
+        field: String,
+        name: String,
+    },
+    RetypeField {
+        table: String,
+        field: String,
+        kind: String,
+        #[serde(default)]
+        options: Value,
+    },
+    DeleteField {
+        table: String,
+        field: String,
+    },
+    RenameChoice {
+        table: String,
+        field: String,
+        choice: String,
+        name: String,
+    },
     /// `{name, type, filter}`; the filter is a formula.
-    CreateView { table: String, spec: Value },
+    CreateView {
+        table: String,
+        spec: Value,
+    },
     /// `locked` for a field, `synced` for a table.
-    Flag { table: String, #[serde(default)] field: Option<String>, flag: String, on: bool },
+    Flag {
+        table: String,
+        #[serde(default)]
+        field: Option<String>,
+        flag: String,
+        on: bool,
+    },
     /// Puts a raw value over a cell (`null` takes it away), as an error value over a computed one.
-    Inject { table: String, record: String, field: String, value: Value },
+    Inject {
+        table: String,
+        record: String,
+        field: String,
+        value: Value,
+    },
 }
 
 fn table_of(tx: &Transaction<'_>, table: &str) -> Answer<usize> {
@@ -51,17 +114,31 @@ fn field_of(tx: &Transaction<'_>, table: &str, field: &str) -> Answer<(usize, us
 
 fn record_in(tx: &Transaction<'_>, table: &str, record: &str) -> Answer<usize> {
     let table = table_of(tx, table)?;
-    if tx.base.tables[table].records.contains_key(record) { Ok(table) } else { Err(record_not_found()) }
+    if tx.base.tables[table].records.contains_key(record) {
+        Ok(table)
+    } else {
+        Err(record_not_found())
+    }
 }
 
 impl State {
     /// Carries edits out as one transaction; returns the id of what each made or touched.
-    pub(super) fn edit(&mut self, base: &str, actor: Actor, edits: &[Edit], typecast: bool, now_ms: i64) -> Answer<Vec<String>> {
-        let base = match self.world.bases.values().find(|known| known.id == base || known.name == base) {
-            Some(known) => known.id.clone(),
-            None => return Err(super::reply::forbidden_or_unknown()),
-        };
-        self.transact(&base, actor, now_ms, |tx| edits.iter().map(|edit| edit_one(tx, edit, typecast)).collect())
+    pub(super) fn edit(
+        &mut self,
+        base: &str,
+        actor: Actor,
+        edits: &[Edit],
+        typecast: bool,
+        now_ms: i64,
+    ) -> Answer<Vec<String>> {
+        let base =
+            match self.world.bases.values().find(|known| known.id == base || known.name == base) {
+                Some(known) => known.id.clone(),
+                None => return Err(super::reply::forbidden_or_unknown()),
+            };
+        self.transact(&base, actor, now_ms, |tx| {
+            edits.iter().map(|edit| edit_one(tx, edit, typecast)).collect()
+        })
     }
 }
 
@@ -84,13 +161,23 @@ fn edit_one(tx: &mut Transaction<'_>, edit: &Edit, typecast: bool) -> Answer<Str
             Ok(record.clone())
         }
         Edit::Restore { record } => {
-            if tx.restore(record) { Ok(record.clone()) } else { Err(record_not_found()) }
+            if tx.restore(record) {
+                Ok(record.clone())
+            } else {
+                Err(record_not_found())
+            }
         }
         Edit::Duplicate { table, record } => {
             let index = record_in(tx, table, record)?;
             let source = tx.base.tables[index].records[record].clone();
-            let cells = tx.base.tables[index].fields.iter().enumerate().filter(|(_, field)| field.is_writable());
-            let cells = cells.filter_map(|(at, field)| Some((at, source.cells.get(&field.id)?.clone()))).collect();
+            let cells = tx.base.tables[index]
+                .fields
+                .iter()
+                .enumerate()
+                .filter(|(_, field)| field.is_writable());
+            let cells = cells
+                .filter_map(|(at, field)| Some((at, source.cells.get(&field.id)?.clone())))
+                .collect();
             Ok(tx.create(index, cells))
         }
         Edit::Flag { .. } | Edit::Inject { .. } => set_aside(tx, edit),
@@ -114,7 +201,8 @@ fn set_aside(tx: &mut Transaction<'_>, edit: &Edit) -> Answer<String> {
             let (index, position) = field_of(tx, table, field)?;
             tx.touch(index, record);
             let id = tx.base.tables[index].fields[position].id.clone();
-            let target = tx.base.tables[index].records.get_mut(record).ok_or_else(record_not_found)?;
+            let target =
+                tx.base.tables[index].records.get_mut(record).ok_or_else(record_not_found)?;
             if value.is_null() {
                 target.injected.remove(&id);
             } else {
@@ -144,10 +232,18 @@ fn edit_schema(tx: &mut Transaction<'_>, edit: &Edit) -> Answer<String> {
             Ok(id)
         }
         Edit::RestoreTable { table } => {
-            let known = tx.base.table_trash.iter().rposition(|gone| gone.id == *table || gone.name == *table);
+            let known = tx
+                .base
+                .table_trash
+                .iter()
+                .rposition(|gone| gone.id == *table || gone.name == *table);
             let gone = tx.base.table_trash.remove(known.ok_or_else(record_not_found)?);
             let id = gone.id.clone();
-            let fields: Map<String, Value> = gone.fields.iter().map(|field| (field.id.clone(), json!({ "name": field.name, "type": field.kind }))).collect();
+            let fields: Map<String, Value> = gone
+                .fields
+                .iter()
+                .map(|field| (field.id.clone(), json!({ "name": field.name, "type": field.kind })))
+                .collect();
             let records: Map<String, Value> = gone
                 .records
                 .values()

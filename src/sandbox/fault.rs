@@ -105,7 +105,13 @@ pub(super) struct Faults(pub(super) Vec<Fault>);
 
 impl Faults {
     /// The fault that this request meets, used up by one.
-    pub(super) fn take(&mut self, number: u64, method: &str, path: &str, request: &str) -> Option<Fault> {
+    pub(super) fn take(
+        &mut self,
+        number: u64,
+        method: &str,
+        path: &str,
+        request: &str,
+    ) -> Option<Fault> {
         for index in 0..self.0.len() {
             let fault = &mut self.0[index];
             let is_hit = fault.number.is_none_or(|wanted| wanted == number)
@@ -160,7 +166,8 @@ mod tests {
 
     #[test]
     fn fault_t5_is_addressed_by_request_number() {
-        let mut faults = Faults(vec![Fault { number: Some(3), ..Fault::next(FaultKind::Error500) }]);
+        let mut faults =
+            Faults(vec![Fault { number: Some(3), ..Fault::next(FaultKind::Error500) }]);
         assert!(faults.take(1, "GET", "/v0/x", "list").is_none());
         assert!(faults.take(3, "GET", "/v0/x", "list").is_some());
         assert!(faults.take(3, "GET", "/v0/x", "list").is_none());
@@ -170,7 +177,8 @@ mod tests {
     fn fault_t5_skips_then_hits_as_often_as_asked() {
         let fault = Fault { skip: 1, ..Fault::of_requests(FaultKind::Error503, "create", 2) };
         let mut faults = Faults(vec![fault]);
-        let hits: Vec<bool> = (0..5).map(|n| faults.take(n, "POST", "/v0/x", "create").is_some()).collect();
+        let hits: Vec<bool> =
+            (0..5).map(|n| faults.take(n, "POST", "/v0/x", "create").is_some()).collect();
         assert_eq!(hits, [false, true, true, false, false]);
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::cell::Look;
-use super::formula_eval::{Scope, Val, eval, is_true, is_function};
+use super::formula_eval::{Scope, Val, eval, is_function, is_true};
 use super::model::{Record, Table};
 
 /// A formula, read.
@@ -61,7 +61,9 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
             }
             at += 1;
             found.push(if c == '{' { Token::Field(inner) } else { Token::Text(inner) });
-        } else if c.is_ascii_digit() || (c == '.' && chars.get(at + 1).is_some_and(char::is_ascii_digit)) {
+        } else if c.is_ascii_digit()
+            || (c == '.' && chars.get(at + 1).is_some_and(char::is_ascii_digit))
+        {
             let start = at;
             while at < chars.len() && (chars[at].is_ascii_digit() || chars[at] == '.') {
                 at += 1;
@@ -74,7 +76,9 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
             }
             found.push(Token::Word(chars[start..at].iter().collect()));
         } else {
-            let sign = SIGNS.iter().find(|sign| sign.chars().enumerate().all(|(i, s)| chars.get(at + i) == Some(&s)))?;
+            let sign = SIGNS.iter().find(|sign| {
+                sign.chars().enumerate().all(|(i, s)| chars.get(at + i) == Some(&s))
+            })?;
             at += sign.len();
             found.push(Token::Sign(sign));
         }
@@ -184,7 +188,11 @@ pub(super) fn read_filter(table: &Table, text: &str) -> Result<Ast, String> {
         .filter(|name| field_named(table, name).is_none())
         .map(|name| name.to_lowercase())
         .collect();
-    if unknown.is_empty() { Ok(ast) } else { Err(format!("Unknown field names: {}", unknown.join(", "))) }
+    if unknown.is_empty() {
+        Ok(ast)
+    } else {
+        Err(format!("Unknown field names: {}", unknown.join(", ")))
+    }
 }
 
 /// Whether a record passes a filter.
@@ -249,6 +257,8 @@ mod tests {
     #[test]
     fn formula_l13_multiplication_binds_closer() {
         let ast = read("1+2*3").unwrap();
-        assert!(matches!(ast, Ast::Binary("+", _, right) if matches!(*right, Ast::Binary("*", _, _))));
+        assert!(
+            matches!(ast, Ast::Binary("+", _, right) if matches!(*right, Ast::Binary("*", _, _)))
+        );
     }
 }

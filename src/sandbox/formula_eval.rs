@@ -28,11 +28,60 @@ pub(super) struct Scope<'a> {
 }
 
 const FUNCTIONS: [&str; 54] = [
-    "ABS", "AND", "ARRAYJOIN", "AVERAGE", "BLANK", "CONCATENATE", "COUNTA", "CREATED_TIME", "DATEADD",
-    "DATETIME_DIFF", "DATETIME_FORMAT", "DATETIME_PARSE", "DAY", "ERROR", "EXACT", "FALSE", "FIND", "IF", "INT",
-    "ISERROR", "IS_AFTER", "IS_BEFORE", "IS_SAME", "LAST_MODIFIED_TIME", "LEFT", "LEN", "LOWER", "MAX", "MID", "MIN",
-    "MOD", "MONTH", "NOT", "NOW", "OR", "POWER", "RECORD_ID", "REPT", "RIGHT", "ROUND", "SEARCH", "SQRT",
-    "SUBSTITUTE", "SUM", "SWITCH", "T", "TODAY", "TRIM", "TRUE", "UPPER", "VALUE", "XOR", "YEAR", "CEILING",
+    "ABS",
+    "AND",
+    "ARRAYJOIN",
+    "AVERAGE",
+    "BLANK",
+    "CONCATENATE",
+    "COUNTA",
+    "CREATED_TIME",
+    "DATEADD",
+    "DATETIME_DIFF",
+    "DATETIME_FORMAT",
+    "DATETIME_PARSE",
+    "DAY",
+    "ERROR",
+    "EXACT",
+    "FALSE",
+    "FIND",
+    "IF",
+    "INT",
+    "ISERROR",
+    "IS_AFTER",
+    "IS_BEFORE",
+    "IS_SAME",
+    "LAST_MODIFIED_TIME",
+    "LEFT",
+    "LEN",
+    "LOWER",
+    "MAX",
+    "MID",
+    "MIN",
+    "MOD",
+    "MONTH",
+    "NOT",
+    "NOW",
+    "OR",
+    "POWER",
+    "RECORD_ID",
+    "REPT",
+    "RIGHT",
+    "ROUND",
+    "SEARCH",
+    "SQRT",
+    "SUBSTITUTE",
+    "SUM",
+    "SWITCH",
+    "T",
+    "TODAY",
+    "TRIM",
+    "TRUE",
+    "UPPER",
+    "VALUE",
+    "XOR",
+    "YEAR",
+    "CEILING",
 ];
 
 pub(super) fn is_function(name: &str) -> bool {
@@ -100,13 +149,17 @@ fn cell(scope: &Scope<'_>, field: &Field) -> Val {
     let stored = scope.record.injected.get(&field.id).or_else(|| scope.record.cells.get(&field.id));
     let Some(stored) = stored else { return Val::Blank };
     match field.kind.as_str() {
-        "multipleRecordLinks" => {
-            Val::List(strings(stored).iter().map(|id| Val::Text(scope.look.name_of(field, id))).collect())
-        }
+        "multipleRecordLinks" => Val::List(
+            strings(stored).iter().map(|id| Val::Text(scope.look.name_of(field, id))).collect(),
+        ),
         "date" | "dateTime" | "createdTime" | "lastModifiedTime" => {
             stored.as_str().and_then(parse_date).map_or(Val::Blank, Val::Date)
         }
-        "formula" | "rollup" if field.options["result"]["type"].as_str().is_some_and(|kind| kind.starts_with("date")) => {
+        "formula" | "rollup"
+            if field.options["result"]["type"]
+                .as_str()
+                .is_some_and(|kind| kind.starts_with("date")) =>
+        {
             stored.as_str().and_then(parse_date).map_or(Val::Error, Val::Date)
         }
         _ => from_json(&scope.look.rest(field, stored)),
@@ -131,7 +184,9 @@ pub(super) fn eval(scope: &Scope<'_>, ast: &Ast) -> Val {
     match ast {
         Ast::Number(n) => Val::Number(*n),
         Ast::Text(text) => Val::Text(text.clone()),
-        Ast::Field(name) => field_named(scope.table, name).map_or(Val::Error, |field| cell(scope, field)),
+        Ast::Field(name) => {
+            field_named(scope.table, name).map_or(Val::Error, |field| cell(scope, field))
+        }
         Ast::Negative(inner) => number(&eval(scope, inner)).map_or(Val::Error, |n| Val::Number(-n)),
         Ast::Binary(sign, left, right) => binary(sign, &eval(scope, left), &eval(scope, right)),
         Ast::Call(name, arguments) => call(scope, name, arguments),
@@ -206,7 +261,9 @@ fn call(scope: &Scope<'_>, name: &str, arguments: &[Ast]) -> Val {
         "BLANK" => return Val::Blank,
         "ERROR" => return Val::Error,
         "RECORD_ID" => return Val::Text(scope.record.id.clone()),
-        "CREATED_TIME" => return Val::Date((scope.record.created_ms + 500).div_euclid(1000) * 1000),
+        "CREATED_TIME" => {
+            return Val::Date((scope.record.created_ms + 500).div_euclid(1000) * 1000);
+        }
         "NOW" => return Val::Date(scope.look.now_ms),
         "TODAY" => return Val::Date(scope.look.now_ms.div_euclid(86_400_000) * 86_400_000),
         "IF" => return if is_true(&lazy(0)) { lazy(1) } else { lazy(2) },
@@ -214,7 +271,9 @@ fn call(scope: &Scope<'_>, name: &str, arguments: &[Ast]) -> Val {
         "LAST_MODIFIED_TIME" => return last_modified(scope, arguments),
         "SWITCH" => {
             let subject = lazy(0);
-            let found = (1..arguments.len().saturating_sub(1)).step_by(2).find(|at| is_same(&subject, &lazy(*at)));
+            let found = (1..arguments.len().saturating_sub(1))
+                .step_by(2)
+                .find(|at| is_same(&subject, &lazy(*at)));
             return match found {
                 Some(at) => lazy(at + 1),
                 None if arguments.len().is_multiple_of(2) => lazy(arguments.len() - 1),
@@ -240,8 +299,13 @@ fn call(scope: &Scope<'_>, name: &str, arguments: &[Ast]) -> Val {
             let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
             Val::Number(all.iter().sum::<f64>() / f64::from(count))
         }
-        "COUNTA" => Val::Number(f64::from(u32::try_from(values.iter().filter(|v| is_true(v)).count()).unwrap_or(0))),
-        _ if name.contains("DATE") || name.starts_with("IS_") || ["YEAR", "MONTH", "DAY"].contains(&name) => {
+        "COUNTA" => Val::Number(f64::from(
+            u32::try_from(values.iter().filter(|v| is_true(v)).count()).unwrap_or(0),
+        )),
+        _ if name.contains("DATE")
+            || name.starts_with("IS_")
+            || ["YEAR", "MONTH", "DAY"].contains(&name) =>
+        {
             with_dates(name, &values)
         }
         _ => with_text(name, &values),
@@ -271,7 +335,9 @@ fn with_dates(name: &str, values: &[Val]) -> Val {
         "IS_BEFORE" => truth(matches!((first, second), (Some(a), Some(b)) if a < b)),
         "IS_SAME" => {
             let step = if unit(2).starts_with("day") { 86_400_000 } else { 1 };
-            truth(matches!((first, second), (Some(a), Some(b)) if a.div_euclid(step) == b.div_euclid(step)))
+            truth(
+                matches!((first, second), (Some(a), Some(b)) if a.div_euclid(step) == b.div_euclid(step)),
+            )
         }
         "DATETIME_PARSE" => first.map_or(Val::Error, Val::Date),
         "DATETIME_FORMAT" => match moment {
@@ -294,14 +360,20 @@ fn with_dates(name: &str, values: &[Val]) -> Val {
             _ => Val::Error,
         },
         "DATEADD" => {
-            let (Some(at), Some(count)) = (moment, values.get(1).and_then(number)) else { return Val::Error };
+            let (Some(at), Some(count)) = (moment, values.get(1).and_then(number)) else {
+                return Val::Error;
+            };
             let months = match unit(2).as_str() {
                 "month" | "months" => 1.0,
                 "year" | "years" => 12.0,
                 _ => return Val::Date(at.timestamp_millis() + trunc(count) * unit_ms(&unit(2))),
             };
             let shift = Months::new(u32::try_from(trunc((count * months).abs())).unwrap_or(0));
-            let moved = if count < 0.0 { at.checked_sub_months(shift) } else { at.checked_add_months(shift) };
+            let moved = if count < 0.0 {
+                at.checked_sub_months(shift)
+            } else {
+                at.checked_add_months(shift)
+            };
             moved.map_or(Val::Error, |at| Val::Date(at.timestamp_millis()))
         }
         _ => Val::Error,
@@ -347,7 +419,9 @@ fn with_text(name: &str, values: &[Val]) -> Val {
         "ARRAYJOIN" => {
             let separator = if values.len() > 1 { part(1) } else { ", ".into() };
             match values.first() {
-                Some(Val::List(items)) => Val::Text(items.iter().map(text).collect::<Vec<_>>().join(&separator)),
+                Some(Val::List(items)) => {
+                    Val::Text(items.iter().map(text).collect::<Vec<_>>().join(&separator))
+                }
                 _ => Val::Text(part(0)),
             }
         }
@@ -356,21 +430,29 @@ fn with_text(name: &str, values: &[Val]) -> Val {
             let all: Vec<char> = part(0).chars().collect();
             Val::Text(all.iter().skip(all.len().saturating_sub(count(1))).collect())
         }
-        "MID" => Val::Text(part(0).chars().skip(count(1).saturating_sub(1)).take(count(2)).collect()),
+        "MID" => {
+            Val::Text(part(0).chars().skip(count(1).saturating_sub(1)).take(count(2)).collect())
+        }
         "REPT" => Val::Text(part(0).repeat(count(1).min(1000))),
         "SUBSTITUTE" => Val::Text(part(0).replace(&part(1), &part(2))),
         "EXACT" => truth(part(0) == part(1)),
         "FIND" | "SEARCH" => {
-            let (needle, hay) =
-                if name == "FIND" { (part(0), part(1)) } else { (part(0).to_lowercase(), part(1).to_lowercase()) };
+            let (needle, hay) = if name == "FIND" {
+                (part(0), part(1))
+            } else {
+                (part(0).to_lowercase(), part(1).to_lowercase())
+            };
             match hay.split_once(needle.as_str()) {
-                Some((head, _)) => Val::Number(whole(i64::try_from(head.chars().count()).unwrap_or(0) + 1)),
+                Some((head, _)) => {
+                    Val::Number(whole(i64::try_from(head.chars().count()).unwrap_or(0) + 1))
+                }
                 None if name == "FIND" => Val::Number(0.0),
                 None => Val::Blank,
             }
         }
         "VALUE" => {
-            let digits: String = part(0).chars().filter(|c| c.is_ascii_digit() || ".-".contains(*c)).collect();
+            let digits: String =
+                part(0).chars().filter(|c| c.is_ascii_digit() || ".-".contains(*c)).collect();
             math(digits.parse().ok())
         }
         "ABS" => math(amount(0).map(f64::abs)),

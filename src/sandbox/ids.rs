@@ -64,7 +64,13 @@ impl Ids {
                 (self.last.chars().take(3).collect(), self.last.chars().skip(3).collect());
             let swapped: String = tail
                 .chars()
-                .map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() })
+                .map(|c| {
+                    if c.is_ascii_lowercase() {
+                        c.to_ascii_uppercase()
+                    } else {
+                        c.to_ascii_lowercase()
+                    }
+                })
                 .collect();
             if swapped != tail {
                 self.last.clear();
@@ -86,7 +92,9 @@ impl Ids {
 
 /// Whether `text` is an id with this prefix: 17 characters, letters and digits.
 pub(super) fn is_id(text: &str, prefix: &str) -> bool {
-    text.len() == 17 && text.starts_with(prefix) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    text.len() == 17
+        && text.starts_with(prefix)
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]
@@ -99,7 +107,8 @@ mod tests {
         let made: Vec<String> = (0..200).map(|_| ids.make("rec")).collect();
         assert!(made.iter().all(|id| is_id(id, "rec")));
         let exact: std::collections::BTreeSet<_> = made.iter().collect();
-        let folded: std::collections::BTreeSet<_> = made.iter().map(|id| id.to_lowercase()).collect();
+        let folded: std::collections::BTreeSet<_> =
+            made.iter().map(|id| id.to_lowercase()).collect();
         assert_eq!(exact.len(), 200);
         assert!(folded.len() < 200);
         let mut again = Ids::new(7);

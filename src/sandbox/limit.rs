@@ -48,7 +48,14 @@ impl Limits {
     ///
     /// # Errors
     /// The 429 that Airtable answers.
-    pub(super) fn admit(&mut self, base: Option<&str>, user: &str, is_meta: bool, now_ms: i64, config: &Config) -> Answer<()> {
+    pub(super) fn admit(
+        &mut self,
+        base: Option<&str>,
+        user: &str,
+        is_meta: bool,
+        now_ms: i64,
+        config: &Config,
+    ) -> Answer<()> {
         if config.limits {
             let user_window = self.windows.entry(format!("user {user}")).or_default();
             if !user_window.admit(now_ms, config.user_requests_per_second, config) {
@@ -82,7 +89,8 @@ pub(super) fn refusal(config: &Config) -> Box<Reply> {
     let mut reply = if config.rate_limit_body == "singular" {
         error(429, "RATE_LIMIT_REACHED", MESSAGE)
     } else {
-        let body = format!(r#"{{"errors":[{{"error":"RATE_LIMIT_REACHED","message":"{MESSAGE}"}}]}}"#);
+        let body =
+            format!(r#"{{"errors":[{{"error":"RATE_LIMIT_REACHED","message":"{MESSAGE}"}}]}}"#);
         Box::new(Reply::new(429, JSON, body))
     };
     if let Some(seconds) = config.retry_after_seconds {
@@ -129,7 +137,10 @@ mod tests {
             admits(&mut limits, "a", "u", 0, &config);
         }
         assert!(!admits(&mut limits, "a", "u", 29_999, &config));
-        assert!(admits(&mut limits, "a", "u", 30_000, &config), "a refused call does not extend the penalty");
+        assert!(
+            admits(&mut limits, "a", "u", 30_000, &config),
+            "a refused call does not extend the penalty"
+        );
         let config = Config { refused_extends_penalty: true, ..Config::default() };
         let mut limits = Limits::default();
         for _ in 0..6 {

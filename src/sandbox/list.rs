@@ -11,7 +11,8 @@ use super::formula;
 use super::ids::is_id;
 use super::model::{Listing, Record, State, Table, is_empty, strings};
 use super::reply::{
-    Answer, error, error_without_message, forbidden_or_unknown, invalid_request, record_not_found, unknown_field,
+    Answer, error, error_without_message, forbidden_or_unknown, invalid_request, record_not_found,
+    unknown_field,
 };
 use super::transaction::Transaction;
 
@@ -43,7 +44,12 @@ struct Question {
 fn all<'a>(query: &'a [(String, String)], name: &str) -> Vec<&'a str> {
     query
         .iter()
-        .filter(|(key, _)| key == name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with('[') && rest.ends_with(']')))
+        .filter(|(key, _)| {
+            key == name
+                || key
+                    .strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with('[') && rest.ends_with(']'))
+        })
         .map(|(_, value)| value.as_str())
         .collect()
 }
@@ -57,18 +63,32 @@ pub(super) fn flag(text: Option<&str>) -> bool {
 }
 
 const LIST_KEYS: [&str; 11] = [
-    "pageSize", "maxRecords", "offset", "view", "sort", "filterByFormula", "fields", "cellFormat",
-    "returnFieldsByFieldId", "recordMetadata", "includeDateDependencyMetadata",
+    "pageSize",
+    "maxRecords",
+    "offset",
+    "view",
+    "sort",
+    "filterByFormula",
+    "fields",
+    "cellFormat",
+    "returnFieldsByFieldId",
+    "recordMetadata",
+    "includeDateDependencyMetadata",
 ];
 
 impl Question {
     fn from_query(query: &[(String, String)]) -> Answer<Self> {
         let number = |name: &str| {
-            one(query, name).map(|text| text.parse::<usize>().map_err(|_| invalid_request())).transpose()
+            one(query, name)
+                .map(|text| text.parse::<usize>().map_err(|_| invalid_request()))
+                .transpose()
         };
         for (key, _) in query {
             let name = key.split('[').next().unwrap_or_default();
-            if !LIST_KEYS.contains(&name) && !["timeZone", "userLocale", "api_key"].contains(&name) && !name.is_empty() {
+            if !LIST_KEYS.contains(&name)
+                && !["timeZone", "userLocale", "api_key"].contains(&name)
+                && !name.is_empty()
+            {
                 return Err(invalid_request());
             }
         }
@@ -88,7 +108,8 @@ impl Question {
             shape: Shape::from_query(query)?,
         };
         let names = all(query, "fields");
-        question.shape.field_ids = (!names.is_empty()).then(|| names.into_iter().map(str::to_owned).collect());
+        question.shape.field_ids =
+            (!names.is_empty()).then(|| names.into_iter().map(str::to_owned).collect());
         Ok(question)
     }
 
@@ -101,17 +122,23 @@ impl Question {
         let number = |name: &str| match &body[name] {
             Value::Null => Ok(None),
             Value::String(text) => text.parse().map(Some).map_err(|_| invalid_request()),
-            value => {
-                value.as_u64().and_then(|n| usize::try_from(n).ok()).map(Some).ok_or_else(invalid_request)
-            }
+            value => value
+                .as_u64()
+                .and_then(|n| usize::try_from(n).ok())
+                .map(Some)
+                .ok_or_else(invalid_request),
         };
         let text = |name: &str| body[name].as_str().map(str::to_owned);
         let mut sort = Vec::new();
         for item in body["sort"].as_array().into_iter().flatten() {
             let field = item["field"].as_str().ok_or_else(invalid_request)?;
-            sort.push((field.to_owned(), direction_of(item["direction"].as_str().unwrap_or("asc"))?));
+            sort.push((
+                field.to_owned(),
+                direction_of(item["direction"].as_str().unwrap_or("asc"))?,
+            ));
         }
-        let is_set = |name: &str| body[name] == true || body[name] == 1 || flag(body[name].as_str());
+        let is_set =
+            |name: &str| body[name] == true || body[name] == 1 || flag(body[name].as_str());
         let fields = match &body["fields"] {
             Value::Null => None,
             Value::String(name) => Some(vec![name.clone()]),
@@ -121,7 +148,9 @@ impl Question {
             shape: Shape {
                 is_keyed_by_id: is_set("returnFieldsByFieldId"),
                 is_text: is_text(body["cellFormat"].as_str(), query)?,
-                has_comment_count: strings(&body["recordMetadata"]).iter().any(|name| name == "commentCount"),
+                has_comment_count: strings(&body["recordMetadata"])
+                    .iter()
+                    .any(|name| name == "commentCount"),
                 has_date_dependency: is_set("includeDateDependencyMetadata"),
                 field_ids: fields.filter(|fields| !fields.is_empty()),
             },
@@ -147,7 +176,11 @@ fn direction_of(text: &str) -> Answer<bool> {
 fn is_text(format: Option<&str>, query: &[(String, String)]) -> Answer<bool> {
     match format {
         None | Some("json") => Ok(false),
-        Some("string") if one(query, "timeZone").is_some() && one(query, "userLocale").is_some() => Ok(true),
+        Some("string")
+            if one(query, "timeZone").is_some() && one(query, "userLocale").is_some() =>
+        {
+            Ok(true)
+        }
         Some(_) => Err(invalid_request()),
     }
 }
@@ -178,7 +211,8 @@ pub(super) fn show(look: &Look<'_>, table: &Table, record: &Record, shape: &Shap
             *shown = strings(shown).into_iter().map(|id| json!({ "id": id })).collect();
         }
     }
-    let mut shown = json!({ "id": record.id, "createdTime": iso_seconds(record.created_ms), "fields": fields });
+    let mut shown =
+        json!({ "id": record.id, "createdTime": iso_seconds(record.created_ms), "fields": fields });
     if shape.has_comment_count {
         shown["commentCount"] = json!(record.comments.len());
     }
@@ -195,7 +229,11 @@ impl State {
         let base = self.world.bases.get(base_id).ok_or_else(forbidden_or_unknown)?;
         base.table_index(table).ok_or_else(|| {
             if self.config.unknown_table_is_404 {
-                error(404, "TABLE_NOT_FOUND", &format!("Could not find table {table} in application {base_id}"))
+                error(
+                    404,
+                    "TABLE_NOT_FOUND",
+                    &format!("Could not find table {table} in application {base_id}"),
+                )
             } else {
                 forbidden_or_unknown()
             }
@@ -221,11 +259,16 @@ impl State {
         if question.page_size > PAGE_SIZE_MAX && !self.config.page_size_over_max_is_refused {
             question.page_size = PAGE_SIZE_MAX;
         }
-        if question.page_size == 0 || question.page_size > PAGE_SIZE_MAX || question.record_max == Some(0) {
+        if question.page_size == 0
+            || question.page_size > PAGE_SIZE_MAX
+            || question.record_max == Some(0)
+        {
             return Err(invalid_request());
         }
         if let Some(names) = question.shape.field_ids.take() {
-            let ids = names.iter().map(|name| table.field(name).map(|field| field.id.clone()).ok_or_else(|| unknown_field(name)));
+            let ids = names.iter().map(|name| {
+                table.field(name).map(|field| field.id.clone()).ok_or_else(|| unknown_field(name))
+            });
             question.shape.field_ids = Some(ids.collect::<Answer<_>>()?);
         }
         let filter = match question.filter.as_deref().filter(|text| !text.is_empty()) {
@@ -243,13 +286,16 @@ impl State {
                 (None, None, Listing { used_ms: now_ms, order, given: BTreeMap::new() })
             }
             Some(offset) => {
-                let halves = offset.split_once('/').filter(|(iterator, last)| is_id(iterator, "itr") && is_id(last, "rec"));
+                let halves = offset
+                    .split_once('/')
+                    .filter(|(iterator, last)| is_id(iterator, "itr") && is_id(last, "rec"));
                 let Some((iterator, last)) = halves else {
                     let text = format!("The value of offset {offset} is invalid");
                     return Err(error(422, "INVALID_OFFSET_VALUE", &text));
                 };
                 let known = self.listings.get(iterator).filter(|known| {
-                    known.used_ms + self.config.listing_idle_ms > now_ms && known.given.contains_key(last)
+                    known.used_ms + self.config.listing_idle_ms > now_ms
+                        && known.given.contains_key(last)
                 });
                 let Some(known) = known else {
                     return Err(error_without_message(422, "LIST_RECORDS_ITERATOR_NOT_AVAILABLE"));
@@ -257,8 +303,11 @@ impl State {
                 (Some(iterator.to_owned()), Some(last.to_owned()), known.clone())
             }
         };
-        let given_count = last.as_ref().and_then(|last| listing.given.get(last)).copied().unwrap_or(0);
-        let room = question.record_max.map_or(question.page_size, |max| question.page_size.min(max.saturating_sub(given_count)));
+        let given_count =
+            last.as_ref().and_then(|last| listing.given.get(last)).copied().unwrap_or(0);
+        let room = question.record_max.map_or(question.page_size, |max| {
+            question.page_size.min(max.saturating_sub(given_count))
+        });
         // One more than the page holds tells whether there is another.
         let mut found: Vec<&Record> = match (&listing.order, &last) {
             (None, None) => pass(&look, table, table.records.values(), filter.as_ref(), room + 1),
@@ -268,15 +317,20 @@ impl State {
                 pass(&look, table, rest, filter.as_ref(), room + 1)
             }
             (Some(order), last) => {
-                let start = last.as_ref().and_then(|last| order.iter().position(|id| id == last)).map_or(0, |at| at + 1);
+                let start = last
+                    .as_ref()
+                    .and_then(|last| order.iter().position(|id| id == last))
+                    .map_or(0, |at| at + 1);
                 let rest = order.iter().skip(start).filter_map(|id| table.records.get(id));
                 pass(&look, table, rest, filter.as_ref(), room + 1)
             }
         };
-        let has_more = found.len() > room || (self.config.full_last_page_has_offset && found.len() == room);
+        let has_more =
+            found.len() > room || (self.config.full_last_page_has_offset && found.len() == room);
         found.truncate(room);
         let is_finished = question.record_max.is_some_and(|max| given_count + found.len() >= max);
-        let records: Vec<Value> = found.iter().map(|record| show(&look, table, record, &question.shape)).collect();
+        let records: Vec<Value> =
+            found.iter().map(|record| show(&look, table, record, &question.shape)).collect();
         let last = found.last().map(|record| record.id.clone());
         let mut answer = json!({ "records": records });
         self.stats.record_read_count += records.len() as u64;
@@ -305,7 +359,14 @@ impl State {
         query: &[(String, String)],
         now_ms: i64,
     ) -> Answer<Value> {
-        let allowed = ["cellFormat", "timeZone", "userLocale", "returnFieldsByFieldId", "includeDateDependencyMetadata", ""];
+        let allowed = [
+            "cellFormat",
+            "timeZone",
+            "userLocale",
+            "returnFieldsByFieldId",
+            "includeDateDependencyMetadata",
+            "",
+        ];
         if query.iter().any(|(key, _)| !allowed.contains(&key.as_str())) {
             return Err(invalid_request());
         }
@@ -316,7 +377,10 @@ impl State {
         let table = if look.base.tables[index].records.contains_key(record_id) {
             &look.base.tables[index]
         } else {
-            look.base.table_of(record_id).map(|other| &look.base.tables[other]).ok_or_else(record_not_found)?
+            look.base
+                .table_of(record_id)
+                .map(|other| &look.base.tables[other])
+                .ok_or_else(record_not_found)?
         };
         let shown = show(&look, table, &table.records[record_id], &shape);
         self.stats.record_read_count += 1;
@@ -331,7 +395,8 @@ fn pass<'a>(
     filter: Option<&formula::Ast>,
     count_max: usize,
 ) -> Vec<&'a Record> {
-    let passing = records.filter(|record| filter.is_none_or(|filter| formula::passes(look, table, record, filter)));
+    let passing = records
+        .filter(|record| filter.is_none_or(|filter| formula::passes(look, table, record, filter)));
     passing.take(count_max).collect()
 }
 
@@ -340,8 +405,10 @@ fn order_of(look: &Look<'_>, table: &Table, question: &Question) -> Answer<Vec<S
     let mut records: Vec<&Record> = table.records.values().collect();
     let mut sort = question.sort.clone();
     if let Some(name) = &question.view {
-        let Some(view) = table.views.iter().find(|view| view.id == *name || view.name == *name) else {
-            let elsewhere = look.base.tables.iter().flat_map(|table| &table.views).any(|view| view.id == *name);
+        let Some(view) = table.views.iter().find(|view| view.id == *name || view.name == *name)
+        else {
+            let elsewhere =
+                look.base.tables.iter().flat_map(|table| &table.views).any(|view| view.id == *name);
             if elsewhere {
                 return Err(error_without_message(422, "FAILED_STATE_CHECK"));
             }
@@ -379,7 +446,8 @@ fn compare(left: &Value, right: &Value) -> Ordering {
     match (left.as_f64(), right.as_f64()) {
         (Some(left), Some(right)) => left.total_cmp(&right),
         _ => {
-            let key = |value: &Value| (!is_empty(value), super::cell::plain_text(value).to_lowercase());
+            let key =
+                |value: &Value| (!is_empty(value), super::cell::plain_text(value).to_lowercase());
             key(left).cmp(&key(right))
         }
     }
@@ -400,7 +468,10 @@ pub(super) fn update_views(
         let Some(filter) = formula::read(&view.filter) else { continue };
         let (mut entered, mut left) = (BTreeSet::new(), BTreeSet::new());
         for (_, id) in touched.keys().filter(|(touched_table, _)| touched_table == table_id) {
-            let is_in = table.records.get(id).is_some_and(|record| formula::passes(&look, table, record, &filter));
+            let is_in = table
+                .records
+                .get(id)
+                .is_some_and(|record| formula::passes(&look, table, record, &filter));
             match (view.members.contains(id), is_in) {
                 (false, true) => _ = entered.insert(id.clone()),
                 (true, false) => _ = left.insert(id.clone()),

@@ -8,7 +8,9 @@ use super::auth::Caller;
 use super::clock::iso_ms;
 use super::ids::is_id;
 use super::model::{Base, State, Table};
-use super::reply::{Answer, error, forbidden_or_unknown, invalid_request, not_permitted, record_not_found};
+use super::reply::{
+    Answer, error, forbidden_or_unknown, invalid_request, not_permitted, record_not_found,
+};
 use super::schema::{checked_description, edit_table, make_field, make_table, rename_field};
 use super::transaction::Actor;
 
@@ -26,7 +28,11 @@ fn table_meta(table: &Table, with_visible_fields: bool) -> Value {
         .map(|view| {
             let mut shown = json!({ "id": view.id, "name": view.name, "type": view.kind });
             if with_visible_fields && view.kind == "grid" {
-                let visible = table.fields.iter().map(|field| &field.id).filter(|id| !view.hidden_field_ids.contains(id));
+                let visible = table
+                    .fields
+                    .iter()
+                    .map(|field| &field.id)
+                    .filter(|id| !view.hidden_field_ids.contains(id));
                 shown["visibleFieldIds"] = json!(visible.collect::<Vec<_>>());
             }
             shown
@@ -55,7 +61,10 @@ impl State {
         if caller.oauth.is_some() {
             map.insert("scopes".into(), json!(caller.scopes));
             if caller.scopes.contains("user.email:read") {
-                map.insert("email".into(), json!(self.world.users.get(&caller.user).map(|user| &user.email)));
+                map.insert(
+                    "email".into(),
+                    json!(self.world.users.get(&caller.user).map(|user| &user.email)),
+                );
             }
         }
         Value::Object(map)
@@ -72,8 +81,12 @@ impl State {
                 }
             },
         };
-        let seen: Vec<&Base> =
-            self.world.bases.values().filter(|base| base.id > after && caller.may_enter(&base.id)).collect();
+        let seen: Vec<&Base> = self
+            .world
+            .bases
+            .values()
+            .filter(|base| base.id > after && caller.may_enter(&base.id))
+            .collect();
         let page: Vec<Value> = seen
             .iter()
             .take(BASES_PAGE)
@@ -96,11 +109,18 @@ impl State {
                 _ => return Err(invalid_request()),
             }
         }
-        let tables: Vec<Value> = base.tables.iter().map(|table| table_meta(table, with_visible)).collect();
+        let tables: Vec<Value> =
+            base.tables.iter().map(|table| table_meta(table, with_visible)).collect();
         Ok(json!({ "tables": tables }))
     }
 
-    pub(super) fn create_table(&mut self, base_id: &str, caller: &Caller, body: &Value, now_ms: i64) -> Answer<Value> {
+    pub(super) fn create_table(
+        &mut self,
+        base_id: &str,
+        caller: &Caller,
+        body: &Value,
+        now_ms: i64,
+    ) -> Answer<Value> {
         only_keys(body, &["name", "description", "fields"])?;
         if body["description"] == "" {
             return Err(invalid_request());
@@ -111,7 +131,14 @@ impl State {
         })
     }
 
-    pub(super) fn update_table(&mut self, base_id: &str, table: &str, caller: &Caller, body: &Value, now_ms: i64) -> Answer<Value> {
+    pub(super) fn update_table(
+        &mut self,
+        base_id: &str,
+        table: &str,
+        caller: &Caller,
+        body: &Value,
+        now_ms: i64,
+    ) -> Answer<Value> {
         only_keys(body, &["name", "description", "dateDependencySettings"])?;
         let index = self.table_index(base_id, table)?;
         let description = match body.get("description") {
@@ -124,12 +151,22 @@ impl State {
         })
     }
 
-    pub(super) fn create_field(&mut self, base_id: &str, table: &str, caller: &Caller, body: &Value, now_ms: i64) -> Answer<Value> {
+    pub(super) fn create_field(
+        &mut self,
+        base_id: &str,
+        table: &str,
+        caller: &Caller,
+        body: &Value,
+        now_ms: i64,
+    ) -> Answer<Value> {
         only_keys(body, &["name", "type", "description", "options"])?;
         let index = self.table_index(base_id, table)?;
         self.transact(base_id, actor(caller), now_ms, |tx| {
             let id = make_field(tx, index, body, false)?;
-            Ok(tx.base.tables[index].field(&id).map(super::model::Field::to_meta).unwrap_or_default())
+            Ok(tx.base.tables[index]
+                .field(&id)
+                .map(super::model::Field::to_meta)
+                .unwrap_or_default())
         })
     }
 
@@ -145,7 +182,8 @@ impl State {
         only_keys(body, &["name", "description", "options"])?;
         let index = self.table_index(base_id, table)?;
         self.transact(base_id, actor(caller), now_ms, |tx| {
-            let field = tx.base.tables[index].field_index(field_id).ok_or_else(forbidden_or_unknown)?;
+            let field =
+                tx.base.tables[index].field_index(field_id).ok_or_else(forbidden_or_unknown)?;
             if let Some(options) = body.get("options") {
                 only_keys(options, &["formula"])?;
                 let formula = options["formula"].as_str().ok_or_else(invalid_request)?;
@@ -165,15 +203,23 @@ impl State {
         })
     }
 
-    pub(super) fn list_comments(&self, base_id: &str, table: &str, record: &str, query: &[(String, String)]) -> Answer<Value> {
+    pub(super) fn list_comments(
+        &self,
+        base_id: &str,
+        table: &str,
+        record: &str,
+        query: &[(String, String)],
+    ) -> Answer<Value> {
         let index = self.table_index(base_id, table)?;
         let base = self.world.bases.get(base_id).ok_or_else(forbidden_or_unknown)?;
         let record = base.tables[index].records.get(record).ok_or_else(record_not_found)?;
         let size = match parameter(query, "pageSize") {
             None => COMMENTS_PAGE,
-            Some(text) => {
-                text.parse().ok().filter(|size| (1..=COMMENTS_PAGE).contains(size)).ok_or_else(invalid_request)?
-            }
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|size| (1..=COMMENTS_PAGE).contains(size))
+                .ok_or_else(invalid_request)?,
         };
         let start: usize = match parameter(query, "offset").filter(|offset| !offset.is_empty()) {
             None => 0,
@@ -199,7 +245,8 @@ impl State {
         now_ms: i64,
     ) -> Answer<Value> {
         let index = self.table_index(base_id, table)?;
-        let author = self.world.users.get(&caller.user).map(super::model::User::to_rest).unwrap_or_default();
+        let author =
+            self.world.users.get(&caller.user).map(super::model::User::to_rest).unwrap_or_default();
         let new_id = self.ids.make("com");
         let base = self.world.bases.get_mut(base_id).ok_or_else(forbidden_or_unknown)?;
         let record = base.tables[index].records.get_mut(record_id).ok_or_else(record_not_found)?;
@@ -218,7 +265,11 @@ impl State {
             record.comments.push(comment.clone());
             return Ok(comment);
         };
-        let position = record.comments.iter().position(|comment| comment["id"] == comment_id).ok_or_else(record_not_found)?;
+        let position = record
+            .comments
+            .iter()
+            .position(|comment| comment["id"] == comment_id)
+            .ok_or_else(record_not_found)?;
         if record.comments[position]["author"]["id"] != caller.user.as_str() {
             return Err(not_permitted());
         }
@@ -234,5 +285,9 @@ impl State {
 
 fn only_keys(body: &Value, known: &[&str]) -> Answer<()> {
     let map = body.as_object().ok_or_else(invalid_request)?;
-    if map.is_empty() || map.keys().any(|key| !known.contains(&key.as_str())) { Err(invalid_request()) } else { Ok(()) }
+    if map.is_empty() || map.keys().any(|key| !known.contains(&key.as_str())) {
+        Err(invalid_request())
+    } else {
+        Ok(())
+    }
 }

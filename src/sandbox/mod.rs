@@ -55,8 +55,8 @@ pub use self::ping::PingFault;
 pub use self::seed::{
     MIRROR_USER, NETWORK_BASE, OWNER_USER, PLAYGROUND_BASE, SeedLink, SeedRow, seed_rows, seed_uuid,
 };
-pub use self::transaction::Actor;
 use self::server::Shared;
+pub use self::transaction::Actor;
 
 /// How long a change may wait before it is in the state file.
 const SAVE_DELAY: Duration = Duration::from_millis(500);
@@ -126,9 +126,12 @@ impl Sandbox {
         let listener = TcpListener::bind(options.listen)
             .await
             .map_err(|source| Error::Listen { address: options.listen, source })?;
-        let address = listener.local_addr().map_err(|source| Error::Listen { address: options.listen, source })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| Error::Listen { address: options.listen, source })?;
         let url = format!("http://{address}");
-        let mut state = seed::state(options.seed, options.config, options.is_seeded, options.clock.now_ms());
+        let mut state =
+            seed::state(options.seed, options.config, options.is_seeded, options.clock.now_ms());
         state.url.clone_from(&url);
         if let Some(path) = options.state_file.as_deref().filter(|path| path.exists()) {
             let text = tokio::fs::read(path)
@@ -179,7 +182,8 @@ impl Sandbox {
     /// # Errors
     /// When the sandbox refuses them; then nothing was changed.
     pub fn edit_as(&self, base: &str, actor: Actor, edits: &[Edit]) -> Result<Vec<String>, Error> {
-        let outcome = self.shared.lock().edit(base, actor, edits, false, self.shared.clock.now_ms());
+        let outcome =
+            self.shared.lock().edit(base, actor, edits, false, self.shared.clock.now_ms());
         self.shared.nudge.notify_one();
         self.shared.changed.notify_one();
         outcome.map_err(|reply| Error::Refused { status: reply.status, body: reply.text() })
@@ -199,7 +203,13 @@ impl Sandbox {
     ///
     /// # Errors
     /// When the base or the word is unknown.
-    pub fn disturb_webhooks(&self, base: &str, hook: Option<&str>, what: &str, code: &str) -> Result<(), Error> {
+    pub fn disturb_webhooks(
+        &self,
+        base: &str,
+        hook: Option<&str>,
+        what: &str,
+        code: &str,
+    ) -> Result<(), Error> {
         let now_ms = self.shared.clock.now_ms();
         let outcome = self.shared.lock().disturb_hooks(base, hook, what, code, None, now_ms);
         outcome.map_err(|reply| Error::Refused { status: reply.status, body: reply.text() })
@@ -223,14 +233,21 @@ impl Sandbox {
         let Some(table) = look.base.table(table) else { return Vec::new() };
         let records = table.records.values();
         records
-            .map(|record| (record.id.clone(), Value::Object(look.rest_fields(table, record, None, false))))
+            .map(|record| {
+                (record.id.clone(), Value::Object(look.rest_fields(table, record, None, false)))
+            })
             .collect()
     }
 
     /// The transaction log of a base: every action, with all values before and after.
     pub fn log(&self, base: &str) -> Vec<Value> {
         let state = self.shared.lock();
-        state.world.bases.get(base).map(|base| base.log.iter().cloned().collect()).unwrap_or_default()
+        state
+            .world
+            .bases
+            .get(base)
+            .map(|base| base.log.iter().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// Counters, as `GET /sandbox/stats` has them.

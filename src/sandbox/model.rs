@@ -273,7 +273,12 @@ pub(super) fn is_empty(value: &Value) -> bool {
 
 /// The strings in an array.
 pub(super) fn strings(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|item| item.as_str().map(str::to_owned))
+        .collect()
 }
 
 /// The ids that a link cell holds.

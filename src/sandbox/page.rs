@@ -26,7 +26,11 @@ pub(super) fn answer(call: &Call, languages: Option<&str>) -> Reply {
         return Reply::new(200, "text/css; charset=utf-8", STYLE);
     }
     let is_english = languages.is_some_and(|languages| languages.to_lowercase().starts_with("en"));
-    Reply::new(200, "text/html; charset=utf-8", PAGE.replace("LANG", if is_english { "en" } else { "fr" }))
+    Reply::new(
+        200,
+        "text/html; charset=utf-8",
+        PAGE.replace("LANG", if is_english { "en" } else { "fr" }),
+    )
 }
 
 /// A table as the page needs it: fields with choices, records in order of creation.
@@ -65,8 +69,16 @@ pub(super) fn attachment(shared: &Shared, call: &Call) -> Reply {
     let part = |index: usize| call.segments.get(index).map(String::as_str).unwrap_or_default();
     let expires_ms: i64 = part(4).parse().unwrap_or(0);
     if shared.clock.now_ms() >= expires_ms {
-        return *error(state.config.expired_attachment_status, "ATTACHMENT_URL_EXPIRED", "This URL has expired");
+        return *error(
+            state.config.expired_attachment_status,
+            "ATTACHMENT_URL_EXPIRED",
+            "This URL has expired",
+        );
     }
     let bytes = state.world.files.get(part(5)).and_then(|file| STANDARD.decode(file).ok());
-    Reply::new(200, "application/octet-stream", bytes.unwrap_or_else(|| b"made up by the sandbox".to_vec()))
+    Reply::new(
+        200,
+        "application/octet-stream",
+        bytes.unwrap_or_else(|| b"made up by the sandbox".to_vec()),
+    )
 }

@@ -39,12 +39,16 @@ pub(super) fn parse(
     }
     let refused = || value_refused(&field_now.name);
     match field_now.kind.as_str() {
-        "singleLineText" | "multilineText" | "richText" | "email" | "url" | "phoneNumber" => match value {
-            Value::String(_) => Ok(value.clone()),
-            Value::Number(_) | Value::Bool(_) if typecast => Ok(Value::from(value.to_string())),
-            _ => Err(refused()),
-        },
-        "number" | "currency" | "percent" | "duration" => number(value, typecast).ok_or_else(refused),
+        "singleLineText" | "multilineText" | "richText" | "email" | "url" | "phoneNumber" => {
+            match value {
+                Value::String(_) => Ok(value.clone()),
+                Value::Number(_) | Value::Bool(_) if typecast => Ok(Value::from(value.to_string())),
+                _ => Err(refused()),
+            }
+        }
+        "number" | "currency" | "percent" | "duration" => {
+            number(value, typecast).ok_or_else(refused)
+        }
         "rating" => {
             let rating = number(value, typecast).ok_or_else(refused)?;
             let max = field_now.options["max"].as_f64().unwrap_or(10.0);
@@ -57,16 +61,23 @@ pub(super) fn parse(
         "checkbox" => match value {
             Value::Bool(true) => Ok(json!(true)),
             Value::String(text) if typecast => {
-                let is_set = ["true", "checked", "1", "yes", "oui"].contains(&text.to_lowercase().as_str());
+                let is_set =
+                    ["true", "checked", "1", "yes", "oui"].contains(&text.to_lowercase().as_str());
                 Ok(if is_set { json!(true) } else { Value::Null })
             }
-            Value::Number(n) if typecast => Ok(if n.as_f64() == Some(0.0) { Value::Null } else { json!(true) }),
+            Value::Number(n) if typecast => {
+                Ok(if n.as_f64() == Some(0.0) { Value::Null } else { json!(true) })
+            }
             _ => Err(refused()),
         },
         "date" => value.as_str().and_then(date).map(Value::from).ok_or_else(refused),
         "dateTime" => {
             let zone = field_now.option("timeZone");
-            value.as_str().and_then(|text| date_time(text, zone)).map(|ms| Value::from(iso_ms(ms))).ok_or_else(refused)
+            value
+                .as_str()
+                .and_then(|text| date_time(text, zone))
+                .map(|ms| Value::from(iso_ms(ms)))
+                .ok_or_else(refused)
         }
         "barcode" => match value["text"].as_str() {
             Some(_) => Ok(value.clone()),
@@ -119,9 +130,13 @@ fn number(value: &Value, typecast: bool) -> Option<Value> {
 fn list(value: &Value, typecast: bool) -> Option<Vec<Value>> {
     match value {
         Value::Array(items) => Some(items.clone()),
-        Value::String(text) if typecast => {
-            Some(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect())
-        }
+        Value::String(text) if typecast => Some(
+            text.split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(Value::from)
+                .collect(),
+        ),
         _ => None,
     }
 }
@@ -141,17 +156,24 @@ fn date_time(text: &str, zone: &str) -> Option<i64> {
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
         return Some(at.timestamp_millis());
     }
-    let naive = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]
-        .iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))?;
+    let naive =
+        ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]
+            .iter()
+            .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+            .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))?;
     match chrono_tz::Tz::from_str(zone) {
         Ok(zone) => zone.from_local_datetime(&naive).earliest().map(|at| at.timestamp_millis()),
         Err(_) => Some(Utc.from_utc_datetime(&naive).timestamp_millis()),
     }
 }
 
-fn choice(tx: &mut Transaction<'_>, table: usize, field: usize, name: &str, typecast: bool) -> Answer<Value> {
+fn choice(
+    tx: &mut Transaction<'_>,
+    table: usize,
+    field: usize,
+    name: &str,
+    typecast: bool,
+) -> Answer<Value> {
     if let Some(known) = tx.base.tables[table].fields[field].choice_by_name(name) {
         return Ok(known["id"].clone());
     }
@@ -229,7 +251,12 @@ fn collaborator(tx: &Transaction<'_>, field: &Field, value: &Value) -> Answer<Va
     found.map(|user| Value::from(user.id.as_str())).ok_or_else(|| value_refused(&field.name))
 }
 
-fn attachments(tx: &mut Transaction<'_>, table: usize, field: &Field, value: &Value) -> Answer<Value> {
+fn attachments(
+    tx: &mut Transaction<'_>,
+    table: usize,
+    field: &Field,
+    value: &Value,
+) -> Answer<Value> {
     let refused = || value_refused(&field.name);
     let items = value.as_array().ok_or_else(refused)?;
     let mut kept = Vec::new();
@@ -241,8 +268,13 @@ fn attachments(tx: &mut Transaction<'_>, table: usize, field: &Field, value: &Va
             });
             kept.push(known.ok_or_else(refused)?);
         } else {
-            let url = item["url"].as_str().filter(|url| url.starts_with("http")).ok_or_else(refused)?;
-            let from_url = url.split(['?', '#']).next().and_then(|path| path.rsplit('/').next()).unwrap_or("file");
+            let url =
+                item["url"].as_str().filter(|url| url.starts_with("http")).ok_or_else(refused)?;
+            let from_url = url
+                .split(['?', '#'])
+                .next()
+                .and_then(|path| path.rsplit('/').next())
+                .unwrap_or("file");
             let filename = item["filename"].as_str().unwrap_or(from_url).to_owned();
             let ready_ms = tx.now_ms + tx.config.attachment_delay_ms;
             let url = url.to_owned();

@@ -71,11 +71,17 @@ pub(super) fn error_body(change: &Change, code: &str) -> Map<String, Value> {
 /// Whether something that the webhook's filters name was deleted.
 fn is_broken_by(hook: &Webhook, change: &Change) -> bool {
     let filters = &hook.specification["options"]["filters"];
-    let watched = [strings(&filters["watchDataInFieldIds"]), strings(&filters["watchSchemasOfFieldIds"])].concat();
+    let watched =
+        [strings(&filters["watchDataInFieldIds"]), strings(&filters["watchSchemasOfFieldIds"])]
+            .concat();
     let scope = filters["recordChangeScope"].as_str().unwrap_or_default();
     change.destroyed_tables.iter().any(|id| id == scope)
         || change.destroyed_views.iter().any(|id| id == scope)
-        || change.tables.values().flat_map(|table| &table.destroyed_fields).any(|id| watched.contains(id))
+        || change
+            .tables
+            .values()
+            .flat_map(|table| &table.destroyed_fields)
+            .any(|id| watched.contains(id))
 }
 
 /// What a specification asks for.
@@ -159,13 +165,19 @@ fn body(change: &Change, wish: &Wish, look: Option<&Look<'_>>) -> Map<String, Va
     content
 }
 
-fn table_body(id: &str, change: &TableChange, wish: &Wish, look: Option<&Look<'_>>) -> Map<String, Value> {
+fn table_body(
+    id: &str,
+    change: &TableChange,
+    wish: &Wish,
+    look: Option<&Look<'_>>,
+) -> Map<String, Value> {
     let mut shown = Map::new();
     let view = wish.scope.as_deref().filter(|scope| scope.starts_with("viw"));
     let is_in_scope = match (view, look) {
-        (Some(view), Some(look)) => {
-            look.base.table(id).is_some_and(|table| table.views.iter().any(|known| known.id == view))
-        }
+        (Some(view), Some(look)) => look
+            .base
+            .table(id)
+            .is_some_and(|table| table.views.iter().any(|known| known.id == view)),
         _ => wish.scope.as_deref().is_none_or(|scope| scope == id),
     };
     if !is_in_scope {
@@ -196,8 +208,10 @@ fn table_body(id: &str, change: &TableChange, wish: &Wish, look: Option<&Look<'_
 }
 
 fn fields_body(change: &TableChange, wish: &Wish, shown: &mut Map<String, Value>) {
-    let is_watched = |id: &String| wish.watched_schemas.as_ref().is_none_or(|watched| watched.contains(id));
-    if wish.wants_kind("add") && !change.created_fields.is_empty() && wish.watched_schemas.is_none() {
+    let is_watched =
+        |id: &String| wish.watched_schemas.as_ref().is_none_or(|watched| watched.contains(id));
+    if wish.wants_kind("add") && !change.created_fields.is_empty() && wish.watched_schemas.is_none()
+    {
         shown.insert("createdFieldsById".into(), json!(change.created_fields));
     }
     if wish.wants_kind("update") {
@@ -217,23 +231,32 @@ fn fields_body(change: &TableChange, wish: &Wish, shown: &mut Map<String, Value>
             shown.insert("changedFieldsById".into(), Value::Object(changed));
         }
     }
-    let destroyed: Vec<&String> = change.destroyed_fields.iter().filter(|id| is_watched(id)).collect();
+    let destroyed: Vec<&String> =
+        change.destroyed_fields.iter().filter(|id| is_watched(id)).collect();
     if wish.wants_kind("remove") && !destroyed.is_empty() {
         shown.insert("destroyedFieldIds".into(), json!(destroyed));
     }
 }
 
 /// The same change as a view sees it: what enters is created, what leaves is destroyed.
-fn seen_from(view_id: &str, table_id: &str, change: &TableChange, look: Option<&Look<'_>>) -> TableChange {
+fn seen_from(
+    view_id: &str,
+    table_id: &str,
+    change: &TableChange,
+    look: Option<&Look<'_>>,
+) -> TableChange {
     let table = look.and_then(|look| look.base.table(table_id));
     let view = table.and_then(|table| table.views.iter().find(|view| view.id == view_id));
-    let (Some(look), Some(table), Some(view)) = (look, table, view) else { return TableChange::default() };
+    let (Some(look), Some(table), Some(view)) = (look, table, view) else {
+        return TableChange::default();
+    };
     if view.filter.is_empty() {
         let TableChange { created, changed, destroyed, .. } = change.clone();
         return TableChange { created, changed, destroyed, ..TableChange::default() };
     }
     let mut seen = TableChange::default();
-    let nobody = <(std::collections::BTreeSet<String>, std::collections::BTreeSet<String>)>::default();
+    let nobody =
+        <(std::collections::BTreeSet<String>, std::collections::BTreeSet<String>)>::default();
     let (entered, left) = change.views.get(view_id).unwrap_or(&nobody);
     for id in entered {
         if let Some(record) = table.records.get(id) {
@@ -260,13 +283,16 @@ fn records_body(
     look: Option<&Look<'_>>,
     shown: &mut Map<String, Value>,
 ) {
-    let is_watched = |id: &String| wish.watched_data.as_ref().is_none_or(|watched| watched.contains(id));
+    let is_watched =
+        |id: &String| wish.watched_data.as_ref().is_none_or(|watched| watched.contains(id));
     let created: Map<String, Value> = change
         .created
         .iter()
         .filter(|(_, record)| {
             wish.watched_data.is_none()
-                || record["cellValuesByFieldId"].as_object().is_some_and(|cells| cells.keys().any(is_watched))
+                || record["cellValuesByFieldId"]
+                    .as_object()
+                    .is_some_and(|cells| cells.keys().any(is_watched))
         })
         .map(|(id, record)| (id.clone(), record.clone()))
         .collect();
@@ -278,8 +304,10 @@ fn records_body(
             .changed
             .iter()
             .filter_map(|(id, cells)| {
-                let cells: BTreeMap<&String, &CellChange> = cells.iter().filter(|(id, _)| is_watched(id)).collect();
-                (!cells.is_empty()).then(|| (id.clone(), changed_record(table_id, id, &cells, wish, look)))
+                let cells: BTreeMap<&String, &CellChange> =
+                    cells.iter().filter(|(id, _)| is_watched(id)).collect();
+                (!cells.is_empty())
+                    .then(|| (id.clone(), changed_record(table_id, id, &cells, wish, look)))
             })
             .collect();
         if !changed.is_empty() {
@@ -298,7 +326,8 @@ fn changed_record(
     wish: &Wish,
     look: Option<&Look<'_>>,
 ) -> Value {
-    let current: Map<String, Value> = cells.iter().map(|(id, cell)| ((*id).clone(), cell.current.clone())).collect();
+    let current: Map<String, Value> =
+        cells.iter().map(|(id, cell)| ((*id).clone(), cell.current.clone())).collect();
     let mut entry = json!({ "current": { "cellValuesByFieldId": current } });
     if wish.has_previous {
         let previous: Map<String, Value> =
@@ -319,11 +348,15 @@ fn unchanged_cells(
     wish: &Wish,
     look: &Look<'_>,
 ) -> Map<String, Value> {
-    let Some((table, record)) = table.and_then(|table| Some((table, table.records.get(record_id)?))) else {
+    let Some((table, record)) =
+        table.and_then(|table| Some((table, table.records.get(record_id)?)))
+    else {
         return Map::new();
     };
     let mut cells = look.v2_fields(table, record);
-    cells.retain(|id, _| !changed.contains_key(id) && (wish.includes_all || wish.included.contains(id)));
+    cells.retain(|id, _| {
+        !changed.contains_key(id) && (wish.includes_all || wish.included.contains(id))
+    });
     cells
 }
 
@@ -344,9 +377,17 @@ fn split(change: &Change, tx: &Transaction<'_>) -> Vec<Change> {
             change.clone()
         } else {
             let tables = change.tables.iter().map(|(id, table)| {
-                (id.clone(), TableChange { changed: table.changed.clone(), ..TableChange::default() })
+                (
+                    id.clone(),
+                    TableChange { changed: table.changed.clone(), ..TableChange::default() },
+                )
             });
-            Change { tables: tables.collect(), created_tables: BTreeMap::new(), destroyed_tables: Vec::new(), ..change.clone() }
+            Change {
+                tables: tables.collect(),
+                created_tables: BTreeMap::new(),
+                destroyed_tables: Vec::new(),
+                ..change.clone()
+            }
         };
         for table in piece.tables.values_mut() {
             for cells in table.changed.values_mut() {
@@ -364,7 +405,11 @@ fn split(change: &Change, tx: &Transaction<'_>) -> Vec<Change> {
 
 fn chunks(change: Change, record_max: usize) -> Vec<Change> {
     let count = |change: &Change| {
-        change.tables.values().map(|table| table.created.len() + table.changed.len() + table.destroyed.len()).sum::<usize>()
+        change
+            .tables
+            .values()
+            .map(|table| table.created.len() + table.changed.len() + table.destroyed.len())
+            .sum::<usize>()
     };
     if count(&change) <= record_max {
         return vec![change];
@@ -375,13 +420,20 @@ fn chunks(change: Change, record_max: usize) -> Vec<Change> {
     let mut room = record_max;
     let mut flush = |current: &mut BTreeMap<String, TableChange>, room: &mut usize| {
         let tables = std::mem::take(current);
-        parts.push(Change { tables, created_tables: BTreeMap::new(), destroyed_tables: Vec::new(), ..change.clone() });
+        parts.push(Change {
+            tables,
+            created_tables: BTreeMap::new(),
+            destroyed_tables: Vec::new(),
+            ..change.clone()
+        });
         *room = record_max;
     };
     for (id, table) in &mut first.tables {
         let views = table.views.clone();
         for (record, shown) in std::mem::take(&mut table.created) {
-            let entry = current.entry(id.clone()).or_insert_with(|| TableChange { views: views.clone(), ..TableChange::default() });
+            let entry = current
+                .entry(id.clone())
+                .or_insert_with(|| TableChange { views: views.clone(), ..TableChange::default() });
             entry.created.insert(record, shown);
             room -= 1;
             if room == 0 {
@@ -389,7 +441,9 @@ fn chunks(change: Change, record_max: usize) -> Vec<Change> {
             }
         }
         for (record, cells) in std::mem::take(&mut table.changed) {
-            let entry = current.entry(id.clone()).or_insert_with(|| TableChange { views: views.clone(), ..TableChange::default() });
+            let entry = current
+                .entry(id.clone())
+                .or_insert_with(|| TableChange { views: views.clone(), ..TableChange::default() });
             entry.changed.insert(record, cells);
             room -= 1;
             if room == 0 {
@@ -409,7 +463,9 @@ fn chunks(change: Change, record_max: usize) -> Vec<Change> {
         flush(&mut current, &mut room);
     }
     first.tables.retain(|_, table| !table.is_empty());
-    let has_schema = !first.tables.is_empty() || !first.created_tables.is_empty() || !first.destroyed_tables.is_empty();
+    let has_schema = !first.tables.is_empty()
+        || !first.created_tables.is_empty()
+        || !first.destroyed_tables.is_empty();
     if has_schema {
         parts.insert(0, first);
     }
@@ -418,12 +474,21 @@ fn chunks(change: Change, record_max: usize) -> Vec<Change> {
 
 impl Webhook {
     /// Appends payloads under the next numbers and asks for a ping.
-    pub(super) fn push(&mut self, bodies: Vec<Map<String, Value>>, timestamp_ms: i64, config: &super::config::Config) {
+    pub(super) fn push(
+        &mut self,
+        bodies: Vec<Map<String, Value>>,
+        timestamp_ms: i64,
+        config: &super::config::Config,
+    ) {
         if bodies.is_empty() {
             return;
         }
         for body in bodies {
-            self.payloads.push_back(Payload { number: self.next_number, timestamp_ms, body: Value::Object(body) });
+            self.payloads.push_back(Payload {
+                number: self.next_number,
+                timestamp_ms,
+                body: Value::Object(body),
+            });
             self.next_number += 1;
         }
         self.ask_for_ping(timestamp_ms + config.ping_delay_ms);

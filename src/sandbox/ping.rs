@@ -47,12 +47,16 @@ pub(super) fn sign(secret_base64: &str, body: &[u8]) -> Option<String> {
     let secret = STANDARD.decode(secret_base64).ok()?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&secret).ok()?;
     mac.update(body);
-    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String =
+        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     Some(format!("hmac-sha256={hex}"))
 }
 
 fn body_of(base_id: &str, hook_id: &str, now_ms: i64) -> String {
-    format!(r#"{{"base":{{"id":"{base_id}"}},"webhook":{{"id":"{hook_id}"}},"timestamp":"{}"}}"#, iso_ms(now_ms))
+    format!(
+        r#"{{"base":{{"id":"{base_id}"}},"webhook":{{"id":"{hook_id}"}},"timestamp":"{}"}}"#,
+        iso_ms(now_ms)
+    )
 }
 
 impl State {
@@ -67,7 +71,9 @@ impl State {
             for hook in &mut base.webhooks {
                 let Some(url) = hook.notification_url.clone() else { continue };
                 let is_expired = now_ms >= hook.expires_ms;
-                let Some(ping) = hook.ping.as_mut().filter(|ping| !ping.is_in_flight) else { continue };
+                let Some(ping) = hook.ping.as_mut().filter(|ping| !ping.is_in_flight) else {
+                    continue;
+                };
                 if is_expired {
                     hook.ping = None;
                     continue;
@@ -107,11 +113,19 @@ impl State {
     }
 
     /// Notes how a ping went, and when it is tried again.
-    pub(super) fn ping_went(&mut self, letter: &Letter, failure: Option<&str>, duration_ms: f64, now_ms: i64) {
+    pub(super) fn ping_went(
+        &mut self,
+        letter: &Letter,
+        failure: Option<&str>,
+        duration_ms: f64,
+        now_ms: i64,
+    ) {
         self.stats.ping_count += 1;
         let State { world, config, noise, stats, .. } = self;
         let Some(base) = world.bases.get_mut(&letter.base_id) else { return };
-        let Some(hook) = base.webhooks.iter_mut().find(|hook| hook.id == letter.hook_id) else { return };
+        let Some(hook) = base.webhooks.iter_mut().find(|hook| hook.id == letter.hook_id) else {
+            return;
+        };
         let pending = hook.ping.take();
         let is_again = pending.as_ref().is_some_and(|ping| ping.is_again);
         let Some(failure) = failure else {
@@ -133,7 +147,8 @@ impl State {
         }));
         if will_retry {
             // 10 s, 20 s, 40 s, … each shortened by up to a half.
-            let whole_ms = config.ping_retry_ms.saturating_mul(1_i64 << letter.retry_number.min(20));
+            let whole_ms =
+                config.ping_retry_ms.saturating_mul(1_i64 << letter.retry_number.min(20));
             let percent = i64::try_from(50 + noise.below(51)).unwrap_or(100);
             hook.ask_for_ping(now_ms + whole_ms / 100 * percent + whole_ms % 100 * percent / 100);
             if let Some(ping) = &mut hook.ping {
@@ -199,11 +214,20 @@ impl State {
         let mut found = Vec::new();
         for base in self.world.bases.values() {
             for (index, table) in base.tables.iter().enumerate() {
-                for (at, field) in table.fields.iter().enumerate().filter(|(_, f)| f.kind == "multipleAttachments") {
+                for (at, field) in
+                    table.fields.iter().enumerate().filter(|(_, f)| f.kind == "multipleAttachments")
+                {
                     for record in table.records.values() {
                         let Some(cell) = record.cells.get(&field.id) else { continue };
-                        if cell.as_array().into_iter().flatten().any(|item| item["pending"] == true) {
-                            found.push((base.id.clone(), index, record.id.clone(), at, cell.clone()));
+                        if cell.as_array().into_iter().flatten().any(|item| item["pending"] == true)
+                        {
+                            found.push((
+                                base.id.clone(),
+                                index,
+                                record.id.clone(),
+                                at,
+                                cell.clone(),
+                            ));
                         }
                     }
                 }
@@ -215,13 +239,14 @@ impl State {
 
 /// Sends what is due until `stop`; woken by changes and by the clock.
 pub(super) async fn keep_pinging(shared: Arc<Shared>, stop: CancellationToken) {
-    let client = match reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build() {
-        Ok(client) => client,
-        Err(error) => {
-            tracing::error!(%error, "could not set up the sender of pings");
-            return;
-        }
-    };
+    let client =
+        match reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build() {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::error!(%error, "could not set up the sender of pings");
+                return;
+            }
+        };
     while !stop.is_cancelled() {
         let now_ms = shared.clock.now_ms();
         let (letters, next_ms) = {

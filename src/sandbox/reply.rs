@@ -96,8 +96,18 @@ pub(super) fn value_refused(name: &str) -> Box<Reply> {
 }
 
 /// Keys that come first in an object, in this order; all others are shuffled.
-const LEADING_KEYS: [&str; 10] =
-    ["id", "createdTime", "commentCount", "timestamp", "baseTransactionNumber", "bases", "tables", "records", "payloads", "webhooks"];
+const LEADING_KEYS: [&str; 10] = [
+    "id",
+    "createdTime",
+    "commentCount",
+    "timestamp",
+    "baseTransactionNumber",
+    "bases",
+    "tables",
+    "records",
+    "payloads",
+    "webhooks",
+];
 
 /// A success: 200, keys of objects in an order that nobody can rely on.
 pub(super) fn ok(value: &Value, rng: &mut Rng, is_shuffled: bool) -> Reply {

@@ -9,21 +9,55 @@ use super::transaction::Transaction;
 
 /// Types whose cells a client may write, and whose fields it may create.
 pub(super) const CREATABLE_KINDS: [&str; 21] = [
-    "singleLineText", "multilineText", "richText", "email", "url", "phoneNumber", "number", "currency", "percent",
-    "duration", "rating", "checkbox", "date", "dateTime", "singleSelect", "multipleSelects", "singleCollaborator",
-    "multipleCollaborators", "multipleRecordLinks", "multipleAttachments", "barcode",
+    "singleLineText",
+    "multilineText",
+    "richText",
+    "email",
+    "url",
+    "phoneNumber",
+    "number",
+    "currency",
+    "percent",
+    "duration",
+    "rating",
+    "checkbox",
+    "date",
+    "dateTime",
+    "singleSelect",
+    "multipleSelects",
+    "singleCollaborator",
+    "multipleCollaborators",
+    "multipleRecordLinks",
+    "multipleAttachments",
+    "barcode",
 ];
 
 /// Types that the documentation names but nobody can create through the API.
 const COMPUTED_KINDS: [&str; 12] = [
-    "formula", "rollup", "multipleLookupValues", "lookup", "count", "autoNumber", "createdTime", "lastModifiedTime",
-    "createdBy", "lastModifiedBy", "button", "aiText",
+    "formula",
+    "rollup",
+    "multipleLookupValues",
+    "lookup",
+    "count",
+    "autoNumber",
+    "createdTime",
+    "lastModifiedTime",
+    "createdBy",
+    "lastModifiedBy",
+    "button",
+    "aiText",
 ];
 
 /// Types that may not be a table's first field.
 const NOT_PRIMARY: [&str; 8] = [
-    "multipleRecordLinks", "multipleAttachments", "checkbox", "singleSelect", "multipleSelects", "singleCollaborator",
-    "multipleCollaborators", "rating",
+    "multipleRecordLinks",
+    "multipleAttachments",
+    "checkbox",
+    "singleSelect",
+    "multipleSelects",
+    "singleCollaborator",
+    "multipleCollaborators",
+    "rating",
 ];
 
 pub(super) const DESCRIPTION_CHAR_MAX: usize = 20_000;
@@ -36,7 +70,8 @@ fn duplicate_or_empty() -> Box<super::reply::Reply> {
 pub(super) fn checked_field_name(table: &Table, name: &str, own_id: &str) -> Answer<String> {
     let name = name.trim();
     let folded = name.to_lowercase();
-    let is_taken = table.fields.iter().any(|field| field.id != own_id && field.name.to_lowercase() == folded);
+    let is_taken =
+        table.fields.iter().any(|field| field.id != own_id && field.name.to_lowercase() == folded);
     if name.is_empty() || is_taken { Err(duplicate_or_empty()) } else { Ok(name.to_owned()) }
 }
 
@@ -50,9 +85,18 @@ fn checked_table_name(tx: &Transaction<'_>, name: &str) -> Answer<String> {
 }
 
 /// Options as the metadata endpoint will show them, from those in write format.
-fn read_options(tx: &mut Transaction<'_>, kind: &str, options: &Value, name: &str) -> Answer<Value> {
+fn read_options(
+    tx: &mut Transaction<'_>,
+    kind: &str,
+    options: &Value,
+    name: &str,
+) -> Answer<Value> {
     let bad = |why: &str| {
-        error(422, "INVALID_FIELD_TYPE_OPTIONS_FOR_CREATE", &format!("Invalid options for {name}: {why}"))
+        error(
+            422,
+            "INVALID_FIELD_TYPE_OPTIONS_FOR_CREATE",
+            &format!("Invalid options for {name}: {why}"),
+        )
     };
     let precision_max = match kind {
         "number" | "percent" => Some(8),
@@ -68,8 +112,12 @@ fn read_options(tx: &mut Transaction<'_>, kind: &str, options: &Value, name: &st
     }
     match kind {
         "duration" if options["durationFormat"].is_string() => Ok(options.clone()),
-        "rating" if options["max"].as_u64().is_some_and(|max| (1..=10).contains(&max)) => Ok(options.clone()),
-        "checkbox" if options["icon"].is_string() && options["color"].is_string() => Ok(options.clone()),
+        "rating" if options["max"].as_u64().is_some_and(|max| (1..=10).contains(&max)) => {
+            Ok(options.clone())
+        }
+        "checkbox" if options["icon"].is_string() && options["color"].is_string() => {
+            Ok(options.clone())
+        }
         "duration" | "rating" | "checkbox" => Err(bad("an option is missing or not valid")),
         "date" | "dateTime" => {
             let mut options = options.clone();
@@ -88,7 +136,9 @@ fn read_options(tx: &mut Transaction<'_>, kind: &str, options: &Value, name: &st
             options["dateFormat"]["format"] = json!(format);
             if kind == "dateTime" {
                 let zone = options["timeZone"].as_str().unwrap_or_default();
-                let is_zone = zone == "utc" || zone == "client" || (zone != "UTC" && zone.parse::<chrono_tz::Tz>().is_ok());
+                let is_zone = zone == "utc"
+                    || zone == "client"
+                    || (zone != "UTC" && zone.parse::<chrono_tz::Tz>().is_ok());
                 if !is_zone {
                     return Err(bad(&format!("Invalid timezone \"{zone}\"")));
                 }
@@ -104,17 +154,21 @@ fn read_options(tx: &mut Transaction<'_>, kind: &str, options: &Value, name: &st
         "singleSelect" | "multipleSelects" => {
             let mut choices = Vec::new();
             for choice in options["choices"].as_array().ok_or_else(|| bad("choices are missing"))? {
-                let choice_name = choice["name"].as_str().ok_or_else(|| bad("a choice has no name"))?;
+                let choice_name =
+                    choice["name"].as_str().ok_or_else(|| bad("a choice has no name"))?;
                 if choices.iter().any(|known: &Value| known["name"] == choice_name) {
                     return Err(bad("choices must have unique names"));
                 }
                 let color = choice["color"].as_str().unwrap_or("blueLight2");
-                choices.push(json!({ "id": tx.ids.make("sel"), "name": choice_name, "color": color }));
+                choices
+                    .push(json!({ "id": tx.ids.make("sel"), "name": choice_name, "color": color }));
             }
             Ok(json!({ "choices": choices }))
         }
         "multipleAttachments" => Ok(json!({ "isReversed": false })),
-        _ if options.as_object().is_some_and(|map| !map.is_empty()) && !kind.starts_with("multiple") => {
+        _ if options.as_object().is_some_and(|map| !map.is_empty())
+            && !kind.starts_with("multiple") =>
+        {
             Err(bad("this type has no options"))
         }
         _ => Ok(Value::Null),
@@ -123,7 +177,12 @@ fn read_options(tx: &mut Transaction<'_>, kind: &str, options: &Value, name: &st
 
 /// Makes a field from `{name, type, description?, options?}`; `is_admin` may make computed and unknown
 /// types too, whose options are kept as given. Returns its id.
-pub(super) fn make_field(tx: &mut Transaction<'_>, table: usize, spec: &Value, is_admin: bool) -> Answer<String> {
+pub(super) fn make_field(
+    tx: &mut Transaction<'_>,
+    table: usize,
+    spec: &Value,
+    is_admin: bool,
+) -> Answer<String> {
     let name = spec["name"].as_str().unwrap_or_default();
     let name = checked_field_name(&tx.base.tables[table], name, "")?;
     let kind = spec["type"].as_str().ok_or_else(invalid_request)?.to_owned();
@@ -196,7 +255,9 @@ fn link_options(tx: &Transaction<'_>, given: &Value) -> Answer<Value> {
         return Err(invalid_request());
     }
     let prefers_single = given["prefersSingleRecordLink"] == true;
-    Ok(json!({ "linkedTableId": target, "isReversed": false, "prefersSingleRecordLink": prefers_single }))
+    Ok(
+        json!({ "linkedTableId": target, "isReversed": false, "prefersSingleRecordLink": prefers_single }),
+    )
 }
 
 /// `name`, or `name 2`, `name 3`, … when it is taken.
@@ -221,9 +282,16 @@ pub(super) fn checked_description(value: &Value) -> Answer<Option<String>> {
 /// Makes a table from `{name, description?, fields}`; returns its index.
 pub(super) fn make_table(tx: &mut Transaction<'_>, spec: &Value, is_admin: bool) -> Answer<usize> {
     let name = checked_table_name(tx, spec["name"].as_str().ok_or_else(invalid_request)?)?;
-    let fields = spec["fields"].as_array().filter(|fields| !fields.is_empty()).ok_or_else(invalid_request)?;
+    let fields = spec["fields"]
+        .as_array()
+        .filter(|fields| !fields.is_empty())
+        .ok_or_else(invalid_request)?;
     if fields[0]["type"].as_str().is_some_and(|kind| NOT_PRIMARY.contains(&kind)) {
-        return Err(error(422, "INVALID_REQUEST_UNKNOWN", "The first field cannot be of this type"));
+        return Err(error(
+            422,
+            "INVALID_REQUEST_UNKNOWN",
+            "The first field cannot be of this type",
+        ));
     }
     let table = Table {
         id: tx.ids.make("tbl"),
@@ -262,7 +330,12 @@ pub(super) fn make_table(tx: &mut Transaction<'_>, spec: &Value, is_admin: bool)
     Ok(index)
 }
 
-pub(super) fn edit_table(tx: &mut Transaction<'_>, table: usize, name: Option<&str>, description: Option<Option<String>>) -> Answer<()> {
+pub(super) fn edit_table(
+    tx: &mut Transaction<'_>,
+    table: usize,
+    name: Option<&str>,
+    description: Option<Option<String>>,
+) -> Answer<()> {
     let before = json!({ "name": tx.base.tables[table].name, "description": tx.base.tables[table].description });
     if let Some(name) = name.map(str::trim).filter(|name| *name != tx.base.tables[table].name) {
         let name = checked_table_name(tx, name)?;
@@ -279,14 +352,21 @@ pub(super) fn edit_table(tx: &mut Transaction<'_>, table: usize, name: Option<&s
     Ok(())
 }
 
-pub(super) fn rename_field(tx: &mut Transaction<'_>, table: usize, field: usize, name: &str) -> Answer<()> {
+pub(super) fn rename_field(
+    tx: &mut Transaction<'_>,
+    table: usize,
+    field: usize,
+    name: &str,
+) -> Answer<()> {
     let definition = &tx.base.tables[table].fields[field];
     let (id, old) = (definition.id.clone(), definition.name.clone());
     let name = checked_field_name(&tx.base.tables[table], name, &id)?;
     if name != old {
         tx.base.tables[table].fields[field].name.clone_from(&name);
         let table_id = tx.base.tables[table].id.clone();
-        tx.table_change(&table_id).changed_fields.insert(id, (json!({ "name": old }), json!({ "name": name })));
+        tx.table_change(&table_id)
+            .changed_fields
+            .insert(id, (json!({ "name": old }), json!({ "name": name })));
     }
     Ok(())
 }
@@ -299,7 +379,9 @@ pub(super) fn delete_field(tx: &mut Transaction<'_>, table: usize, field: usize)
     }
     remove_field(tx, table, &definition.id);
     let inverse = definition.option("inverseLinkFieldId");
-    if let Some(other) = tx.base.table_index(definition.option("linkedTableId")).filter(|_| !inverse.is_empty()) {
+    if let Some(other) =
+        tx.base.table_index(definition.option("linkedTableId")).filter(|_| !inverse.is_empty())
+    {
         remove_field(tx, other, inverse);
     }
     for index in 0..tx.base.tables.len() {
@@ -321,14 +403,31 @@ fn remove_field(tx: &mut Transaction<'_>, table: usize, field_id: &str) {
 }
 
 /// Changes a field's type, as a person in the app can; cells are converted through their text or dropped.
-pub(super) fn retype_field(tx: &mut Transaction<'_>, table: usize, field: usize, kind: &str, options: &Value) -> Answer<()> {
+pub(super) fn retype_field(
+    tx: &mut Transaction<'_>,
+    table: usize,
+    field: usize,
+    kind: &str,
+    options: &Value,
+) -> Answer<()> {
     let old = tx.base.tables[table].fields[field].clone();
     let texts: Vec<(String, Value)> = {
         let look = tx.look();
         let records = tx.base.tables[table].records.values();
         records
-            .filter_map(|record| Some((record.id.clone(), look.rest(&old, record.cells.get(&old.id)?))))
-            .map(|(id, shown)| (id, if shown.is_number() || shown.is_boolean() { shown } else { json!(super::cell::plain_text(&shown)) }))
+            .filter_map(|record| {
+                Some((record.id.clone(), look.rest(&old, record.cells.get(&old.id)?)))
+            })
+            .map(|(id, shown)| {
+                (
+                    id,
+                    if shown.is_number() || shown.is_boolean() {
+                        shown
+                    } else {
+                        json!(super::cell::plain_text(&shown))
+                    },
+                )
+            })
             .collect()
     };
     touch_all(tx, table);
@@ -339,7 +438,10 @@ pub(super) fn retype_field(tx: &mut Transaction<'_>, table: usize, field: usize,
         options.clone()
     };
     if old.is_link()
-        && let Some(other) = tx.base.table_index(old.option("linkedTableId")).filter(|_| !old.option("inverseLinkFieldId").is_empty())
+        && let Some(other) = tx
+            .base
+            .table_index(old.option("linkedTableId"))
+            .filter(|_| !old.option("inverseLinkFieldId").is_empty())
     {
         remove_field(tx, other, old.option("inverseLinkFieldId"));
     }
@@ -388,8 +490,16 @@ pub(super) fn delete_table(tx: &mut Transaction<'_>, table: usize) {
 }
 
 /// Gives a choice another name; no record's cell changes as far as any payload tells.
-pub(super) fn rename_choice(tx: &mut Transaction<'_>, table: usize, field: usize, old: &str, new: &str) -> Answer<()> {
-    let choices = tx.base.tables[table].fields[field].options["choices"].as_array_mut().ok_or_else(invalid_request)?;
+pub(super) fn rename_choice(
+    tx: &mut Transaction<'_>,
+    table: usize,
+    field: usize,
+    old: &str,
+    new: &str,
+) -> Answer<()> {
+    let choices = tx.base.tables[table].fields[field].options["choices"]
+        .as_array_mut()
+        .ok_or_else(invalid_request)?;
     let is_taken = choices.iter().any(|choice| choice["name"] == new);
     let choice = choices.iter_mut().find(|choice| choice["name"] == old || choice["id"] == old);
     match choice.filter(|_| !is_taken) {
@@ -415,7 +525,10 @@ pub(super) fn make_view(tx: &mut Transaction<'_>, table: usize, spec: &Value) ->
     let look = tx.look();
     let definition = &tx.base.tables[table];
     if let Some(filter) = super::formula::read(&view.filter) {
-        let passing = definition.records.values().filter(|record| super::formula::passes(&look, definition, record, &filter));
+        let passing = definition
+            .records
+            .values()
+            .filter(|record| super::formula::passes(&look, definition, record, &filter));
         view.members = passing.map(|record| record.id.clone()).collect();
     }
     tx.base.tables[table].views.push(view);

@@ -113,13 +113,21 @@ impl Line {
 }
 
 impl AsyncRead for Line {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Line {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.check()?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -137,12 +145,15 @@ impl AsyncWrite for Line {
 /// Serves until the sandbox's stop.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) -> io::Result<()> {
     let stop = shared.stop.clone();
-    let router = axum::Router::new()
-        .fallback(|ConnectInfo(peer): ConnectInfo<Peer>, request: Request<Body>| async move {
+    let router = axum::Router::new().fallback(
+        |ConnectInfo(peer): ConnectInfo<Peer>, request: Request<Body>| async move {
             handle(shared, peer, request).await
-        });
+        },
+    );
     let service = router.into_make_service_with_connect_info::<Peer>();
-    axum::serve(Ear(listener), service).with_graceful_shutdown(async move { stop.cancelled().await }).await
+    axum::serve(Ear(listener), service)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await
 }
 
 /// `%41` and, in a query, `+`.
@@ -152,7 +163,8 @@ pub(super) fn decode(text: &str, is_query: bool) -> String {
     let mut at = 0;
     while at < raw.len() {
         let hex = (raw[at] == b'%').then(|| raw.get(at + 1..at + 3)).flatten();
-        let decoded = hex.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let decoded =
+            hex.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         match decoded {
             Some(byte) => {
                 bytes.push(byte);
@@ -179,11 +191,14 @@ pub(super) fn query_of(text: &str) -> Vec<(String, String)> {
 
 async fn handle(shared: Arc<Shared>, peer: Peer, request: Request<Body>) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let header = |name: &str| {
+        head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    };
     let body = axum::body::to_bytes(body, 64 * 1024 * 1024).await.unwrap_or_default();
     let path = head.uri.path();
     let query = head.uri.query().unwrap_or_default();
-    let mut segments: Vec<String> = path.split('/').skip(1).map(|part| decode(part, false)).collect();
+    let mut segments: Vec<String> =
+        path.split('/').skip(1).map(|part| decode(part, false)).collect();
     if segments.last().is_some_and(String::is_empty) {
         segments.pop();
     }
@@ -199,7 +214,15 @@ async fn handle(shared: Arc<Shared>, peer: Peer, request: Request<Body>) -> Resp
     };
     match first.as_str() {
         "v0" if call.method == "OPTIONS" => response(Reply::new(200, "text/plain", "")),
-        "v0" => airtable(&shared, &peer, &call, &format!("{}?{}", decode(path, false), decode(query, true))).await,
+        "v0" => {
+            airtable(
+                &shared,
+                &peer,
+                &call,
+                &format!("{}?{}", decode(path, false), decode(query, true)),
+            )
+            .await
+        }
         "sandbox" => response(control::answer(&shared, &call)),
         "v5.airtableusercontent.com" => response(page::attachment(&shared, &call)),
         _ => response(page::answer(&call, header("accept-language").as_deref())),
@@ -218,7 +241,11 @@ async fn airtable(shared: &Arc<Shared>, peer: &Peer, call: &Call, path: &str) ->
             state.listings.clear();
         }
         let is_applied = fault.as_ref().is_none_or(|fault| {
-            fault.applied || matches!(fault.kind, FaultKind::Slow | FaultKind::Truncate | FaultKind::ForgetListings)
+            fault.applied
+                || matches!(
+                    fault.kind,
+                    FaultKind::Slow | FaultKind::Truncate | FaultKind::ForgetListings
+                )
         });
         let version = state.version;
         let now_ms = shared.clock.now_ms();
@@ -259,7 +286,9 @@ async fn go_wrong(shared: &Shared, peer: &Peer, reply: Reply, fault: &Fault) -> 
         FaultKind::Reset => peer.fate.store(RESET, Ordering::SeqCst),
         FaultKind::Drop => peer.fate.store(DROPPED, Ordering::SeqCst),
         FaultKind::Truncate => {
-            let half = Bytes::from(reply.body.iter().take(reply.body.len() / 2).copied().collect::<Vec<_>>());
+            let half = Bytes::from(
+                reply.body.iter().take(reply.body.len() / 2).copied().collect::<Vec<_>>(),
+            );
             let whole = reply.body.len();
             let parts = [Ok(half), Err(io::Error::from(io::ErrorKind::ConnectionAborted))];
             let mut cut = response(Reply { body: Vec::new(), ..reply });

@@ -159,7 +159,10 @@ struct SchemaBackup(Vec<(String, Vec<Field>, u64)>, usize);
 
 impl SchemaBackup {
     fn of(base: &Base) -> Self {
-        let tables = base.tables.iter().map(|table| (table.id.clone(), table.fields.clone(), table.auto_number));
+        let tables = base
+            .tables
+            .iter()
+            .map(|table| (table.id.clone(), table.fields.clone(), table.auto_number));
         Self(tables.collect(), base.trash.len())
     }
 }
@@ -285,11 +288,14 @@ impl<'a> Transaction<'a> {
                     let holders: Vec<String> = self.base.tables[other]
                         .records
                         .values()
-                        .filter(|record| link_ids(record, &field_id).iter().any(|linked| linked == id))
+                        .filter(|record| {
+                            link_ids(record, &field_id).iter().any(|linked| linked == id)
+                        })
                         .map(|record| record.id.clone())
                         .collect();
                     for holder in holders {
-                        let mut ids = link_ids(&self.base.tables[other].records[&holder], &field_id);
+                        let mut ids =
+                            link_ids(&self.base.tables[other].records[&holder], &field_id);
                         ids.retain(|linked| linked != id);
                         self.inverse.insert((holder.clone(), field_id.clone()));
                         self.set(other, &holder, field, json!(ids));
@@ -303,17 +309,23 @@ impl<'a> Transaction<'a> {
 
     /// Brings a deleted record back under its id, with the links whose other ends still exist.
     pub(super) fn restore(&mut self, id: &str) -> bool {
-        let Some(index) = self.base.trash.iter().rposition(|(_, record)| record.id == id) else { return false };
+        let Some(index) = self.base.trash.iter().rposition(|(_, record)| record.id == id) else {
+            return false;
+        };
         let Some(table) = self.base.table_index(&self.base.trash[index].0) else { return false };
         self.touch(table, id);
         let (_, mut record) = self.base.trash.remove(index);
         let fields = self.base.tables[table].fields.clone();
         let cells = std::mem::take(&mut record.cells);
         record.cells = cells.clone();
-        record.cells.retain(|field_id, _| fields.iter().any(|field| field.id == *field_id && !field.is_link()));
+        record.cells.retain(|field_id, _| {
+            fields.iter().any(|field| field.id == *field_id && !field.is_link())
+        });
         self.base.tables[table].records.insert(id.to_owned(), record);
         for (position, field) in fields.iter().enumerate().filter(|(_, field)| field.is_link()) {
-            let Some(target) = self.base.table_index(field.option("linkedTableId")) else { continue };
+            let Some(target) = self.base.table_index(field.option("linkedTableId")) else {
+                continue;
+            };
             let alive: Vec<String> = cells
                 .get(&field.id)
                 .map(strings)
@@ -334,7 +346,9 @@ impl<'a> Transaction<'a> {
 
     fn roll_back(self, backup: SchemaBackup) {
         for ((table_id, record_id), record) in self.before {
-            let Some(table) = self.base.tables.iter_mut().find(|table| table.id == table_id) else { continue };
+            let Some(table) = self.base.tables.iter_mut().find(|table| table.id == table_id) else {
+                continue;
+            };
             match record {
                 Some(record) => table.records.insert(record_id, record),
                 None => table.records.remove(&record_id),
@@ -354,7 +368,10 @@ impl<'a> Transaction<'a> {
         self.compare();
         self.change.tables.retain(|_, table| !table.is_empty());
         let change = &mut self.change;
-        if change.tables.is_empty() && change.created_tables.is_empty() && change.destroyed_tables.is_empty() {
+        if change.tables.is_empty()
+            && change.created_tables.is_empty()
+            && change.destroyed_tables.is_empty()
+        {
             return;
         }
         self.base.transaction_number += 1;
@@ -376,7 +393,9 @@ impl<'a> Transaction<'a> {
         let before = std::mem::take(&mut self.before);
         let mut found: BTreeMap<String, TableChange> = BTreeMap::new();
         for ((table_id, record_id), old) in &before {
-            let Some(table) = self.base.tables.iter().find(|table| table.id == *table_id) else { continue };
+            let Some(table) = self.base.tables.iter().find(|table| table.id == *table_id) else {
+                continue;
+            };
             if self.change.created_tables.contains_key(table_id) {
                 continue;
             }
@@ -437,7 +456,10 @@ impl<'a> Transaction<'a> {
             if previous != current {
                 let is_inverse = self.inverse.contains(&(new.id.clone(), field.id.clone()));
                 let is_computed = !field.is_writable();
-                cells.insert(field.id.clone(), CellChange { previous, current, is_computed, is_inverse });
+                cells.insert(
+                    field.id.clone(),
+                    CellChange { previous, current, is_computed, is_inverse },
+                );
             }
         }
         cells

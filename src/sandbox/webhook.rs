@@ -13,7 +13,8 @@ use super::config::Config;
 use super::ids::is_id;
 use super::model::{Base, State};
 use super::reply::{
-    Answer, error, error_without_message, forbidden_or_unknown, invalid_request, not_permitted, unknown_field,
+    Answer, error, error_without_message, forbidden_or_unknown, invalid_request, not_permitted,
+    unknown_field,
 };
 
 const HOOK_COUNT_MAX: usize = 10;
@@ -72,12 +73,16 @@ impl Webhook {
         match &mut self.ping {
             Some(ping) if ping.is_in_flight => ping.is_again = true,
             Some(_) => {}
-            None => self.ping = Some(Ping { due_ms, retry_number: 0, is_in_flight: false, is_again: false }),
+            None => {
+                self.ping =
+                    Some(Ping { due_ms, retry_number: 0, is_in_flight: false, is_again: false })
+            }
         }
     }
 
     fn to_json(&self, now_ms: i64, config: &Config) -> Value {
-        let is_enabled = now_ms < self.expires_ms && (self.dead.is_none() || config.dead_hook_looks_alive);
+        let is_enabled =
+            now_ms < self.expires_ms && (self.dead.is_none() || config.dead_hook_looks_alive);
         json!({
             "id": self.id,
             "specification": self.specification,
@@ -96,7 +101,11 @@ impl Webhook {
 pub(super) fn age(base: &mut Base, now_ms: i64, config: &Config) {
     base.webhooks.retain(|hook| now_ms < hook.expires_ms + config.hook_life_ms);
     for hook in &mut base.webhooks {
-        while hook.payloads.front().is_some_and(|payload| payload.timestamp_ms + config.payload_kept_ms <= now_ms) {
+        while hook
+            .payloads
+            .front()
+            .is_some_and(|payload| payload.timestamp_ms + config.payload_kept_ms <= now_ms)
+        {
             hook.payloads.pop_front();
         }
     }
@@ -111,7 +120,13 @@ fn gone(config: &Config) -> Box<super::reply::Reply> {
 }
 
 impl State {
-    pub(super) fn create_hook(&mut self, base_id: &str, caller: &Caller, body: &Value, now_ms: i64) -> Answer<Value> {
+    pub(super) fn create_hook(
+        &mut self,
+        base_id: &str,
+        caller: &Caller,
+        body: &Value,
+        now_ms: i64,
+    ) -> Answer<Value> {
         let specification = &body["specification"];
         let map = body.as_object().ok_or_else(invalid_request)?;
         if map.keys().any(|key| key != "notificationUrl" && key != "specification") {
@@ -119,13 +134,19 @@ impl State {
         }
         let url = match &body["notificationUrl"] {
             Value::Null => None,
-            Value::String(url) if url.starts_with("http://") || url.starts_with("https://") => Some(url.clone()),
+            Value::String(url) if url.starts_with("http://") || url.starts_with("https://") => {
+                Some(url.clone())
+            }
             _ => return Err(invalid_request()),
         };
         let base = self.world.bases.get(base_id).ok_or_else(forbidden_or_unknown)?;
         check_specification(base, specification)?;
         for data_type in super::model::strings(&specification["options"]["filters"]["dataTypes"]) {
-            caller.need_scope(if data_type == "tableData" { "data.records:read" } else { "schema.bases:read" })?;
+            caller.need_scope(if data_type == "tableData" {
+                "data.records:read"
+            } else {
+                "schema.bases:read"
+            })?;
         }
         if base.webhooks.len() >= HOOK_COUNT_MAX {
             let text = "You have reached the maximum number of webhooks in this base";
@@ -133,11 +154,11 @@ impl State {
         }
         let of_integration = |hook: &&Webhook| caller.oauth.is_some() && hook.oauth == caller.oauth;
         if base.webhooks.iter().filter(of_integration).count() >= OAUTH_HOOK_COUNT_MAX {
-            let text = "You have reached the maximum number of webhooks of this integration in this base";
+            let text =
+                "You have reached the maximum number of webhooks of this integration in this base";
             return Err(error(422, "TOO_MANY_WEBHOOKS_BY_OAUTH_INTEGRATION_IN_BASE", text));
         }
-        let secret: Vec<u8> =
-            (0..16).flat_map(|_| self.ids.rng().next().to_le_bytes()).collect();
+        let secret: Vec<u8> = (0..16).flat_map(|_| self.ids.rng().next().to_le_bytes()).collect();
         let hook = Webhook {
             id: self.ids.make("ach"),
             secret_base64: STANDARD.encode(secret),
@@ -164,7 +185,12 @@ impl State {
         Ok(shown)
     }
 
-    pub(super) fn list_hooks(&mut self, base_id: &str, caller: &Caller, now_ms: i64) -> Answer<Value> {
+    pub(super) fn list_hooks(
+        &mut self,
+        base_id: &str,
+        caller: &Caller,
+        now_ms: i64,
+    ) -> Answer<Value> {
         let base = self.world.bases.get(base_id).ok_or_else(forbidden_or_unknown)?;
         let hooks: Vec<Value> = base
             .webhooks
@@ -181,11 +207,18 @@ impl State {
         let base = self.world.bases.get_mut(base_id).ok_or_else(forbidden_or_unknown)?;
         base.webhooks
             .iter_mut()
-            .find(|hook| hook.id == hook_id && (caller.oauth.is_none() || hook.oauth == caller.oauth))
+            .find(|hook| {
+                hook.id == hook_id && (caller.oauth.is_none() || hook.oauth == caller.oauth)
+            })
             .ok_or_else(|| gone(config))
     }
 
-    pub(super) fn delete_hook(&mut self, base_id: &str, hook_id: &str, caller: &Caller) -> Answer<Value> {
+    pub(super) fn delete_hook(
+        &mut self,
+        base_id: &str,
+        hook_id: &str,
+        caller: &Caller,
+    ) -> Answer<Value> {
         self.hook(base_id, hook_id, caller)?;
         if let Some(base) = self.world.bases.get_mut(base_id) {
             base.webhooks.retain(|hook| hook.id != hook_id);
@@ -194,7 +227,13 @@ impl State {
         Ok(json!({}))
     }
 
-    pub(super) fn refresh_hook(&mut self, base_id: &str, hook_id: &str, caller: &Caller, now_ms: i64) -> Answer<Value> {
+    pub(super) fn refresh_hook(
+        &mut self,
+        base_id: &str,
+        hook_id: &str,
+        caller: &Caller,
+        now_ms: i64,
+    ) -> Answer<Value> {
         let life_ms = self.config.hook_life_ms;
         let hook = self.hook(base_id, hook_id, caller)?;
         if now_ms >= hook.expires_ms {
@@ -231,10 +270,17 @@ impl State {
         query: &[(String, String)],
         now_ms: i64,
     ) -> Answer<Value> {
-        let (life_ms, refuses_purged) = (self.config.hook_life_ms, self.config.purged_cursor_is_refused);
+        let (life_ms, refuses_purged) =
+            (self.config.hook_life_ms, self.config.purged_cursor_is_refused);
         let hook = self.hook(base_id, hook_id, caller)?;
-        for data_type in super::model::strings(&hook.specification["options"]["filters"]["dataTypes"]) {
-            caller.need_scope(if data_type == "tableData" { "data.records:read" } else { "schema.bases:read" })?;
+        for data_type in
+            super::model::strings(&hook.specification["options"]["filters"]["dataTypes"])
+        {
+            caller.need_scope(if data_type == "tableData" {
+                "data.records:read"
+            } else {
+                "schema.bases:read"
+            })?;
         }
         let number = |name: &str, default: u64| match query.iter().find(|(key, _)| key == name) {
             None => Ok(default),
@@ -268,7 +314,14 @@ impl State {
 
 const DATA_TYPES: [&str; 3] = ["tableData", "tableFields", "tableMetadata"];
 const SOURCES: [&str; 9] = [
-    "client", "publicApi", "formSubmission", "formPageSubmission", "automation", "system", "sync", "anonymousUser",
+    "client",
+    "publicApi",
+    "formSubmission",
+    "formPageSubmission",
+    "automation",
+    "system",
+    "sync",
+    "anonymousUser",
     "unknown",
 ];
 
@@ -277,7 +330,12 @@ fn check_specification(base: &Base, specification: &Value) -> Answer<()> {
     let options = specification["options"].as_object().ok_or_else(invalid_request)?;
     let filters = options.get("filters").and_then(Value::as_object).ok_or_else(invalid_request)?;
     let known_filters = [
-        "dataTypes", "recordChangeScope", "changeTypes", "fromSources", "sourceOptions", "watchDataInFieldIds",
+        "dataTypes",
+        "recordChangeScope",
+        "changeTypes",
+        "fromSources",
+        "sourceOptions",
+        "watchDataInFieldIds",
         "watchSchemasOfFieldIds",
     ];
     if options.keys().any(|key| key != "filters" && key != "includes")
@@ -295,9 +353,11 @@ fn check_specification(base: &Base, specification: &Value) -> Answer<()> {
     if let Some(scope) = filters.get("recordChangeScope") {
         let scope = scope.as_str().ok_or_else(invalid_request)?;
         let is_table = is_id(scope, "tbl") && base.tables.iter().any(|table| table.id == scope);
-        let is_view = base.tables.iter().flat_map(|table| &table.views).any(|view| {
-            view.id == scope && view.kind != "form" && view.kind != "list"
-        });
+        let is_view = base
+            .tables
+            .iter()
+            .flat_map(|table| &table.views)
+            .any(|view| view.id == scope && view.kind != "form" && view.kind != "list");
         if !is_table && !is_view {
             return Err(invalid_request());
         }

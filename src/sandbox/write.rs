@@ -14,8 +14,15 @@ use super::reply::{
 };
 use super::transaction::{Actor, Transaction};
 
-const BODY_KEYS: [&str; 7] =
-    ["records", "fields", "typecast", "returnFieldsByFieldId", "performUpsert", "includeDateDependencyMetadata", "id"];
+const BODY_KEYS: [&str; 7] = [
+    "records",
+    "fields",
+    "typecast",
+    "returnFieldsByFieldId",
+    "performUpsert",
+    "includeDateDependencyMetadata",
+    "id",
+];
 const UPLOAD_BYTE_MAX: usize = 5 * 1024 * 1024;
 
 /// A write, as it came.
@@ -30,17 +37,26 @@ pub(super) struct Write<'a> {
 
 impl Write<'_> {
     fn actor(&self) -> Actor {
-        Actor { source: "publicApi".into(), user: Some(self.caller.user.clone()), metadata: Value::Null }
+        Actor {
+            source: "publicApi".into(),
+            user: Some(self.caller.user.clone()),
+            metadata: Value::Null,
+        }
     }
 
     fn is_set(&self, key: &str) -> bool {
         self.body[key] == true
             || self.body[key] == 1
-            || flag(self.query.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str()))
+            || flag(
+                self.query.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str()),
+            )
     }
 
     fn shape(&self) -> Answer<Shape> {
-        Ok(Shape { is_keyed_by_id: self.is_set("returnFieldsByFieldId"), ..Shape::from_query(self.query)? })
+        Ok(Shape {
+            is_keyed_by_id: self.is_set("returnFieldsByFieldId"),
+            ..Shape::from_query(self.query)?
+        })
     }
 
     fn check_body(&self) -> Answer<()> {
@@ -87,8 +103,13 @@ pub(super) fn parse_fields(
 
 fn check_synced(tx: &Transaction<'_>, table: usize) -> Answer<()> {
     if tx.base.tables[table].is_synced && tx.actor.source == "publicApi" {
-        let text = "Your record could not be created because the underlying table is externally synced.";
-        let kind = if tx.config.synced_status == 403 { "INVALID_PERMISSIONS" } else { "INVALID_REQUEST_UNKNOWN" };
+        let text =
+            "Your record could not be created because the underlying table is externally synced.";
+        let kind = if tx.config.synced_status == 403 {
+            "INVALID_PERMISSIONS"
+        } else {
+            "INVALID_REQUEST_UNKNOWN"
+        };
         return Err(error(tx.config.synced_status, kind, text));
     }
     Ok(())
@@ -99,7 +120,11 @@ fn fields_of(item: &Value) -> Answer<&Map<String, Value>> {
 }
 
 fn missing_fields() -> Box<super::reply::Reply> {
-    error(422, "INVALID_REQUEST_MISSING_FIELDS", "Could not find field \"fields\" in the request body")
+    error(
+        422,
+        "INVALID_REQUEST_MISSING_FIELDS",
+        "Could not find field \"fields\" in the request body",
+    )
 }
 
 fn shown(state: &mut State, write: &Write<'_>, ids: &[String]) -> Answer<Vec<Value>> {
@@ -107,8 +132,11 @@ fn shown(state: &mut State, write: &Write<'_>, ids: &[String]) -> Answer<Vec<Val
     let shape = write.shape()?;
     let look: Look<'_> = state.look(write.base, write.now_ms)?;
     let table = &look.base.tables[index];
-    let records: Vec<Value> =
-        ids.iter().filter_map(|id| table.records.get(id)).map(|record| show(&look, table, record, &shape)).collect();
+    let records: Vec<Value> = ids
+        .iter()
+        .filter_map(|id| table.records.get(id))
+        .map(|record| show(&look, table, record, &shape))
+        .collect();
     state.stats.record_written_count += records.len() as u64;
     Ok(records)
 }
@@ -141,11 +169,20 @@ impl State {
             Ok(cells.into_iter().map(|cells| tx.create(table, cells)).collect::<Vec<_>>())
         })?;
         let mut records = shown(self, write, &ids)?;
-        if is_single && records.len() == 1 { Ok(records.remove(0)) } else { Ok(json!({ "records": records })) }
+        if is_single && records.len() == 1 {
+            Ok(records.remove(0))
+        } else {
+            Ok(json!({ "records": records }))
+        }
     }
 
     /// PATCH (or, with `replaces`, PUT) of one record.
-    pub(super) fn update_one(&mut self, write: &Write<'_>, record_id: &str, replaces: bool) -> Answer<Value> {
+    pub(super) fn update_one(
+        &mut self,
+        write: &Write<'_>,
+        record_id: &str,
+        replaces: bool,
+    ) -> Answer<Value> {
         write.check_body()?;
         let table = self.table_index(write.base, write.table)?;
         let fields = fields_of(write.body)?;
@@ -172,7 +209,9 @@ impl State {
             Some(items) => items.as_array().ok_or_else(invalid_request)?,
         };
         let is_upsert = !write.body["performUpsert"].is_null();
-        let has_shape = items.iter().all(|item| item["fields"].is_object() && (is_upsert || item["id"].is_string()));
+        let has_shape = items
+            .iter()
+            .all(|item| item["fields"].is_object() && (is_upsert || item["id"].is_string()));
         if items.len() > self.config.record_count_max || !has_shape {
             let text = format!(
                 "You must provide an array of up to {} record objects, each with an \"id\" ID field and a \"fields\" \
@@ -185,7 +224,11 @@ impl State {
         let (mut created, mut updated) = (Vec::new(), Vec::new());
         let ids = self.transact(write.base, write.actor(), write.now_ms, |tx| {
             check_synced(tx, table)?;
-            let merge_on = if is_upsert { merge_fields(tx, table, &write.body["performUpsert"])? } else { Vec::new() };
+            let merge_on = if is_upsert {
+                merge_fields(tx, table, &write.body["performUpsert"])?
+            } else {
+                Vec::new()
+            };
             let mut seen = std::collections::BTreeSet::new();
             // Everything is parsed before anything is written: one bad cell refuses the whole request.
             let mut parsed = Vec::new();
@@ -200,7 +243,10 @@ impl State {
                         return Err(invalid_request());
                     }
                 }
-                parsed.push((id.map(str::to_owned), parse_fields(tx, table, fields, typecast, false)?));
+                parsed.push((
+                    id.map(str::to_owned),
+                    parse_fields(tx, table, fields, typecast, false)?,
+                ));
             }
             let mut ids = Vec::new();
             for (id, cells) in parsed {
@@ -233,11 +279,18 @@ impl State {
         Ok(answer)
     }
 
-    pub(super) fn delete(&mut self, write: &Write<'_>, ids: &[String], is_single: bool) -> Answer<Value> {
+    pub(super) fn delete(
+        &mut self,
+        write: &Write<'_>,
+        ids: &[String],
+        is_single: bool,
+    ) -> Answer<Value> {
         let table = self.table_index(write.base, write.table)?;
         if ids.len() > self.config.record_count_max || ids.is_empty() {
-            let text =
-                format!("You must provide an array of up to {} record IDs.", self.config.record_count_max);
+            let text = format!(
+                "You must provide an array of up to {} record IDs.",
+                self.config.record_count_max
+            );
             return Err(error(422, "INVALID_RECORDS", &text));
         }
         let deleted = self.transact(write.base, write.actor(), write.now_ms, |tx| {
@@ -248,7 +301,8 @@ impl State {
                 return Err(record_not_found());
             }
             check_synced(tx, table)?;
-            if let Some(unknown) = ids.iter().find(|id| !known.contains(id)).filter(|_| is_refused) {
+            if let Some(unknown) = ids.iter().find(|id| !known.contains(id)).filter(|_| is_refused)
+            {
                 return Err(row_does_not_exist(unknown));
             }
             if ids.iter().collect::<std::collections::BTreeSet<_>>().len() < ids.len() {
@@ -261,12 +315,18 @@ impl State {
             Ok(known)
         })?;
         self.stats.record_written_count += deleted.len() as u64;
-        let mut records: Vec<Value> = deleted.iter().map(|id| json!({ "deleted": true, "id": id })).collect();
+        let mut records: Vec<Value> =
+            deleted.iter().map(|id| json!({ "deleted": true, "id": id })).collect();
         if is_single { Ok(records.remove(0)) } else { Ok(json!({ "records": records })) }
     }
 
     /// Appends a file to an attachment cell; the answer holds that cell only, by field id.
-    pub(super) fn upload(&mut self, write: &Write<'_>, record_id: &str, field: &str) -> Answer<Value> {
+    pub(super) fn upload(
+        &mut self,
+        write: &Write<'_>,
+        record_id: &str,
+        field: &str,
+    ) -> Answer<Value> {
         let text = |key: &str| write.body[key].as_str().ok_or_else(invalid_request);
         let (kind, filename) = (text("contentType")?, text("filename")?);
         let bytes = STANDARD.decode(text("file")?).map_err(|_| invalid_request())?;
@@ -274,27 +334,38 @@ impl State {
             let text = "The file is larger than 5 MB";
             return Err(error(self.config.upload_too_large_status, "REQUEST_TOO_LARGE", text));
         }
-        let table = self.look(write.base, write.now_ms)?.base.table_of(record_id).ok_or_else(record_not_found)?;
-        let (field_id, attachment) = self.transact(write.base, write.actor(), write.now_ms, |tx| {
-            let index = tx.base.tables[table].field_index(field).ok_or_else(|| unknown_field(field))?;
-            let definition = tx.base.tables[table].fields[index].clone();
-            if definition.kind != "multipleAttachments" {
-                return Err(super::reply::value_refused(&definition.name));
-            }
-            let now_ms = tx.now_ms;
-            let new = stored_attachment(tx, filename, kind, bytes.len(), now_ms, "");
-            let id = new["id"].as_str().unwrap_or_default().to_owned();
-            let mut cell = tx.base.tables[table].records[record_id].cells.get(&definition.id).cloned().unwrap_or(json!([]));
-            if let Some(items) = cell.as_array_mut() {
-                items.push(new);
-            }
-            tx.set(table, record_id, index, cell);
-            Ok((definition.id, id))
-        })?;
+        let table = self
+            .look(write.base, write.now_ms)?
+            .base
+            .table_of(record_id)
+            .ok_or_else(record_not_found)?;
+        let (field_id, attachment) =
+            self.transact(write.base, write.actor(), write.now_ms, |tx| {
+                let index =
+                    tx.base.tables[table].field_index(field).ok_or_else(|| unknown_field(field))?;
+                let definition = tx.base.tables[table].fields[index].clone();
+                if definition.kind != "multipleAttachments" {
+                    return Err(super::reply::value_refused(&definition.name));
+                }
+                let now_ms = tx.now_ms;
+                let new = stored_attachment(tx, filename, kind, bytes.len(), now_ms, "");
+                let id = new["id"].as_str().unwrap_or_default().to_owned();
+                let mut cell = tx.base.tables[table].records[record_id]
+                    .cells
+                    .get(&definition.id)
+                    .cloned()
+                    .unwrap_or(json!([]));
+                if let Some(items) = cell.as_array_mut() {
+                    items.push(new);
+                }
+                tx.set(table, record_id, index, cell);
+                Ok((definition.id, id))
+            })?;
         self.world.files.insert(attachment, STANDARD.encode(bytes));
         let look = self.look(write.base, write.now_ms)?;
         let table = &look.base.tables[table];
-        let shape = Shape { is_keyed_by_id: true, field_ids: Some(vec![field_id]), ..Shape::default() };
+        let shape =
+            Shape { is_keyed_by_id: true, field_ids: Some(vec![field_id]), ..Shape::default() };
         Ok(show(&look, table, &table.records[record_id], &shape))
     }
 }
@@ -305,12 +376,19 @@ fn check_room(tx: &Transaction<'_>, count: usize) -> Answer<()> {
 }
 
 /// Sets the cells; with `replaces`, clears every other cell that can be written.
-pub(super) fn apply(tx: &mut Transaction<'_>, table: usize, id: &str, cells: Vec<(usize, Value)>, replaces: bool) {
+pub(super) fn apply(
+    tx: &mut Transaction<'_>,
+    table: usize,
+    id: &str,
+    cells: Vec<(usize, Value)>,
+    replaces: bool,
+) {
     if replaces {
         let named: Vec<usize> = cells.iter().map(|(field, _)| *field).collect();
         for field in 0..tx.base.tables[table].fields.len() {
             let definition = &tx.base.tables[table].fields[field];
-            let is_cleared = definition.is_writable() && !definition.is_locked && !named.contains(&field);
+            let is_cleared =
+                definition.is_writable() && !definition.is_locked && !named.contains(&field);
             if is_cleared {
                 tx.set(table, id, field, Value::Null);
             }
@@ -322,7 +400,14 @@ pub(super) fn apply(tx: &mut Transaction<'_>, table: usize, id: &str, cells: Vec
 }
 
 const MERGE_KINDS: [&str; 9] = [
-    "number", "currency", "percent", "singleLineText", "multilineText", "singleSelect", "multipleSelects", "date",
+    "number",
+    "currency",
+    "percent",
+    "singleLineText",
+    "multilineText",
+    "singleSelect",
+    "multipleSelects",
+    "date",
     "dateTime",
 ];
 

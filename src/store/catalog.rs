@@ -32,7 +32,10 @@ type Columns = HashMap<String, HashMap<String, Column>>;
 
 /// Compares the mapping with the canonical tables, and gives decimals without a scale that of their column,
 /// so that a digit too many is refused rather than rounded away.
-pub(crate) async fn shapes(client: &Client, mapping: &mut Mapping) -> Result<Vec<TableShape>, Error> {
+pub(crate) async fn shapes(
+    client: &Client,
+    mapping: &mut Mapping,
+) -> Result<Vec<TableShape>, Error> {
     let columns = columns(client).await?;
     mapping.entities.iter_mut().map(|entity| shape(&columns, entity)).collect()
 }
@@ -81,7 +84,10 @@ fn shape(columns: &Columns, entity: &mut Entity) -> Result<TableShape, Error> {
     };
     let id = find(&entity.table, "id")?;
     if id.cast != "uuid" {
-        return Err(Error::Shape(format!("canon.{}.id has to be a uuid, it is {}", entity.table, id.cast)));
+        return Err(Error::Shape(format!(
+            "canon.{}.id has to be a uuid, it is {}",
+            entity.table, id.cast
+        )));
     }
     let has_deleted_at = find(&entity.table, "deleted_at").is_ok();
     if !has_deleted_at && entity.deletes != DeletePolicy::Propagate {
@@ -113,8 +119,9 @@ fn shape(columns: &Columns, entity: &mut Entity) -> Result<TableShape, Error> {
         scales.push(scale);
     }
     for (field, column_scale) in entity.fields.iter_mut().zip(scales) {
-        if let FieldKind::Decimal { scale } | FieldKind::Currency { scale } | FieldKind::Percent { scale } =
-            &mut field.kind
+        if let FieldKind::Decimal { scale }
+        | FieldKind::Currency { scale }
+        | FieldKind::Percent { scale } = &mut field.kind
         {
             *scale = scale.or(column_scale);
         }

@@ -45,18 +45,8 @@ pub(super) struct Plan {
 
 #[derive(Clone, Debug, PartialEq)]
 enum PlannedRole {
-    Record {
-        entity: EntityNo,
-        key: usize,
-        cells: Vec<(usize, FieldNo)>,
-    },
-    Element {
-        entity: EntityNo,
-        field: FieldNo,
-        key: usize,
-        parent: usize,
-        element: usize,
-    },
+    Record { entity: EntityNo, key: usize, cells: Vec<(usize, FieldNo)> },
+    Element { entity: EntityNo, field: FieldNo, key: usize, parent: usize, element: usize },
 }
 
 /// A row whose key can't be read: it has no value, it is too large to be sent again, or it is not UTF-8.
@@ -260,9 +250,7 @@ pub(super) fn held_bytes(observations: &[Observation], row_bytes: usize) -> usiz
             _ => 1,
         })
         .sum();
-    row_bytes
-        + std::mem::size_of_val(observations)
-        + cells * std::mem::size_of::<(FieldNo, Cell)>()
+    row_bytes + std::mem::size_of_val(observations) + cells * std::mem::size_of::<(FieldNo, Cell)>()
 }
 
 fn read_cell(field: &Field, raw: Option<&[u8]>) -> Cell {

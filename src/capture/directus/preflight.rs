@@ -29,7 +29,8 @@ pub(crate) async fn preflight(source: &SourceSettings, mapping: &Mapping) -> Vec
     }
     match connect(source).await {
         Ok(client) => {
-            findings.push(Finding::ok(format!("Directus's Postgres at {} answers", source.place())));
+            findings
+                .push(Finding::ok(format!("Directus's Postgres at {} answers", source.place())));
             if let Err(error) = look(&client, source, mapping, &mut findings).await {
                 findings.push(of_error(&error));
             }
@@ -64,7 +65,12 @@ async fn look(
     of_publication(client, source, &layout, &facts, findings).await
 }
 
-fn of_server(server: &Server, source: &SourceSettings, has_slot: bool, findings: &mut Vec<Finding>) {
+fn of_server(
+    server: &Server,
+    source: &SourceSettings,
+    has_slot: bool,
+    findings: &mut Vec<Finding>,
+) {
     let major = server.version_number / 10_000;
     if (15..=18).contains(&major) {
         findings.push(Finding::ok(format!("it is Postgres {}", server.version)));
@@ -116,7 +122,12 @@ async fn missing_table(client: &Client, name: &TableName) -> Finding {
     )
 }
 
-fn of_table(table: &LayoutTable, facts: &TableFacts, mapping: &Mapping, findings: &mut Vec<Finding>) {
+fn of_table(
+    table: &LayoutTable,
+    facts: &TableFacts,
+    mapping: &Mapping,
+    findings: &mut Vec<Finding>,
+) {
     let before = findings.len();
     if let Err(error) = publication::check(table, facts) {
         findings.push(of_error(&error));
@@ -139,12 +150,18 @@ fn of_table(table: &LayoutTable, facts: &TableFacts, mapping: &Mapping, findings
         if !facts.may_select && !column.may_select {
             findings.push(Finding::error(
                 format!("this role may not read {}.{name}", table.name),
-                format!("Run `grant select on {} to` this role as the table's owner.", table.name.quoted()),
+                format!(
+                    "Run `grant select on {} to` this role as the table's owner.",
+                    table.name.quoted()
+                ),
             ));
         }
         if column.is_generated {
             findings.push(Finding::warning(
-                format!("{}.{name} is a generated column, which the log does not carry", table.name),
+                format!(
+                    "{}.{name} is a generated column, which the log does not carry",
+                    table.name
+                ),
                 "Take it out of the mapping: its changes would never arrive.",
             ));
         }
@@ -188,7 +205,11 @@ fn fits(kind: &FieldKind, type_name: &str) -> bool {
         FieldKind::Json => matches!(base, "json" | "jsonb") || is_text,
         FieldKind::Uuid => base == "uuid" || is_text,
         FieldKind::Link { .. } => base == "uuid" || is_whole || is_text,
-        _ => is_text || matches!(base, "uuid" | "json" | "jsonb" | "USER-DEFINED") || !base.contains(' '),
+        _ => {
+            is_text
+                || matches!(base, "uuid" | "json" | "jsonb" | "USER-DEFINED")
+                || !base.contains(' ')
+        }
     }
 }
 
@@ -217,11 +238,20 @@ async fn of_publication(
         if missing.is_empty() {
             findings.push(Finding::ok(format!("publication `{name}` has all mapped tables")));
         } else if existing.is_owner {
-            findings.push(Finding::ok(format!("`run` adds {} to publication `{name}`", missing.join(", "))));
+            findings.push(Finding::ok(format!(
+                "`run` adds {} to publication `{name}`",
+                missing.join(", ")
+            )));
         } else {
             findings.push(Finding::error(
-                format!("publication `{name}` lacks {}, and is not this role's to change", missing.join(", ")),
-                format!("Run as its owner: alter publication {name} add table {};", missing.join(", ")),
+                format!(
+                    "publication `{name}` lacks {}, and is not this role's to change",
+                    missing.join(", ")
+                ),
+                format!(
+                    "Run as its owner: alter publication {name} add table {};",
+                    missing.join(", ")
+                ),
             ));
         }
         return Ok(());

@@ -319,7 +319,8 @@ impl<'a> Stream<'a> {
             self.between_transactions().await?;
         }
         let (received, acknowledged) = (self.incarnation.sent, self.incarnation.stored.lsn);
-        let (transaction_count, pending) = (std::mem::take(&mut self.transaction_count), self.pending);
+        let (transaction_count, pending) =
+            (std::mem::take(&mut self.transaction_count), self.pending);
         let row_count = std::mem::take(&mut self.assembly.row_count);
         let heard = self.heard.1 == now;
         self.links.status.send_modify(|status| {

@@ -80,8 +80,15 @@ pub(super) fn plain_base(state: &mut State, spec: &Value, now_ms: i64) -> Answer
     let tables = spec["tables"].as_array().cloned().unwrap_or_default();
     for table in &tables {
         let mut first = table.clone();
-        first["fields"] = table["fields"].as_array().into_iter().flatten().take(1).cloned().collect();
-        state.edit(&id, Actor::source("system"), &[Edit::CreateTable { spec: first }], false, now_ms)?;
+        first["fields"] =
+            table["fields"].as_array().into_iter().flatten().take(1).cloned().collect();
+        state.edit(
+            &id,
+            Actor::source("system"),
+            &[Edit::CreateTable { spec: first }],
+            false,
+            now_ms,
+        )?;
     }
     // Links first, for what is computed through them.
     for is_computed in [false, true] {
@@ -128,7 +135,8 @@ fn fill(state: &mut State, now_ms: i64) -> Answer<()> {
                     fields.insert("UUID".into(), json!(row.uuid.to_string()));
                 }
                 for (field, link) in row.links {
-                    let linked = link.rows.iter().filter_map(|at| ids.get(link.table)?.get(*at).cloned());
+                    let linked =
+                        link.rows.iter().filter_map(|at| ids.get(link.table)?.get(*at).cloned());
                     fields.insert(field, linked.collect::<Vec<_>>().into());
                 }
                 Edit::Create { table: table.to_owned(), fields }

@@ -9,7 +9,14 @@ use super::super::ids::Rng;
 
 /// Parents before those that link to them.
 pub(super) const TABLES: [&str; 8] = [
-    "Membres", "Startups", "Projets", "Tours", "Investissements", "Flux", "Valorisations", "Événements juridiques",
+    "Membres",
+    "Startups",
+    "Projets",
+    "Tours",
+    "Investissements",
+    "Flux",
+    "Valorisations",
+    "Événements juridiques",
 ];
 
 /// A row as it is made up.
@@ -37,24 +44,74 @@ pub fn seed_uuid(table: &str, row: usize) -> Uuid {
 }
 
 const FIRST: [&str; 20] = [
-    "Jeanne", "Élodie", "François", "Anne-Sophie", "Jean-Baptiste", "Zoé", "Hélène", "Loïc", "Agnès", "Noël", "Maëlle",
-    "Yves", "Inès", "Thérèse", "Rémi", "Gaëtan", "Camille", "Benoît", "Solène", "Karim",
+    "Jeanne",
+    "Élodie",
+    "François",
+    "Anne-Sophie",
+    "Jean-Baptiste",
+    "Zoé",
+    "Hélène",
+    "Loïc",
+    "Agnès",
+    "Noël",
+    "Maëlle",
+    "Yves",
+    "Inès",
+    "Thérèse",
+    "Rémi",
+    "Gaëtan",
+    "Camille",
+    "Benoît",
+    "Solène",
+    "Karim",
 ];
 const LAST: [&str; 22] = [
-    "MARTIN-DUPONT", "LE GOFF", "DE LA TOUR", "D'ORMESSON", "LEFÈVRE", "BERNARD", "PETIT", "ROUX", "MÜLLER", "GARCIA",
-    "NGUYEN", "BENALI", "DU PLESSIS", "FAURE", "GÉRARD", "LÉVÊQUE", "MOREAU", "SIMON", "LAURENT", "MICHEL", "DA SILVA",
+    "MARTIN-DUPONT",
+    "LE GOFF",
+    "DE LA TOUR",
+    "D'ORMESSON",
+    "LEFÈVRE",
+    "BERNARD",
+    "PETIT",
+    "ROUX",
+    "MÜLLER",
+    "GARCIA",
+    "NGUYEN",
+    "BENALI",
+    "DU PLESSIS",
+    "FAURE",
+    "GÉRARD",
+    "LÉVÊQUE",
+    "MOREAU",
+    "SIMON",
+    "LAURENT",
+    "MICHEL",
+    "DA SILVA",
     "HÉBERT",
 ];
 const CITIES: [(&str, &str); 6] = [
-    ("Rennes", "35000"), ("Nantes", "44000"), ("Lyon", "69003"), ("Paris", "75011"), ("Saint-Étienne", "42000"),
+    ("Rennes", "35000"),
+    ("Nantes", "44000"),
+    ("Lyon", "69003"),
+    ("Paris", "75011"),
+    ("Saint-Étienne", "42000"),
     ("Besançon", "25000"),
 ];
 const SECTORS: [&str; 10] = [
-    "Santé", "Logiciel", "Énergie", "Agroalimentaire", "Industrie", "Mobilité", "Éducation", "Finance",
-    "Environnement", "Loisirs",
+    "Santé",
+    "Logiciel",
+    "Énergie",
+    "Agroalimentaire",
+    "Industrie",
+    "Mobilité",
+    "Éducation",
+    "Finance",
+    "Environnement",
+    "Loisirs",
 ];
 const WORDS: [&str; 12] = [
-    "Horizon", "Kérouan", "Aber", "Lumen", "Solis", "Mistral", "Genêt", "Écume", "Boréal", "Armor", "Vega", "Sillage",
+    "Horizon", "Kérouan", "Aber", "Lumen", "Solis", "Mistral", "Genêt", "Écume", "Boréal", "Armor",
+    "Vega", "Sillage",
 ];
 
 /// Nine digits whose Luhn sum is a multiple of ten.
@@ -111,12 +168,23 @@ pub fn seed_rows(table: &str) -> Vec<SeedRow> {
             };
             let mut cells = cells.as_object().cloned().unwrap_or_default();
             cells.retain(|_, value| !value.is_null());
-            SeedRow { row, uuid: seed_uuid(table, row), is_filled: position < 3 && row % 2 == 0, cells, links }
+            SeedRow {
+                row,
+                uuid: seed_uuid(table, row),
+                is_filled: position < 3 && row % 2 == 0,
+                cells,
+                links,
+            }
         })
         .collect()
 }
 
-fn link(links: &mut BTreeMap<String, SeedLink>, field: &str, table: &'static str, rows: Vec<usize>) {
+fn link(
+    links: &mut BTreeMap<String, SeedLink>,
+    field: &str,
+    table: &'static str,
+    rows: Vec<usize>,
+) {
     links.insert(field.into(), SeedLink { table, rows });
 }
 
@@ -128,7 +196,8 @@ fn member(rng: &mut Rng, row: usize) -> Value {
         email = format!(" Membre.{row}@Exemple.FR ");
     }
     let (year, month, date) = day(rng, 2012, 14);
-    let joined = if row == 41 { "31-02-2021".into() } else { format!("{date:02}-{month:02}-{year}") };
+    let joined =
+        if row == 41 { "31-02-2021".into() } else { format!("{date:02}-{month:02}-{year}") };
     let number = if row == 57 { "voir notes".into() } else { phone(rng, row) };
     let status = ["Actif", "Actif", "Actif", "Prospect", "Suspendu", "Parti"][row % 6];
     json!({
@@ -144,7 +213,11 @@ fn member(rng: &mut Rng, row: usize) -> Value {
 fn startup(rng: &mut Rng, row: usize) -> Value {
     let mut number = siren(rng);
     if row % 4 == 1 {
-        number = number.chars().enumerate().flat_map(|(at, c)| (at > 0 && at % 3 == 0).then_some(' ').into_iter().chain([c])).collect();
+        number = number
+            .chars()
+            .enumerate()
+            .flat_map(|(at, c)| (at > 0 && at % 3 == 0).then_some(' ').into_iter().chain([c]))
+            .collect();
     }
     json!({
         "Nom": format!("{} {}", WORDS[row % 12], SECTORS[row * 3 % 10]), "SIREN": number,
@@ -157,7 +230,16 @@ fn startup(rng: &mut Rng, row: usize) -> Value {
 }
 
 fn project(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>) -> Value {
-    let stages = ["Dépôt", "Recevabilité", "Présélection", "Pitch", "Instruction", "Comité", "Refusé", "Sans suite"];
+    let stages = [
+        "Dépôt",
+        "Recevabilité",
+        "Présélection",
+        "Pitch",
+        "Instruction",
+        "Comité",
+        "Refusé",
+        "Sans suite",
+    ];
     if row < 50 {
         link(links, "Startup", "Startups", vec![row]);
     }
