@@ -97,7 +97,7 @@ impl Applied {
                 }
             }
             Delivery::Progress { position, .. } => self.next = Some(position),
-            Delivery::Part { .. } => panic!("airtable has no parts"),
+            Delivery::Part { .. } | Delivery::Abandoned { .. } => panic!("airtable has no parts"),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     mapping::{Field, Mapping},
-    model::{Cell, Change, Element, EntityNo, FieldNo, Observation, SideKey},
+    model::{Cell, Change, Element, EntityNo, FieldNo, Observation, SideKey, Value},
 };
 
 use super::{
@@ -178,7 +178,7 @@ impl PlannedRole {
                         Raw::Null => None,
                         Raw::Text(text) => Some(text),
                     };
-                    read.push((*field, read_cell(fields.field(*field), raw)));
+                    read.push((*field, fields.field(*field).read_postgres(raw)));
                 }
                 let change = Change::Present { cells: read, claimed_id: None, made_at: None };
                 Ok(Observation { entity: *entity, key, change })
@@ -188,7 +188,8 @@ impl PlannedRole {
                 let parent = side_key(row.raw(*parent));
                 let element = match row.raw(*element) {
                     Raw::Text(text) if parent.is_some() => {
-                        read_element(mapping.entity(*entity).field(*field), text)
+                        let field = mapping.entity(*entity).field(*field);
+                        Some(field.read_element_postgres(Some(text))).filter(|cell| !is_empty(cell))
                     }
                     _ => None,
                 };
@@ -253,22 +254,7 @@ pub(super) fn held_bytes(observations: &[Observation], row_bytes: usize) -> usiz
     row_bytes + std::mem::size_of_val(observations) + cells * std::mem::size_of::<(FieldNo, Cell)>()
 }
 
-fn read_cell(field: &Field, raw: Option<&[u8]>) -> Cell {
-    stand_in(field, raw)
+fn is_empty(cell: &Cell) -> bool {
+    matches!(cell, Cell::Value(Value::Null) | Cell::Link(None))
 }
 
-fn read_element(field: &Field, raw: &[u8]) -> Option<Cell> {
-    Some(stand_in(field, Some(raw)))
-}
-
-fn stand_in(field: &Field, raw: Option<&[u8]>) -> Cell {
-    use crate::{mapping::FieldKind, model::Value};
-    let text = raw.map(|raw| String::from_utf8_lossy(raw).into_owned());
-    match (&field.kind, text) {
-        (FieldKind::Link { .. } | FieldKind::Links { .. }, text) => {
-            Cell::Link(text.as_deref().map(SideKey::from))
-        }
-        (_, Some(text)) if !text.is_empty() => Cell::Value(Value::Text(text)),
-        _ => Cell::Value(Value::Null),
-    }
-}

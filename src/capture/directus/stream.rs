@@ -193,7 +193,7 @@ impl<'a> Stream<'a> {
                 Step::Event(None) => {
                     return Err(Error::Connection { text: "the server ended the stream".into() });
                 }
-                Step::Committed => self.follow_committed(),
+                Step::Committed => self.heed_committed(),
                 Step::Tick => self.tick().await?,
                 Step::Stop => {
                     self.follow_committed();
@@ -228,9 +228,7 @@ impl<'a> Stream<'a> {
                 if self.links.stop.is_cancelled() {
                     return Ok(());
                 }
-                if self.links.committed.has_changed().unwrap_or(false) {
-                    self.follow_committed();
-                }
+                self.follow_committed();
                 self.between_transactions().await?;
             }
             Event::Logical { prefix, content } => {
@@ -339,6 +337,14 @@ impl<'a> Stream<'a> {
     /// Acknowledges what has become durable, if it is of this slot: the channel may still tell a place of the
     /// one before.
     fn follow_committed(&mut self) {
+        // Only what was told since the slot began.
+        if !self.links.committed.has_changed().unwrap_or(false) {
+            return;
+        }
+        self.heed_committed();
+    }
+
+    fn heed_committed(&mut self) {
         let Some(committed) = *self.links.committed.borrow_and_update() else { return };
         let stored = &mut self.incarnation.stored;
         if committed < stored.consistent_point || committed > self.incarnation.sent {
@@ -373,7 +379,7 @@ impl<'a> Stream<'a> {
                     if changed.is_err() {
                         return Err(Error::Stopped);
                     }
-                    self.follow_committed();
+                    self.heed_committed();
                 }
                 () = self.links.stop.cancelled() => return Err(Error::Stopped),
             }
