@@ -257,4 +257,3 @@ pub(super) fn held_bytes(observations: &[Observation], row_bytes: usize) -> usiz
 fn is_empty(cell: &Cell) -> bool {
     matches!(cell, Cell::Value(Value::Null) | Cell::Link(None))
 }
-
