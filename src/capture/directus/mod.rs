@@ -27,7 +27,7 @@ mod tests;
 pub(crate) use error::Error;
 pub(crate) use preflight::preflight;
 pub(crate) use settings::{
-    ActivityMode, CaptureStatus, Incident, Links, Phase, SlotIdentity, SourceSettings,
+    ActivityMode, CaptureStatus, Incident, Links, Phase, SourceSettings,
     StoredPosition, TableProgress, TlsMode,
 };
 

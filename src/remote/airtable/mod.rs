@@ -30,8 +30,10 @@ use bucket::{Allowance, Kind};
 
 pub(crate) use bucket::Class;
 pub(crate) use error::Error;
-pub(crate) use meta::{Base, Field, Table, WhoAmI};
-pub(crate) use record::{NewRecord, Page, Record, RecordUpdate, Upserted};
+pub(crate) use meta::{Field, Table};
+#[cfg(test)]
+pub(crate) use record::{NewRecord, RecordUpdate};
+pub(crate) use record::{Page, Record};
 pub(crate) use webhook::{NewWebhook, PayloadPage, Webhook};
 
 /// Airtable's own address; tests and the demo use another.
