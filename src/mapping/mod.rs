@@ -14,6 +14,7 @@ mod phone;
 mod reader;
 #[cfg(test)]
 mod round_trip;
+mod settle;
 mod text;
 mod trusted;
 mod write;
