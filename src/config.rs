@@ -129,7 +129,10 @@ impl Settings {
             Reader { path }.settings(&root)
         };
         document.finish(settings)?.ok_or_else(|| {
-            Problems::one(path, "the section [canonical] is missing: where the canonical database is".into())
+            Problems::one(
+                path,
+                "the section [canonical] is missing: where the canonical database is".into(),
+            )
         })
     }
 }
@@ -146,7 +149,10 @@ impl Reader<'_> {
             self.database(&section, "url")
         });
         if canonical.is_none() && root.get("canonical").is_none() {
-            root.problem(&(0..0), "the section [canonical] is missing: where the canonical database is");
+            root.problem(
+                &(0..0),
+                "the section [canonical] is missing: where the canonical database is",
+            );
         }
         Some(Settings {
             mapping: beside(self.path, &mapping),
@@ -166,12 +172,15 @@ impl Reader<'_> {
             database: "plait".into(),
             password: self.secret(section, "password"),
             tls: section
-                .choice("tls", &[
-                    ("disable", Tls::Disable),
-                    ("prefer", Tls::Prefer),
-                    ("require", Tls::Require),
-                    ("verify-full", Tls::VerifyFull),
-                ])
+                .choice(
+                    "tls",
+                    &[
+                        ("disable", Tls::Disable),
+                        ("prefer", Tls::Prefer),
+                        ("require", Tls::Require),
+                        ("verify-full", Tls::VerifyFull),
+                    ],
+                )
                 .unwrap_or(Tls::Prefer),
             ca_file: section.text("ca_file").map(|file| beside(self.path, &file)),
         };
@@ -195,7 +204,9 @@ impl Reader<'_> {
                 Ok(secret) if !secret.is_empty() => return Some(Secret(secret)),
                 _ => section.problem(
                     &section.span_of(&in_variable),
-                    format!("the environment variable {variable} is not set; export it before starting"),
+                    format!(
+                        "the environment variable {variable} is not set; export it before starting"
+                    ),
                 ),
             }
         }
@@ -203,7 +214,10 @@ impl Reader<'_> {
         match std::fs::read_to_string(beside(self.path, &file)) {
             Ok(secret) => Some(Secret(secret.trim_end_matches(['\r', '\n']).to_owned())),
             Err(error) => {
-                section.problem(&section.span_of(&in_file), format!("could not read {file}: {}", error.kind()));
+                section.problem(
+                    &section.span_of(&in_file),
+                    format!("could not read {file}: {}", error.kind()),
+                );
                 None
             }
         }
@@ -211,8 +225,19 @@ impl Reader<'_> {
 
     fn directus(&self, section: &Section<'_, '_>) -> Directus {
         section.only(&[
-            "database_url", "password_env", "password_file", "tls", "ca_file", "schema", "slot", "publication",
-            "activity", "heartbeat_interval_s", "status_interval_s", "message_mib_max", "transaction_mib_max",
+            "database_url",
+            "password_env",
+            "password_file",
+            "tls",
+            "ca_file",
+            "schema",
+            "slot",
+            "publication",
+            "activity",
+            "heartbeat_interval_s",
+            "status_interval_s",
+            "message_mib_max",
+            "transaction_mib_max",
             "reader_count",
         ]);
         let bytes = |key: &str, default: u64| {
@@ -225,7 +250,11 @@ impl Reader<'_> {
             slot: section.text("slot").unwrap_or_else(|| "plait".into()),
             publication: section.text("publication").unwrap_or_else(|| "plait".into()),
             activity: section.get("activity").and_then(|node| {
-                if node.get_ref().as_str() == Some("auto") { None } else { section.flag("activity") }
+                if node.get_ref().as_str() == Some("auto") {
+                    None
+                } else {
+                    section.flag("activity")
+                }
             }),
             heartbeat_interval_s: section.whole("heartbeat_interval_s", 0..=3600).unwrap_or(10),
             status_interval_s: section.whole("status_interval_s", 1..=3600).unwrap_or(10),
@@ -237,17 +266,33 @@ impl Reader<'_> {
 
     fn airtable(&self, section: &Section<'_, '_>) -> Airtable {
         section.only(&[
-            "api_url", "token_env", "token_file", "poll_interval_min_ms", "poll_interval_max_ms",
-            "request_timeout_s", "monthly_call_count_max", "ping_listen", "base",
+            "api_url",
+            "token_env",
+            "token_file",
+            "poll_interval_min_ms",
+            "poll_interval_max_ms",
+            "request_timeout_s",
+            "monthly_call_count_max",
+            "ping_listen",
+            "base",
         ]);
         let token = self.secret(section, "token");
-        if token.is_none() && section.get("token_env").is_none() && section.get("token_file").is_none() {
-            section.problem(&section.span, "`token_env` or `token_file` is missing: a personal access token of Airtable");
+        if token.is_none()
+            && section.get("token_env").is_none()
+            && section.get("token_file").is_none()
+        {
+            section.problem(
+                &section.span,
+                "`token_env` or `token_file` is missing: a personal access token of Airtable",
+            );
         }
         let ping_listen = section.text("ping_listen").and_then(|text| {
             let address = text.parse();
             if address.is_err() {
-                section.problem(&section.span_of("ping_listen"), "`ping_listen` has to be like `0.0.0.0:8057`");
+                section.problem(
+                    &section.span_of("ping_listen"),
+                    "`ping_listen` has to be like `0.0.0.0:8057`",
+                );
             }
             address.ok()
         });
@@ -263,7 +308,8 @@ impl Reader<'_> {
             });
             read.collect()
         });
-        let poll_interval_min_ms = section.whole("poll_interval_min_ms", 200..=3_600_000).unwrap_or(1_000);
+        let poll_interval_min_ms =
+            section.whole("poll_interval_min_ms", 200..=3_600_000).unwrap_or(1_000);
         Airtable {
             api_url: section.text("api_url").unwrap_or_else(|| "https://api.airtable.com".into()),
             token,
@@ -279,7 +325,12 @@ impl Reader<'_> {
     }
 }
 
-fn count(section: &Section<'_, '_>, key: &str, range: std::ops::RangeInclusive<u64>, default: usize) -> usize {
+fn count(
+    section: &Section<'_, '_>,
+    key: &str,
+    range: std::ops::RangeInclusive<u64>,
+    default: usize,
+) -> usize {
     section.whole(key, range).and_then(|count| usize::try_from(count).ok()).unwrap_or(default)
 }
 
@@ -301,11 +352,10 @@ fn log(section: Option<&Section<'_, '_>>) -> Log {
         section.only(&["format", "level"]);
     }
     let format = section.and_then(|section| {
-        section.choice("format", &[
-            ("auto", LogFormat::Auto),
-            ("human", LogFormat::Human),
-            ("json", LogFormat::Json),
-        ])
+        section.choice(
+            "format",
+            &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)],
+        )
     });
     Log {
         format: format.unwrap_or(LogFormat::Auto),
@@ -322,7 +372,9 @@ fn read_url(url: &str, database: &mut Database) -> Result<(), String> {
         .ok_or_else(|| form.to_owned())?;
     let (authority, name) = rest.split_once('/').ok_or_else(|| form.to_owned())?;
     if name.contains('?') {
-        return Err(format!("{form}; options behind `?` are settings of their own here (`tls`, `ca_file`)"));
+        return Err(format!(
+            "{form}; options behind `?` are settings of their own here (`tls`, `ca_file`)"
+        ));
     }
     let place = match authority.rsplit_once('@') {
         Some((user, _)) if user.contains(':') => {
@@ -387,15 +439,27 @@ mod tests {
     fn config_password_in_the_document_is_refused_and_not_repeated() {
         let text = "[canonical]\nurl = \"postgres://plait:hunter2@localhost/plait\"\n";
         let said = problems(text);
-        assert!(said.starts_with("plait.toml:2: [canonical]: `url`: a password does not belong"), "{said}");
+        assert!(
+            said.starts_with("plait.toml:2: [canonical]: `url`: a password does not belong"),
+            "{said}"
+        );
         assert!(!said.contains("hunter2"), "{said}");
-        let said = problems("[canonical]\nurl = \"postgres://plait@localhost/plait\"\npassword = \"hunter2\"\n");
-        assert!(said.contains("plait.toml:3:") && said.contains("password_env") && !said.contains("hunter2"), "{said}");
+        let said = problems(
+            "[canonical]\nurl = \"postgres://plait@localhost/plait\"\npassword = \"hunter2\"\n",
+        );
+        assert!(
+            said.contains("plait.toml:3:")
+                && said.contains("password_env")
+                && !said.contains("hunter2"),
+            "{said}"
+        );
     }
 
     #[test]
     fn config_unknown_key_is_told_with_its_line_and_the_nearest_name() {
-        let said = problems("[canonical]\nurl = \"postgres://plait@localhost/plait\"\n\n[aply]\n[directus]\ndatabase_url = \"postgres://d@h/d\"\nslott = \"x\"\n");
+        let said = problems(
+            "[canonical]\nurl = \"postgres://plait@localhost/plait\"\n\n[aply]\n[directus]\ndatabase_url = \"postgres://d@h/d\"\nslott = \"x\"\n",
+        );
         assert_eq!(
             said,
             "plait.toml:4: unknown key `aply`; did you mean `apply`?\nplait.toml:7: [directus]: unknown key `slott`; did you mean `slot`?"
@@ -404,7 +468,9 @@ mod tests {
 
     #[test]
     fn config_missing_variable_file_and_section_are_told() {
-        let said = problems("[canonical]\nurl = \"postgres://plait@localhost/plait\"\npassword_env = \"PLAIT_TEST_NOT_SET\"\n");
+        let said = problems(
+            "[canonical]\nurl = \"postgres://plait@localhost/plait\"\npassword_env = \"PLAIT_TEST_NOT_SET\"\n",
+        );
         assert!(said.contains(":3:") && said.contains("PLAIT_TEST_NOT_SET is not set"), "{said}");
         assert!(problems("mapping = \"m.toml\"\n").contains("[canonical] is missing"));
         let missing = Settings::read(Path::new("no/such/plait.toml")).unwrap_err().to_string();
@@ -413,9 +479,17 @@ mod tests {
 
     #[test]
     fn config_number_out_of_range_and_wrong_type_are_told() {
-        let said = problems("[canonical]\nurl = 5\n[apply]\nbatch_row_count_max = 0\n[log]\nformat = \"jsno\"\n");
+        let said = problems(
+            "[canonical]\nurl = 5\n[apply]\nbatch_row_count_max = 0\n[log]\nformat = \"jsno\"\n",
+        );
         assert!(said.contains(":2: [canonical]: `url` has to be a text in quotes"), "{said}");
-        assert!(said.contains(":4: [apply]: `batch_row_count_max` has to be a whole number from 1"), "{said}");
-        assert!(said.contains(":6: [log]: `format` cannot be `jsno`; did you mean `json`?"), "{said}");
+        assert!(
+            said.contains(":4: [apply]: `batch_row_count_max` has to be a whole number from 1"),
+            "{said}"
+        );
+        assert!(
+            said.contains(":6: [log]: `format` cannot be `jsno`; did you mean `json`?"),
+            "{said}"
+        );
     }
 }

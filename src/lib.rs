@@ -2,17 +2,23 @@
 //! imports from the floors below it only. ARCHITECTURE.md has the map and the reasons.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod cli; // 5: one file a subcommand
+
+mod pipeline; // 4: the tasks and their channels
+
 mod apply; // 3: the loop: take a batch, read state, merge, write once, release
 mod capture; // 3: a side's log → observations
-pub mod cli; // 5: one file a subcommand
+
+mod merge; // 2: record state + observation + policy → what follows; pure
+mod remote; // 2: the vendors' wire
+mod store; // 2: our own tables; the only SQL on our database
+
 pub mod config; // 1: every setting with its unit, default and variable
 mod document; // 1: TOML that people write, and what is wrong with it
-pub mod demo; // a real Directus, its Postgres and ours, for people and tests without them
 mod mapping; // 1: the mapping document: read, check, convert a value both ways; pure
-mod merge; // 2: record state + observation + policy → what follows; pure
+mod telemetry; // 1: tracing set-up
+
 mod model; // 0: the words
-mod pipeline; // 4: the tasks and their channels
-mod remote; // 2: the vendors' wire
-pub mod sandbox;
-mod store; // 2: our own tables; the only SQL on our database
-mod telemetry; // 1: tracing set-up // a pretend Airtable; shares no type with `remote`
+
+pub mod demo; // a real Directus, its Postgres and ours, for people and tests without them
+pub mod sandbox; // a pretend Airtable; shares no type with `remote`

@@ -156,11 +156,13 @@ impl Apply {
             }
             for link in self.writer.waiting_links(side, &keys).await? {
                 let described = self.mapping.entity(link.entity);
-                let Some(at) = described.fields.iter().position(|field| field.name == link.field) else {
+                let Some(at) = described.fields.iter().position(|field| field.name == link.field)
+                else {
                     continue;
                 };
                 let awaited = link.waits_for.iter().map(|key| SideKey::from(key.as_str()));
-                let is_set = matches!(described.fields[at].kind, crate::mapping::FieldKind::Links { .. });
+                let is_set =
+                    matches!(described.fields[at].kind, crate::mapping::FieldKind::Links { .. });
                 let cell = if is_set {
                     Cell::Links(awaited.collect())
                 } else {
@@ -174,7 +176,11 @@ impl Apply {
                     observation: Observation {
                         entity: link.entity,
                         key: link.key,
-                        change: Change::Present { cells: vec![(no, cell)], claimed_id: None, made_at: None },
+                        change: Change::Present {
+                            cells: vec![(no, cell)],
+                            claimed_id: None,
+                            made_at: None,
+                        },
                     },
                 });
             }
@@ -195,15 +201,20 @@ fn words(fault: &store::Error, is_link: bool) -> (RefusalKind, String) {
     match error.code() {
         Some(code) if *code == SqlState::FOREIGN_KEY_VIOLATION && is_link => (
             RefusalKind::UnknownTarget,
-            "links to a record that has not arrived yet; it is taken as soon as that one does".into(),
+            "links to a record that has not arrived yet; it is taken as soon as that one does"
+                .into(),
         ),
         Some(code) if *code == SqlState::FOREIGN_KEY_VIOLATION => (
             RefusalKind::Constraint,
-            format!("names something that the canonical database does not have{constraint}; add it there, or correct the value"),
+            format!(
+                "names something that the canonical database does not have{constraint}; add it there, or correct the value"
+            ),
         ),
         Some(code) if *code == SqlState::UNIQUE_VIOLATION => (
             RefusalKind::Constraint,
-            format!("another record has the same value, which may occur once only{constraint}; correct one of the two"),
+            format!(
+                "another record has the same value, which may occur once only{constraint}; correct one of the two"
+            ),
         ),
         Some(code) if *code == SqlState::NOT_NULL_VIOLATION => (
             RefusalKind::Constraint,
@@ -213,17 +224,19 @@ fn words(fault: &store::Error, is_link: bool) -> (RefusalKind, String) {
             RefusalKind::Constraint,
             format!("breaks a rule of the canonical database{constraint}; correct the value"),
         ),
-        Some(code) if *code == SqlState::STRING_DATA_RIGHT_TRUNCATION => (
-            RefusalKind::OutOfRange,
-            "is too long for the canonical column; shorten it".into(),
-        ),
+        Some(code) if *code == SqlState::STRING_DATA_RIGHT_TRUNCATION => {
+            (RefusalKind::OutOfRange, "is too long for the canonical column; shorten it".into())
+        }
         Some(code) if *code == SqlState::NUMERIC_VALUE_OUT_OF_RANGE => (
             RefusalKind::OutOfRange,
             "is too large for the canonical column; correct the value".into(),
         ),
         Some(code) => (
             RefusalKind::Constraint,
-            format!("the canonical database did not take it (SQLSTATE {}); correct the value", code.code()),
+            format!(
+                "the canonical database did not take it (SQLSTATE {}); correct the value",
+                code.code()
+            ),
         ),
         None => (RefusalKind::Constraint, "the canonical database did not take it".into()),
     }

@@ -10,7 +10,8 @@ use crate::{
 impl Apply {
     /// Copies those of `items` that can be copied; the answer is the rest, for the usual way.
     pub(super) async fn copy_first(&mut self, items: Vec<Item>) -> Result<Vec<Item>, Error> {
-        let Some(first_copy) = self.large.as_mut().and_then(|large| large.first_copy.as_mut()) else {
+        let Some(first_copy) = self.large.as_mut().and_then(|large| large.first_copy.as_mut())
+        else {
             return Ok(items);
         };
         let mapping = std::sync::Arc::clone(&self.mapping);

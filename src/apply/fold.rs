@@ -15,7 +15,10 @@ use super::{
 use crate::{
     mapping::{Entity, Field, Mapping, Store},
     merge::{Action, Changed, Merged, RecordState, Seen, SeenCell, merge},
-    model::{Cell, Change, Element, EntityNo, FieldNo, RecordId, Refusal, RefusalKind, Side, SideKey, Value},
+    model::{
+        Cell, Change, Element, EntityNo, FieldNo, RecordId, Refusal, RefusalKind, Side, SideKey,
+        Value,
+    },
     store::{
         AbsenceRow, ConflictRow, ElementRow, EntityWrites, JournalRow, LinkRow, RefusalRow,
         SetChange, ShadowRow, TransitionRow, Writer, Writes,
@@ -81,7 +84,8 @@ impl Apply {
         }
         let born = std::mem::take(&mut folding.born);
         let writes = folding.sum_up();
-        let awaited = if born.is_empty() || !self.writer.any_refusals() { Vec::new() } else { born };
+        let awaited =
+            if born.is_empty() || !self.writer.any_refusals() { Vec::new() } else { born };
         Ok(Folded { writes, awaited })
     }
 
@@ -124,7 +128,9 @@ impl Apply {
             if let Change::Element(element) = &item.observation.change {
                 let set = (item.side, item.observation.entity, element.field);
                 rows.entry(set).or_default().push(&element.row.0);
-                if let Some(record) = keys.get(item.side, item.observation.entity, &item.observation.key) {
+                if let Some(record) =
+                    keys.get(item.side, item.observation.entity, &item.observation.key)
+                {
                     parents.entry(set).or_default().insert(record.0);
                 }
             }
@@ -168,7 +174,8 @@ impl Folding<'_> {
         let observation = &item.observation;
         match &observation.change {
             Change::Present { cells, .. } => {
-                let Some(record) = self.keys.get(item.side, observation.entity, &observation.key) else {
+                let Some(record) = self.keys.get(item.side, observation.entity, &observation.key)
+                else {
                     // A row whose key is no key of ours can only be a Postgres row without a UUID, which
                     // `resolve` has linked; nothing else reaches here.
                     return;
@@ -177,7 +184,8 @@ impl Folding<'_> {
                 self.merge(item, record, Seen::Present(seen));
             }
             Change::Absent => {
-                if let Some(record) = self.keys.get(item.side, observation.entity, &observation.key) {
+                if let Some(record) = self.keys.get(item.side, observation.entity, &observation.key)
+                {
                     self.merge(item, record, Seen::Absent);
                 }
             }
@@ -228,7 +236,8 @@ impl Folding<'_> {
         let set = (item.side, entity, element.field);
         let parent = self.keys.get(item.side, entity, &item.observation.key);
         let content = element.element.as_ref().and_then(|cell| {
-            let value = resolved(field, cell, |target, key| self.keys.get(item.side, target, key)).ok()?;
+            let value =
+                resolved(field, cell, |target, key| self.keys.get(item.side, target, key)).ok()?;
             Some((parent?, value.to_sql()?.into_owned()))
         });
         let rows = self.elements.entry(set).or_default();
@@ -265,7 +274,8 @@ impl Folding<'_> {
         tracked.at = item.at;
         for changed in &merged.changed {
             let at = usize::from(changed.field.0);
-            if !tracked.changed[at] && matches!(described.fields[at].store, Store::Junction { .. }) {
+            if !tracked.changed[at] && matches!(described.fields[at].store, Store::Junction { .. })
+            {
                 tracked.old_sets.push((changed.field, changed.before.clone()));
             }
             tracked.changed[at] = true;
@@ -283,7 +293,8 @@ impl Folding<'_> {
         let canon = &tracked.state.canon;
         if let Some(action) = merged.action {
             let before = object(described, &merged.changed, |changed| &changed.before);
-            let after = object(described, &merged.changed, |changed| &canon[usize::from(changed.field.0)]);
+            let after =
+                object(described, &merged.changed, |changed| &canon[usize::from(changed.field.0)]);
             self.writes.journal.push(JournalRow {
                 id: self.writer.new_journal_id(),
                 transaction: item.transaction,
@@ -367,17 +378,24 @@ impl Tracked {
         for (field, old) in self.old_sets {
             let now = state.canon[usize::from(field.0)].elements();
             let old = old.elements();
-            let minus = |a: &[String], b: &[String]| a.iter().filter(|e| !b.contains(e)).cloned().collect();
+            let minus =
+                |a: &[String], b: &[String]| a.iter().filter(|e| !b.contains(e)).cloned().collect();
             // The rows of a deleted record go with it.
             if state.exists {
-                let change = SetChange { field, record, added: minus(now, old), removed: minus(old, now) };
+                let change =
+                    SetChange { field, record, added: minus(now, old), removed: minus(old, now) };
                 writes.sets.push(change);
             }
         }
         let name = |no: &FieldNo| entity.field(*no).name.clone();
         for (side, no, value) in &state.shadow {
             if !self.old_shadow.iter().any(|(s, n, v)| (s, n, v) == (side, no, value)) {
-                writes.shadows.push(ShadowRow { record, side: *side, field: name(no), value: value.clone() });
+                writes.shadows.push(ShadowRow {
+                    record,
+                    side: *side,
+                    field: name(no),
+                    value: value.clone(),
+                });
             }
         }
         for (side, no, _) in &self.old_shadow {
@@ -426,7 +444,9 @@ pub(super) fn resolved(
     let unknown = |keys: &[SideKey]| {
         let refusal = Refusal {
             kind: RefusalKind::UnknownTarget,
-            reason: "links to a record that has not arrived yet; it is taken as soon as that one does".into(),
+            reason:
+                "links to a record that has not arrived yet; it is taken as soon as that one does"
+                    .into(),
         };
         (refusal, Some(keys.iter().map(ToString::to_string).collect()))
     };
@@ -447,7 +467,11 @@ pub(super) fn resolved(
 }
 
 /// `{"field": value, …}` of the fields that changed.
-fn object<'a>(entity: &Entity, changed: &'a [Changed], value: impl Fn(&'a Changed) -> &'a Value) -> String {
+fn object<'a>(
+    entity: &Entity,
+    changed: &'a [Changed],
+    value: impl Fn(&'a Changed) -> &'a Value,
+) -> String {
     let mut json = String::from("{");
     for (at, changed) in changed.iter().enumerate() {
         if at > 0 {

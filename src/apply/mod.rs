@@ -18,7 +18,8 @@ use tracing::{debug, info};
 use crate::{
     mapping::Mapping,
     model::{
-        Author, Change, Cursor, Delivery, EntityNo, Lsn, Observation, Position, Side, SideKey, Stamp,
+        Author, Change, Cursor, Delivery, EntityNo, Lsn, Observation, Position, Side, SideKey,
+        Stamp,
     },
     store::{self, FirstCopy, TransactionRow, Writer, Writes},
 };
@@ -30,7 +31,9 @@ pub(crate) enum Error {
     Store(#[from] store::Error),
     #[error("a part of a large transaction of {0} came between the parts of another side's")]
     Interleaved(Side),
-    #[error("a large transaction of {0} broke off, and what another side sent meanwhile has to be read again")]
+    #[error(
+        "a large transaction of {0} broke off, and what another side sent meanwhile has to be read again"
+    )]
     BrokenOff(Side),
 }
 
@@ -169,7 +172,10 @@ impl Apply {
                     }
                     let (side, at) = (stamp.side, stamp.at);
                     items.extend(observations.into_iter().map(|observation| Item {
-                        transaction: id, side, at, observation,
+                        transaction: id,
+                        side,
+                        at,
+                        observation,
                     }));
                     transactions.push(TransactionRow { id, stamp });
                 }
@@ -335,7 +341,8 @@ impl Apply {
     /// The positions to store, each with what it belongs to. What an Airtable position belongs to is stored even
     /// before there is one: a webhook that nobody remembers would take one of ten places for a week.
     fn position_writes(&mut self, positions: &[(Side, Position)]) -> Writes {
-        let mut latest: BTreeMap<String, (Side, String, Option<serde_json::Value>)> = BTreeMap::new();
+        let mut latest: BTreeMap<String, (Side, String, Option<serde_json::Value>)> =
+            BTreeMap::new();
         for log in &mut self.logs {
             if log.side == Side::Airtable && log.identity.has_changed().unwrap_or(false) {
                 let identity = log.identity.borrow_and_update().clone();

@@ -167,7 +167,8 @@ impl Apply {
         let renamed = self.writer.linked_keys(side, entity, &free).await?;
         for id in free {
             if !renamed.contains_key(&RecordId(id)) {
-                keys.known.insert((side, entity, SideKey::from(id.to_string().as_str())), RecordId(id));
+                keys.known
+                    .insert((side, entity, SideKey::from(id.to_string().as_str())), RecordId(id));
             }
         }
         Ok(())

@@ -34,19 +34,22 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mapping = match settings::read_mapping(&settings) {
         Ok(mapping) => {
             let count = mapping.entities.len();
-            findings.push(Finding::ok(format!("{} maps {count} entities", settings.mapping.display())));
+            findings
+                .push(Finding::ok(format!("{} maps {count} entities", settings.mapping.display())));
             Some(mapping)
         }
         Err(problems) => {
             let remedy = "mend it; docs/mapping.md explains every key";
-            findings.extend(problems.0.iter().map(|problem| Finding::error(problem.to_string(), remedy)));
+            findings.extend(
+                problems.0.iter().map(|problem| Finding::error(problem.to_string(), remedy)),
+            );
             None
         }
     };
     canonical(&settings, mapping.as_ref(), &mut findings).await;
     if let Some(mapping) = &mapping {
         if let Some(source) = &settings.directus {
-            findings.extend(directus::preflight(settings::source(source), mapping.clone()).await);
+            findings.extend(directus::preflight(&settings::source(source), mapping).await);
         }
         airtable(&settings, mapping, &mut findings).await;
     }
@@ -71,7 +74,10 @@ async fn canonical(settings: &Settings, mapping: Option<&Mapping>, findings: &mu
         Ok(client) => client,
         Err(error) => {
             findings.push(Finding::error(
-                format!("the canonical database at {place} cannot be used: {}", chain(&error.into())),
+                format!(
+                    "the canonical database at {place} cannot be used: {}",
+                    chain(&error.into())
+                ),
                 "check that Postgres runs there, and url, user and password in [canonical]",
             ));
             return;
@@ -89,7 +95,10 @@ async fn canonical(settings: &Settings, mapping: Option<&Mapping>, findings: &mu
     if !is_there && !may_create {
         findings.push(Finding::error(
             format!("user {} may not create schemas in it", database.user),
-            format!("run `grant create on database \"{}\" to \"{}\"` as its owner", database.database, database.user),
+            format!(
+                "run `grant create on database \"{}\" to \"{}\"` as its owner",
+                database.database, database.user
+            ),
         ));
     } else if !is_there {
         findings.push(Finding::ok("its schemas are not there yet; `run` creates them"));
@@ -110,7 +119,8 @@ async fn airtable(settings: &Settings, mapping: &Mapping, findings: &mut Vec<Fin
         Ok(Some(plan)) => plan,
         Ok(None) => return,
         Err(error) => {
-            findings.push(Finding::error(chain(&error), "check api_url and the token in [airtable]"));
+            findings
+                .push(Finding::error(chain(&error), "check api_url and the token in [airtable]"));
             return;
         }
     };

@@ -19,7 +19,8 @@ use crate::{
 
 /// Reads the settings.
 pub(super) fn read(path: &Path) -> anyhow::Result<Settings> {
-    Settings::read(path).map_err(|problems| anyhow::anyhow!("the settings cannot be used\n{problems}"))
+    Settings::read(path)
+        .map_err(|problems| anyhow::anyhow!("the settings cannot be used\n{problems}"))
 }
 
 /// Reads the mapping that the settings name, and compares the two.
@@ -30,8 +31,11 @@ pub(super) fn read_mapping(settings: &Settings) -> Result<Mapping, Problems> {
         .into_iter()
         .map(|what| Problem { file: file.clone(), line: 0, what })
         .collect();
-    if settings.directus.is_none() && mapping.entities.iter().any(|entity| entity.directus.is_some()) {
-        let what = "the mapping names Directus tables, and plait.toml has no section [directus]".into();
+    if settings.directus.is_none()
+        && mapping.entities.iter().any(|entity| entity.directus.is_some())
+    {
+        let what =
+            "the mapping names Directus tables, and plait.toml has no section [directus]".into();
         problems.push(Problem { file, line: 0, what });
     }
     if problems.is_empty() { Ok(mapping) } else { Err(Problems(problems)) }
@@ -50,7 +54,10 @@ pub(super) fn start_logging(settings: &Settings) {
 /// Connections to the canonical database, for reading.
 pub(super) async fn pool(settings: &Settings) -> anyhow::Result<PgPool> {
     let config = canonical(&settings.canonical);
-    let place = format!("{}:{}/{}", settings.canonical.host, settings.canonical.port, settings.canonical.database);
+    let place = format!(
+        "{}:{}/{}",
+        settings.canonical.host, settings.canonical.port, settings.canonical.database
+    );
     reading::pool(&config, password(&settings.canonical).as_deref())
         .await
         .with_context(|| format!("could not open the canonical database at {place}; check [canonical] in plait.toml, and that Postgres runs there"))

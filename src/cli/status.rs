@@ -96,7 +96,10 @@ fn as_text(
     let mut lines = vec![if is_running {
         format!("plait {}", paint.green("is running"))
     } else {
-        format!("plait {}; what follows is as of its last run. `plait run` starts it", paint.red("is not running"))
+        format!(
+            "plait {}; what follows is as of its last run. `plait run` starts it",
+            paint.red("is not running")
+        )
     }];
     if logs.is_empty() {
         lines.push("nothing has been read yet".into());
@@ -128,18 +131,25 @@ fn as_text(
     }
     for incident in incidents {
         let since = local(incident.opened_at);
-        lines.push(format!("{} {}: {} (since {since})", paint.yellow("!"), incident.log, incident.text));
+        lines.push(format!(
+            "{} {}: {} (since {since})",
+            paint.yellow("!"),
+            incident.log,
+            incident.text
+        ));
     }
     if counts.held_count > 0 {
         lines.push(format!(
             "{} {} cells changed on both sides wait for a decision: see mirror.conflict",
-            paint.yellow("!"), counts.held_count
+            paint.yellow("!"),
+            counts.held_count
         ));
     }
     if counts.refusal_count > 0 {
         lines.push(format!(
             "{} {} cells could not be taken: see mirror.refusal for each one's reason",
-            paint.yellow("!"), counts.refusal_count
+            paint.yellow("!"),
+            counts.refusal_count
         ));
     }
     lines
@@ -168,7 +178,9 @@ mod tests {
 
     #[test]
     fn status_age_is_in_the_fitting_unit() {
-        for (seconds, text) in [(-3, "0 s"), (90, "90 s"), (600, "10 min"), (9_000, "2 h"), (200_000, "2 days")] {
+        for (seconds, text) in
+            [(-3, "0 s"), (90, "90 s"), (600, "10 min"), (9_000, "2 h"), (200_000, "2 days")]
+        {
             assert_eq!(age(TimeDelta::seconds(seconds)), text);
         }
     }

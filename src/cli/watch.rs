@@ -99,10 +99,18 @@ fn as_text(line: &HistoryLine, paint: Paint) -> String {
     let id: String = line.record_id.to_string().chars().take(8).collect();
     let what = match (&line.field, line.action.as_str()) {
         (None, action) => paint.bold(action),
-        (Some(field), "create") => format!("{} {field} = {}", paint.green("new"), value(&line.after)),
-        (Some(field), "delete") => format!("{} {field} was {}", paint.red("deleted"), value(&line.before)),
+        (Some(field), "create") => {
+            format!("{} {field} = {}", paint.green("new"), value(&line.after))
+        }
+        (Some(field), "delete") => {
+            format!("{} {field} was {}", paint.red("deleted"), value(&line.before))
+        }
         (Some(field), _) => {
-            format!("{field}: {} → {}", paint.dim(&value(&line.before)), paint.bold(&value(&line.after)))
+            format!(
+                "{field}: {} → {}",
+                paint.dim(&value(&line.before)),
+                paint.bold(&value(&line.after))
+            )
         }
     };
     let (side, author) = (&line.side, short(&line.author, 24));
@@ -115,8 +123,10 @@ fn value(json: &Option<Value>) -> String {
         None | Some(Value::Null) => "∅".into(),
         Some(Value::String(text)) => short(text, 60),
         Some(Value::Array(elements)) => {
-            let texts: Vec<String> =
-                elements.iter().map(|element| element.as_str().map_or_else(|| element.to_string(), str::to_owned)).collect();
+            let texts: Vec<String> = elements
+                .iter()
+                .map(|element| element.as_str().map_or_else(|| element.to_string(), str::to_owned))
+                .collect();
             short(&texts.join(", "), 60)
         }
         Some(other) => short(&other.to_string(), 60),

@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::{
-    Codes, DirectusField, Field, FieldKind, Part, flaw::Flaw, json, list, moment, name, number, settle,
-    text,
+    Codes, DirectusField, Field, FieldKind, Part, flaw::Flaw, json, list, moment, name, number,
+    settle, text,
 };
 use crate::model::{Cell, SideKey, Value};
 

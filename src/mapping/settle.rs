@@ -107,8 +107,10 @@ impl Field {
         for text in texts {
             let text = text::clean(&text)?;
             if self.kind == FieldKind::Csv {
-                let text = text::transform(text, &self.transforms)?;
-                elements.extend(list::split(&text).map(str::to_owned));
+                for element in list::split(&text) {
+                    let element = text::transform(element.to_owned(), &self.transforms)?;
+                    elements.extend(Some(element).filter(|element| !element.is_empty()));
+                }
             } else if !text.is_empty() {
                 elements.push(code(&text, codes)?);
             }

@@ -77,7 +77,9 @@ pub(crate) fn judge(
         Base::Unknown if canon.is_null() => Verdict::Take,
         Base::Unknown if observed.is_null() => Verdict::Keep,
         Base::Known(base) => Verdict::Conflict(decide(field.policy, side, canon, base, observed)),
-        Base::Unknown => Verdict::Conflict(decide(field.policy, side, canon, &Value::Null, observed)),
+        Base::Unknown => {
+            Verdict::Conflict(decide(field.policy, side, canon, &Value::Null, observed))
+        }
     }
 }
 

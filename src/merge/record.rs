@@ -221,7 +221,8 @@ fn update(entity: &Entity, state: &mut RecordState, side: Side, cells: Vec<SeenC
             }
         }
     }
-    if state.is_deleted && is_new_here && !state.absent.iter().any(|(_, was_deleted)| *was_deleted) {
+    if state.is_deleted && is_new_here && !state.absent.iter().any(|(_, was_deleted)| *was_deleted)
+    {
         state.is_deleted = false;
         merged.action = Some(Action::Restore);
     } else if !merged.changed.is_empty() {
@@ -263,7 +264,9 @@ fn delete(entity: &Entity, state: &mut RecordState, side: Side) -> Merged {
             for (at, value) in state.canon.iter_mut().enumerate() {
                 if !value.is_null() {
                     let field = FieldNo(u16::try_from(at).unwrap_or(u16::MAX));
-                    merged.changed.push(Changed { field, before: std::mem::replace(value, Value::Null) });
+                    merged
+                        .changed
+                        .push(Changed { field, before: std::mem::replace(value, Value::Null) });
                 }
             }
             state.exists = false;

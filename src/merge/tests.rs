@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     mapping::{
-        AirtableField, AirtableTable, DeletePolicy, DirectusField, DirectusTable, Direction, Entity,
-        Field, FieldKind, Part, Policy, Store,
+        AirtableField, AirtableTable, DeletePolicy, Direction, DirectusField, DirectusTable,
+        Entity, Field, FieldKind, Part, Policy, Store,
     },
     model::{FieldNo, Side, Value},
 };
@@ -25,7 +25,11 @@ fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
         kind,
         transforms: Vec::new(),
         airtable: Some(AirtableField { field: name.into(), part: Part::Whole, codes: None }),
-        directus: Some(DirectusField::Column { column: name.into(), part: Part::Whole, codes: None }),
+        directus: Some(DirectusField::Column {
+            column: name.into(),
+            part: Part::Whole,
+            codes: None,
+        }),
         policy,
         direction: Direction::Both,
         transitions: None,
@@ -37,7 +41,11 @@ fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
         name: "startup".into(),
         table: "startup".into(),
         airtable: Some(AirtableTable { base: "b".into(), table: "t".into(), uuid: None }),
-        directus: Some(DirectusTable { schema: "public".into(), table: "t".into(), key: "id".into() }),
+        directus: Some(DirectusTable {
+            schema: "public".into(),
+            table: "t".into(),
+            key: "id".into(),
+        }),
         deletes,
         fields: vec![
             field("name", FieldKind::Text, policy),

@@ -145,7 +145,10 @@ async fn session(plan: &Plan, stop: &CancellationToken) -> anyhow::Result<()> {
     let ended = tokio::time::timeout(STOP_PATIENCE, async {
         while tasks.join_next().await.is_some() {}
         if !applying.is_finished() {
-            return (&mut applying).await.context("the task `apply` broke off")?.map_err(Into::into);
+            return (&mut applying)
+                .await
+                .context("the task `apply` broke off")?
+                .map_err(Into::into);
         }
         Ok::<(), anyhow::Error>(())
     })

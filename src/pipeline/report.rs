@@ -39,11 +39,19 @@ impl Reporter {
         Self { pool, sources: Vec::new(), incidents, incident_sender, bars: Bars::default() }
     }
 
-    pub(super) fn follow_directus(&mut self, log: String, status: watch::Receiver<directus::CaptureStatus>) {
+    pub(super) fn follow_directus(
+        &mut self,
+        log: String,
+        status: watch::Receiver<directus::CaptureStatus>,
+    ) {
         self.sources.push((log, Source::Directus(status)));
     }
 
-    pub(super) fn follow_airtable(&mut self, log: String, status: watch::Receiver<capture::CaptureStatus>) {
+    pub(super) fn follow_airtable(
+        &mut self,
+        log: String,
+        status: watch::Receiver<capture::CaptureStatus>,
+    ) {
         self.sources.push((log, Source::Airtable(status)));
     }
 
@@ -135,7 +143,9 @@ fn of_airtable(status: &capture::CaptureStatus) -> LogStatus {
             ("copying", format!("reading everything: {done} records so far"))
         }
         capture::State::Streaming => ("streaming", "following each change".to_owned()),
-        capture::State::Waiting { reason } => ("waiting", format!("waiting to try again: {reason}")),
+        capture::State::Waiting { reason } => {
+            ("waiting", format!("waiting to try again: {reason}"))
+        }
         capture::State::Stopped => ("stopped", "stopped".to_owned()),
     };
     LogStatus {
@@ -167,7 +177,10 @@ impl Bars {
         let bar = self.bars.entry(name.to_owned()).or_insert_with(|| {
             let bar = all.add(ProgressBar::new(total));
             let style = "{prefix:24} {bar:32} {human_pos} of {human_len}, {eta} left";
-            bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_style(
+                ProgressStyle::with_template(style)
+                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
             bar.set_prefix(name.to_owned());
             bar
         });

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tokio_postgres::Client;
 
 use super::Error;
+use crate::document::did_you_mean;
 use crate::mapping::{DeletePolicy, Entity, FieldKind, Mapping, Store};
 
 /// A canonical table, as far as writing to it needs to know.
@@ -31,7 +32,10 @@ type Columns = HashMap<String, HashMap<String, Column>>;
 
 /// Compares the mapping with the canonical tables, and gives decimals without a scale that of their column,
 /// so that a digit too many is refused rather than rounded away.
-pub(crate) async fn shapes(client: &Client, mapping: &mut Mapping) -> Result<Vec<TableShape>, Error> {
+pub(crate) async fn shapes(
+    client: &Client,
+    mapping: &mut Mapping,
+) -> Result<Vec<TableShape>, Error> {
     let columns = columns(client).await?;
     mapping.entities.iter_mut().map(|entity| shape(&columns, entity)).collect()
 }
@@ -39,7 +43,11 @@ pub(crate) async fn shapes(client: &Client, mapping: &mut Mapping) -> Result<Vec
 async fn columns(client: &Client) -> Result<Columns, Error> {
     let rows = client
         .query(
-            "select c.relname, a.attname, format_type(a.atttypid, null), a.atttypmod
+            "select c.relname, a.attname,
+                    -- Without a length, SQL's names for these two mean a length of one.
+                    case a.atttypid when 'bpchar'::regtype then 'bpchar' when 'bit'::regtype then 'varbit'
+                        else format_type(a.atttypid, null) end,
+                    a.atttypmod
              from pg_attribute a join pg_class c on c.oid = a.attrelid
              where c.relnamespace = 'canon'::regnamespace and c.relkind in ('r', 'p')
                and a.attnum > 0 and not a.attisdropped",
@@ -60,14 +68,14 @@ async fn columns(client: &Client) -> Result<Columns, Error> {
 fn shape(columns: &Columns, entity: &mut Entity) -> Result<TableShape, Error> {
     let find = |table: &str, column: &str| {
         let known = columns.get(table).ok_or_else(|| {
-            let nearest = nearest(table, columns.keys());
+            let nearest = did_you_mean(table, columns.keys().map(String::as_str));
             Error::Shape(format!(
                 "entity `{}` of the mapping names the table canon.{table}, which the canonical database does not have{nearest}; add a migration that creates it, or mend the name",
                 entity.name
             ))
         })?;
         known.get(column).ok_or_else(|| {
-            let nearest = nearest(column, known.keys());
+            let nearest = did_you_mean(column, known.keys().map(String::as_str));
             Error::Shape(format!(
                 "entity `{}` of the mapping names the column canon.{table}.{column}, which does not exist{nearest}; add a migration that creates it, or mend the name",
                 entity.name
@@ -76,7 +84,10 @@ fn shape(columns: &Columns, entity: &mut Entity) -> Result<TableShape, Error> {
     };
     let id = find(&entity.table, "id")?;
     if id.cast != "uuid" {
-        return Err(Error::Shape(format!("canon.{}.id has to be a uuid, it is {}", entity.table, id.cast)));
+        return Err(Error::Shape(format!(
+            "canon.{}.id has to be a uuid, it is {}",
+            entity.table, id.cast
+        )));
     }
     let has_deleted_at = find(&entity.table, "deleted_at").is_ok();
     if !has_deleted_at && entity.deletes != DeletePolicy::Propagate {
@@ -108,22 +119,14 @@ fn shape(columns: &Columns, entity: &mut Entity) -> Result<TableShape, Error> {
         scales.push(scale);
     }
     for (field, column_scale) in entity.fields.iter_mut().zip(scales) {
-        if let FieldKind::Decimal { scale } | FieldKind::Currency { scale } | FieldKind::Percent { scale } =
-            &mut field.kind
+        if let FieldKind::Decimal { scale }
+        | FieldKind::Currency { scale }
+        | FieldKind::Percent { scale } = &mut field.kind
         {
             *scale = scale.or(column_scale);
         }
     }
     Ok(shape)
-}
-
-/// ` (did you mean `x`?)`, or nothing.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    known
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or_else(String::new, |(_, candidate)| format!(" (did you mean `{candidate}`?)"))
 }
 
 /// An identifier in double quotes.

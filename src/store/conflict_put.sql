@@ -2,7 +2,7 @@
 -- value is still in the journal of its side.
 insert into mirror.conflict (entity_no, record_id, field, side, base, base_is_known, canonical, observed,
     canonical_transaction_id, observed_transaction_id, decision, decided_at)
-select $1, $2, $3, $4, $5::jsonb, $5::text is not null, $6::text::jsonb, $7::text::jsonb,
+select $1, $2, $3, $4, $5::text::jsonb, $5::text is not null, $6::text::jsonb, $7::text::jsonb,
     (select source_transaction_id from mirror.journal
      where record_id = $2 and source_transaction_id < $8 and ($3::text is null or after ? $3)
      order by journal_id desc limit 1),

@@ -47,8 +47,10 @@ impl FirstCopy {
         for (at, entity) in mapping.entities.iter().enumerate() {
             let no = EntityNo(u16::try_from(at).unwrap_or(u16::MAX));
             let table = writer.shape(no).table.clone();
-            let has_rows =
-                writer.client().query_one(&format!("select exists (select from {table})"), &[]).await?;
+            let has_rows = writer
+                .client()
+                .query_one(&format!("select exists (select from {table})"), &[])
+                .await?;
             if !entity.is_on(side) || has_rows.get::<_, bool>(0) {
                 continue;
             }
@@ -79,7 +81,9 @@ impl FirstCopy {
         for row in rows {
             let constraint = quoted(row.get(0));
             let definition: &str = row.get(1);
-            client.batch_execute(&format!("alter table {table} drop constraint {constraint}")).await?;
+            client
+                .batch_execute(&format!("alter table {table} drop constraint {constraint}"))
+                .await?;
             self.foreign_keys.push(ForeignKey {
                 table: table.to_owned(),
                 column: row.get(3),
@@ -157,7 +161,11 @@ impl FirstCopy {
 
     /// Makes the indexes and foreign keys again. A link to a record that did not come is emptied first and
     /// listed. Records that the other sides lack are noted as such.
-    pub(crate) async fn end(self, writer: &mut Writer, transaction: i64) -> Result<Vec<RefusalRow>, Error> {
+    pub(crate) async fn end(
+        self,
+        writer: &mut Writer,
+        transaction: i64,
+    ) -> Result<Vec<RefusalRow>, Error> {
         let mapping = std::sync::Arc::clone(&writer.mapping);
         let mut refusals = self.refusals;
         for index in &self.indexes {
@@ -203,7 +211,9 @@ impl FirstCopy {
         }
         for no in self.open.keys() {
             let entity = mapping.entity(*no);
-            for side in Side::ALL.into_iter().filter(|side| *side != self.side && entity.is_on(*side)) {
+            for side in
+                Side::ALL.into_iter().filter(|side| *side != self.side && entity.is_on(*side))
+            {
                 let sql = format!(
                     "insert into mirror.absence (record_id, entity_no, side, source_transaction_id, was_deleted)
                      select id, $1, $2, $3, false from {} on conflict do nothing",

@@ -33,7 +33,9 @@ pub(crate) enum Error {
     Read(#[from] sqlx::Error),
     #[error("could not migrate the canonical database")]
     Migration(#[from] refinery::Error),
-    #[error("another plait works on this canonical database: stop it first, or use another database")]
+    #[error(
+        "another plait works on this canonical database: stop it first, or use another database"
+    )]
     Locked,
     #[error("{0}")]
     Shape(String),
@@ -52,7 +54,8 @@ impl Error {
     /// Whether waiting and connecting anew may cure it.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Read(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
+            Self::Unreachable { .. }
+            | Self::Read(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
             Self::Sql(error) => match error.code() {
                 Some(code) => ["08", "40", "53", "57", "58"]
                     .iter()

@@ -18,13 +18,13 @@ pub(crate) async fn pool(config: &Config, password: Option<&str>) -> Result<PgPo
     use sqlx::postgres::{PgConnectOptions, PgSslMode};
     use tokio_postgres::config::{Host, SslMode};
 
-    let mut options = PgConnectOptions::new_without_pgpass()
-        .application_name("plait")
-        .ssl_mode(match config.get_ssl_mode() {
+    let mut options = PgConnectOptions::new_without_pgpass().application_name("plait").ssl_mode(
+        match config.get_ssl_mode() {
             SslMode::Disable => PgSslMode::Disable,
             SslMode::Require => PgSslMode::Require,
             _ => PgSslMode::Prefer,
-        });
+        },
+    );
     match config.get_hosts().first() {
         Some(Host::Tcp(name)) => options = options.host(name),
         Some(Host::Unix(path)) => options = options.socket(path),
@@ -224,11 +224,8 @@ pub(crate) async fn keys(
             .bind(entity)
             .fetch_optional(pool)
             .await?;
-    let sql = super::writer::living_keys(
-        &format!("canon.{}", super::catalog::quoted(table)),
-        true,
-        side,
-    );
+    let sql =
+        super::writer::living_keys(&format!("canon.{}", super::catalog::quoted(table)), true, side);
     let keys: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
         .bind(side.name())
         .bind(number)

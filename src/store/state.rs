@@ -5,7 +5,11 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Error, catalog::quoted, writer::{Param, Writer}};
+use super::{
+    Error,
+    catalog::quoted,
+    writer::{Param, Writer},
+};
 use crate::{
     mapping::{Entity, Field, Store},
     merge::RecordState,
@@ -32,14 +36,18 @@ impl Writer {
         let number = self.entity_number(entity);
         let is_two_sided = Side::ALL.iter().all(|side| described.is_on(*side));
         let mut calls: Vec<(tokio_postgres::Statement, Vec<Param>)> = Vec::new();
-        let select = select_rows(described, &self.shape(entity).table, self.shape(entity).has_deleted_at);
+        let select =
+            select_rows(described, &self.shape(entity).table, self.shape(entity).has_deleted_at);
         calls.push((self.prepare(&select).await?, vec![Box::new(records.clone())]));
         if is_two_sided {
             for sql in [
                 "select record_id, side, field, value::text from mirror.shadow where entity_no = $1 and record_id = any($2)",
                 "select record_id, side, was_deleted from mirror.absence where entity_no = $1 and record_id = any($2)",
             ] {
-                calls.push((self.prepare(sql).await?, vec![Box::new(number), Box::new(records.clone())]));
+                calls.push((
+                    self.prepare(sql).await?,
+                    vec![Box::new(number), Box::new(records.clone())],
+                ));
             }
         }
         let mut sets = Vec::new();
@@ -47,7 +55,9 @@ impl Writer {
             if let Store::Junction { table, parent, element } = &field.store {
                 let sql = format!(
                     "select {parent}, {element}::text from canon.{table} where {parent} = any($1)",
-                    parent = quoted(parent), element = quoted(element), table = quoted(table)
+                    parent = quoted(parent),
+                    element = quoted(element),
+                    table = quoted(table)
                 );
                 calls.push((self.prepare(&sql).await?, vec![Box::new(records.clone())]));
                 sets.push(no);
@@ -123,7 +133,11 @@ impl Writer {
 }
 
 fn fields(entity: &Entity) -> impl Iterator<Item = (FieldNo, &Field)> {
-    entity.fields.iter().enumerate().map(|(at, field)| (FieldNo(u16::try_from(at).unwrap_or(u16::MAX)), field))
+    entity
+        .fields
+        .iter()
+        .enumerate()
+        .map(|(at, field)| (FieldNo(u16::try_from(at).unwrap_or(u16::MAX)), field))
 }
 
 /// `id`, whether deleted, then each column field's text.
@@ -157,7 +171,8 @@ fn read_row(entity: &Entity, row: &Row, state: &mut RecordState) {
 
 fn read_shadow(entity: &Entity, row: &Row, states: &mut HashMap<RecordId, RecordState>) {
     let (side, name, text): (&str, &str, &str) = (row.get(1), row.get(2), row.get(3));
-    let (Some(state), Some(side)) = (states.get_mut(&RecordId(row.get(0))), Side::from_name(side)) else {
+    let (Some(state), Some(side)) = (states.get_mut(&RecordId(row.get(0))), Side::from_name(side))
+    else {
         return;
     };
     // A field that the mapping no longer has keeps its shadow until it comes back.

@@ -2,7 +2,11 @@
 
 use uuid::Uuid;
 
-use super::{Error, catalog::quoted, writer::{Call, Param, Writer}};
+use super::{
+    Error,
+    catalog::quoted,
+    writer::{Call, Param, Writer},
+};
 use crate::{
     mapping::Store,
     merge::Action,
@@ -198,7 +202,11 @@ fn text(value: &Value) -> Option<String> {
 }
 
 impl Writer {
-    pub(super) async fn add_calls(&mut self, calls: &mut Vec<Call>, writes: Writes) -> Result<(), Error> {
+    pub(super) async fn add_calls(
+        &mut self,
+        calls: &mut Vec<Call>,
+        writes: Writes,
+    ) -> Result<(), Error> {
         let mapping = std::sync::Arc::clone(&self.mapping);
         let mut to = Calls { writer: self, calls };
         to.transactions(&writes.transactions).await?;
@@ -301,8 +309,12 @@ impl Calls<'_> {
         }
         let mapping = std::sync::Arc::clone(&self.writer.mapping);
         let shape = self.writer.shape(writes.entity);
-        let (mut names, mut values, mut unnest, mut short) =
-            (String::from("id"), String::from("u.id"), String::from("$1::uuid[]"), String::from("id"));
+        let (mut names, mut values, mut unnest, mut short) = (
+            String::from("id"),
+            String::from("u.id"),
+            String::from("$1::uuid[]"),
+            String::from("id"),
+        );
         let mut params = vec![column(&writes.inserts, |(record, _)| record.0)];
         for (at, field) in mapping.entity(writes.entity).fields.iter().enumerate() {
             if let (Store::Column(name), Some(cast)) = (&field.store, &shape.casts[at]) {
@@ -315,17 +327,22 @@ impl Calls<'_> {
             }
         }
         let table = &shape.table;
-        let sql = format!("insert into {table} ({names}) select {values} from unnest({unnest}) as u ({short})");
+        let sql = format!(
+            "insert into {table} ({names}) select {values} from unnest({unnest}) as u ({short})"
+        );
         self.add(&sql, params).await
     }
 
     async fn updates(&mut self, writes: &EntityWrites) -> Result<(), Error> {
         let mapping = std::sync::Arc::clone(&self.writer.mapping);
         let shape = self.writer.shape(writes.entity);
-        let (mut sets, mut unnest, mut short) = (String::new(), String::from("$1::uuid[]"), String::from("id"));
+        let (mut sets, mut unnest, mut short) =
+            (String::new(), String::from("$1::uuid[]"), String::from("id"));
         let mut params = vec![column(&writes.updates, |(record, _)| record.0)];
         for (at, field) in mapping.entity(writes.entity).fields.iter().enumerate() {
-            if let (Store::Column(name), Some(cast), true) = (&field.store, &shape.casts[at], writes.changed[at]) {
+            if let (Store::Column(name), Some(cast), true) =
+                (&field.store, &shape.casts[at], writes.changed[at])
+            {
                 params.push(column(&writes.updates, |(_, values)| text(&values[at])));
                 let no = params.len();
                 let comma = if sets.is_empty() { "" } else { ", " };
@@ -338,7 +355,9 @@ impl Calls<'_> {
             return Ok(());
         }
         let table = &shape.table;
-        let sql = format!("update {table} t set {sets} from unnest({unnest}) as u ({short}) where t.id = u.id");
+        let sql = format!(
+            "update {table} t set {sets} from unnest({unnest}) as u ({short}) where t.id = u.id"
+        );
         self.add(&sql, params).await
     }
 
@@ -351,15 +370,20 @@ impl Calls<'_> {
             "update {table} t set deleted_at = timestamptz 'epoch' + u.at * interval '1 microsecond'
              from unnest($1::uuid[], $2::bigint[]) as u (id, at) where t.id = u.id"
         );
-        let params =
-            vec![column(&writes.marks, |(record, _)| record.0), column(&writes.marks, |(_, at)| *at)];
+        let params = vec![
+            column(&writes.marks, |(record, _)| record.0),
+            column(&writes.marks, |(_, at)| *at),
+        ];
         self.add(&sql, params).await
     }
 
     async fn deletes(&mut self, writes: &EntityWrites) -> Result<(), Error> {
         let number = self.writer.entity_number(writes.entity);
         if !writes.deletes.is_empty() {
-            let sql = format!("delete from {} where id = any($1)", self.writer.shape(writes.entity).table);
+            let sql = format!(
+                "delete from {} where id = any($1)",
+                self.writer.shape(writes.entity).table
+            );
             self.add(&sql, vec![column(&writes.deletes, |record| record.0)]).await?;
         }
         if writes.tombstones.is_empty() {
@@ -382,11 +406,16 @@ impl Calls<'_> {
         let mapping = std::sync::Arc::clone(&self.writer.mapping);
         for (at, field) in mapping.entity(writes.entity).fields.iter().enumerate() {
             let Store::Junction { table, parent, element } = &field.store else { continue };
-            let cast = self.writer.shape(writes.entity).element_casts[at].clone().unwrap_or_default();
+            let cast =
+                self.writer.shape(writes.entity).element_casts[at].clone().unwrap_or_default();
             let (table, parent, element) = (quoted(table), quoted(parent), quoted(element));
             let mine = || writes.sets.iter().filter(|change| usize::from(change.field.0) == at);
             let pairs = |get: fn(&SetChange) -> &Vec<String>| -> Vec<(Uuid, String)> {
-                mine().flat_map(|change| get(change).iter().map(|text| (change.record.0, text.clone()))).collect()
+                mine()
+                    .flat_map(|change| {
+                        get(change).iter().map(|text| (change.record.0, text.clone()))
+                    })
+                    .collect()
             };
             let (removed, added) = (pairs(|change| &change.removed), pairs(|change| &change.added));
             for (pairs, sql) in [

@@ -9,6 +9,7 @@ use std::{
 
 use futures_util::{future::BoxFuture, poll};
 use tokio_postgres::{Client, Config, Row, Statement, types::ToSql};
+use tracing::debug;
 use uuid::Uuid;
 
 use super::{Error, catalog::TableShape, connect, shapes, write::Writes};
@@ -80,7 +81,8 @@ impl Writer {
     /// [`Error::Locked`] if another plait holds that place; [`Error::Shape`] where mapping and tables differ.
     pub(crate) async fn open(config: &Config, mut mapping: Mapping) -> Result<Self, Error> {
         let client = connect(config).await?;
-        let lock = client.query_one("select pg_try_advisory_lock(hashtext('plait apply'))", &[]).await?;
+        let lock =
+            client.query_one("select pg_try_advisory_lock(hashtext('plait apply'))", &[]).await?;
         if !lock.get::<_, bool>(0) {
             return Err(Error::Locked);
         }
@@ -131,7 +133,9 @@ impl Writer {
         let mut pairs = HashSet::new();
         for side in Side::ALL {
             for (at, number) in self.entity_numbers.iter().enumerate() {
-                let sql = format!("select exists (select from {table} where side = $1 and entity_no = $2)");
+                let sql = format!(
+                    "select exists (select from {table} where side = $1 and entity_no = $2)"
+                );
                 let row = self.client.query_one(&sql, &[&side.name(), number]).await?;
                 if row.get(0) {
                     pairs.insert((side, EntityNo(u16::try_from(at).unwrap_or(u16::MAX))));
@@ -184,7 +188,11 @@ impl Writer {
         Ok(statement)
     }
 
-    pub(super) async fn query(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+    pub(super) async fn query(
+        &mut self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
         let statement = self.prepare(sql).await?;
         Ok(self.client.query(&statement, params).await?)
     }
@@ -195,7 +203,8 @@ impl Writer {
         calls: &[(Statement, Vec<Param>)],
     ) -> Result<Vec<Vec<Row>>, Error> {
         let queries = calls.iter().map(|(statement, params)| async move {
-            let params: Vec<_> = params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
+            let params: Vec<_> =
+                params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
             self.client.query(statement, &params).await
         });
         Ok(futures_util::future::try_join_all(queries).await?)
@@ -279,7 +288,8 @@ impl Writer {
         let mut calls = vec![Call::Simple("savepoint part".into())];
         self.add_calls(&mut calls, writes).await?;
         calls.push(Call::Simple(
-            "set constraints all immediate; set constraints all deferred; release savepoint part".into(),
+            "set constraints all immediate; set constraints all deferred; release savepoint part"
+                .into(),
         ));
         match self.send(calls).await {
             Ok(()) => {
@@ -287,6 +297,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
+                debug!(error = ?error, "a part was refused");
                 self.client.batch_execute("rollback to savepoint part").await?;
                 Err(error)
             }
@@ -311,7 +322,10 @@ impl Writer {
                 &[&side.name(), &self.entity_number(entity), &keys],
             )
             .await?;
-        Ok(rows.iter().map(|row| (SideKey::from(row.get::<_, &str>(0)), RecordId(row.get(1)))).collect())
+        Ok(rows
+            .iter()
+            .map(|row| (SideKey::from(row.get::<_, &str>(0)), RecordId(row.get(1))))
+            .collect())
     }
 
     /// By which keys a side knows these records, where that is not the canonical id itself.
@@ -327,11 +341,18 @@ impl Writer {
                 &[&side.name(), &self.entity_number(entity), &records],
             )
             .await?;
-        Ok(rows.iter().map(|row| (RecordId(row.get(0)), SideKey::from(row.get::<_, &str>(1)))).collect())
+        Ok(rows
+            .iter()
+            .map(|row| (RecordId(row.get(0)), SideKey::from(row.get::<_, &str>(1))))
+            .collect())
     }
 
     /// The keys by which `side` has the living records of `entity`.
-    pub(crate) async fn keys(&mut self, side: Side, entity: EntityNo) -> Result<Vec<SideKey>, Error> {
+    pub(crate) async fn keys(
+        &mut self,
+        side: Side,
+        entity: EntityNo,
+    ) -> Result<Vec<SideKey>, Error> {
         let sql = living_keys(&self.shape(entity).table, self.is_linked(side, entity), side);
         let rows = self.query(&sql, &[&side.name(), &self.entity_number(entity)]).await?;
         Ok(rows.iter().map(|row| SideKey::from(row.get::<_, &str>(0))).collect())

@@ -61,7 +61,7 @@ pub(crate) fn interval(pace: &Pace, since_change: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    const MONTH: Duration = Duration::from_secs(30 * 86_400);
+    const MONTH: Duration = Duration::from_hours(30 * 24);
     const PACE: Pace = Pace {
         min: Duration::from_secs(1),
         max: Duration::from_secs(30),
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(interval(&PACE, Duration::from_secs(100)), Duration::from_secs(10));
         assert_eq!(interval(&PACE, MONTH), PACE.max);
         let pinged = Pace { is_pinged: true, ..PACE };
-        assert_eq!(interval(&pinged, MONTH), Duration::from_secs(120));
+        assert_eq!(interval(&pinged, MONTH), Duration::from_mins(2));
         assert_eq!(interval(&pinged, Duration::ZERO), PACE.min);
     }
 
@@ -103,6 +103,6 @@ mod tests {
     fn interval_with_few_calls_left_is_slow_even_in_haste() {
         assert_eq!(interval(&with_quota(100_000, 1_000), Duration::ZERO), PACE.min);
         let slow = interval(&with_quota(100_000, 95_000), Duration::ZERO);
-        assert!(slow > Duration::from_secs(600), "{slow:?}");
+        assert!(slow > Duration::from_mins(10), "{slow:?}");
     }
 }

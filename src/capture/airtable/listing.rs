@@ -143,10 +143,8 @@ impl Listing<'_> {
                 None => Observation { entity: table.entity, key, change: Change::Absent },
             })
         });
-        let seen: Vec<_> = stream::iter(looks)
-            .buffer_unordered(SECOND_LOOKS_IN_FLIGHT_MAX)
-            .try_collect()
-            .await?;
+        let seen: Vec<_> =
+            stream::iter(looks).buffer_unordered(SECOND_LOOKS_IN_FLIGHT_MAX).try_collect().await?;
         let absent_count = seen.iter().filter(|it| it.change == Change::Absent).count();
         if !seen.is_empty() {
             self.deliver(seen).await?;

@@ -8,8 +8,12 @@ mod listing;
 mod payload;
 mod ping;
 mod preflight;
+#[cfg(test)]
+mod sandbox_tests;
 mod schema;
 mod session;
+#[cfg(test)]
+mod tests;
 mod webhook;
 
 use std::{sync::Arc, time::Duration};
@@ -46,6 +50,8 @@ pub(crate) struct BaseSettings {
     pub(crate) poll_max: Duration,
     /// How often the webhook's health is looked at, apart from what the payloads tell.
     pub(crate) hook_check: Duration,
+    /// How often everything is listed again, in case something was lost without a trace.
+    pub(crate) relist_every: Duration,
     /// API calls that the plan allows in a month; `None`: any number.
     pub(crate) monthly_calls: Option<u64>,
 }
@@ -59,7 +65,8 @@ impl BaseSettings {
             notification_url: None,
             poll_min: Duration::from_secs(1),
             poll_max: Duration::from_secs(30),
-            hook_check: Duration::from_secs(3600),
+            hook_check: Duration::from_hours(1),
+            relist_every: Duration::from_hours(24),
             monthly_calls: None,
         }
     }

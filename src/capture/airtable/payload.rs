@@ -175,7 +175,8 @@ impl Raw {
         for table in self.changed_tables_by_id.iter().flat_map(BTreeMap::values) {
             doomed.extend(table.destroyed_field_ids.iter().flatten().cloned());
             let retyped = table.changed_fields_by_id.iter().flatten();
-            doomed.extend(retyped.filter(|(_, field)| field.is_retyped()).map(|(id, _)| id.clone()));
+            doomed
+                .extend(retyped.filter(|(_, field)| field.is_retyped()).map(|(id, _)| id.clone()));
         }
         doomed
     }
@@ -256,7 +257,8 @@ impl Reader<'_> {
 
     fn schema(&self, id: &str, table: &TableChanged, news: &mut News) {
         let is_mapped = self.plan.reads(id);
-        if is_mapped && let Some((old, new)) = table.changed_metadata.as_ref().and_then(Renamed::names)
+        if is_mapped
+            && let Some((old, new)) = table.changed_metadata.as_ref().and_then(Renamed::names)
         {
             let text = format!(
                 "the table `{old}` is now called `{new}`; the mapping goes on by its id, and can be \
@@ -313,7 +315,11 @@ impl Reader<'_> {
         let made_at = record.created_time.as_deref().and_then(micros);
         for table in self.tables(table) {
             let change = whole(self.mapping, table, cells, made_at, CellFormat::V2);
-            observations.push(Observation { entity: table.entity, key: SideKey::from(key), change });
+            observations.push(Observation {
+                entity: table.entity,
+                key: SideKey::from(key),
+                change,
+            });
         }
     }
 
@@ -341,7 +347,11 @@ impl Reader<'_> {
                 continue;
             }
             let change = Change::Present { cells, claimed_id, made_at: None };
-            observations.push(Observation { entity: table.entity, key: SideKey::from(key), change });
+            observations.push(Observation {
+                entity: table.entity,
+                key: SideKey::from(key),
+                change,
+            });
         }
     }
 }
@@ -404,5 +414,220 @@ pub(crate) fn keep_last(payloads: &mut [Payload]) {
         }
         kept.reverse();
         payload.observations = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        capture::airtable::{
+            schema::resolve,
+            tests::{field, link, mapping},
+        },
+        mapping::FieldKind,
+        model::Value as CellValue,
+        remote::airtable::Table,
+    };
+
+    const UUID: &str = "6f1f64f4-8f0e-4d0c-9d1a-000000000001";
+
+    fn world() -> (Mapping, Plan) {
+        let mapping = mapping(&[
+            (
+                "startup",
+                "Startups",
+                vec![
+                    field("name", "Nom", FieldKind::Text),
+                    field("headcount", "Effectif", FieldKind::Integer),
+                    field("sector", "Secteur", FieldKind::Select),
+                ],
+            ),
+            (
+                "project",
+                "Projets",
+                vec![field("name", "Nom", FieldKind::Text), link("startup", "Startup", 0)],
+            ),
+        ]);
+        let tables: Vec<Table> = serde_json::from_value(json!([
+            { "id": "tblS", "name": "Startups", "fields": [
+                { "id": "fldUuid", "name": "UUID", "type": "singleLineText" },
+                { "id": "fldName", "name": "Nom", "type": "singleLineText" },
+                { "id": "fldHeads", "name": "Effectif", "type": "number" },
+                { "id": "fldSector", "name": "Secteur", "type": "singleSelect" } ] },
+            { "id": "tblP", "name": "Projets", "fields": [
+                { "id": "fldPUuid", "name": "UUID", "type": "singleLineText" },
+                { "id": "fldPName", "name": "Nom", "type": "singleLineText" },
+                { "id": "fldLink", "name": "Startup", "type": "multipleRecordLinks",
+                  "options": { "linkedTableId": "tblS" } } ] }
+        ]))
+        .unwrap();
+        let resolution = resolve(&mapping, "reseau", &tables, None);
+        assert_eq!(resolution.problems, []);
+        let plan = Plan::new(&mapping, "reseau", &resolution.resolved);
+        (mapping, plan)
+    }
+
+    fn read_all(payloads: Value) -> Vec<Result<Payload, (u64, String)>> {
+        let (mapping, plan) = world();
+        let Value::Array(payloads) = payloads else { panic!("not a list") };
+        read(payloads, 7, &mapping, &plan)
+    }
+
+    fn read_one(payload: &Value) -> Payload {
+        read_all(json!([payload])).remove(0).unwrap()
+    }
+
+    fn text(text: &str) -> Cell {
+        Cell::Value(CellValue::Text(text.into()))
+    }
+
+    fn cells(observation: &Observation) -> &[(FieldNo, Cell)] {
+        match &observation.change {
+            Change::Present { cells, .. } => cells,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn payload_created_record_has_all_cells_and_its_claim() {
+        let payload = read_one(&json!({
+            "timestamp": "2026-04-24T15:07:42.507Z", "baseTransactionNumber": 31,
+            "actionMetadata": { "source": "publicApi", "sourceMetadata": { "user": {
+                "id": "usrAAAAAAAAAAAAAA", "email": "bot@example.com", "permissionLevel": "create",
+                "name": "Bot" } } },
+            "payloadFormat": "v0",
+            "changedTablesById": { "tblS": { "createdRecordsById": { "recA": {
+                "createdTime": "2026-04-24T15:07:42.000Z",
+                "cellValuesByFieldId": { "fldName": "Voilier", "fldUuid": UUID, "fldOther": 1,
+                    "fldSector": { "id": "selS60paIzWBerSk8", "name": "Work", "color": "pinkLight2" } }
+            } } }, "tblUnmapped": { "destroyedRecordIds": ["recZ"] } }
+        }));
+        assert_eq!(payload.number, 7);
+        assert_eq!(payload.at, Some(1_777_043_262_507_000));
+        assert_eq!(payload.author.name.as_deref(), Some("Bot"));
+        assert_eq!(payload.author.via, "publicApi");
+        assert_eq!(payload.news, News::default());
+        assert_eq!(payload.observations.len(), 1);
+        assert_eq!(
+            cells(&payload.observations[0]),
+            [
+                (FieldNo(0), text("Voilier")),
+                (FieldNo(1), Cell::Value(CellValue::Null)),
+                (FieldNo(2), text("Work")),
+            ]
+        );
+        let Change::Present { claimed_id, made_at, .. } = &payload.observations[0].change else {
+            panic!()
+        };
+        assert_eq!(claimed_id.unwrap().to_string(), UUID);
+        assert_eq!(*made_at, Some(1_777_043_262_000_000));
+    }
+
+    #[test]
+    fn payload_changed_record_has_only_what_changed_and_null_is_empty() {
+        let payload = read_one(&json!({
+            "changedTablesById": {
+                "tblS": { "changedRecordsById": { "recA": {
+                    "current": { "cellValuesByFieldId": { "fldHeads": null, "fldOther": 2 } },
+                    "previous": { "cellValuesByFieldId": { "fldHeads": 3 } },
+                    "unchanged": { "cellValuesByFieldId": { "fldName": "x" } } },
+                    "recB": { "current": { "cellValuesByFieldId": { "fldOther": 2 } } } },
+                    "destroyedRecordIds": ["recC"] },
+                "tblP": { "changedRecordsById": { "recP": { "current": { "cellValuesByFieldId": {
+                    "fldLink": [{ "id": "recA", "name": "Voilier" }] } } } } } }
+        }));
+        let keys: Vec<_> = payload.observations.iter().map(|it| it.key.to_string()).collect();
+        assert_eq!(keys, ["recP", "recA", "recC"]);
+        assert_eq!(
+            cells(&payload.observations[0]),
+            [(FieldNo(1), Cell::Link(Some(SideKey::from("recA"))))]
+        );
+        assert_eq!(cells(&payload.observations[1]), [(FieldNo(1), Cell::Value(CellValue::Null))]);
+        assert_eq!(payload.observations[2].change, Change::Absent);
+        assert_eq!(payload.author.via, "unknown");
+    }
+
+    #[test]
+    fn payload_of_the_reference_with_every_kind_of_schema_change_is_read() {
+        let payload = read_one(&json!({
+            "timestamp": "2022-02-01T21:25:05.663Z", "baseTransactionNumber": 4, "payloadFormat": "v0",
+            "actionMetadata": { "source": "somethingNew" },
+            "changedTablesById": { "tblS": {
+                "changedMetadata": { "current": { "name": "Jeunes pousses", "description": null },
+                    "previous": { "name": "Startups", "description": null } },
+                "createdFieldsById": { "fldNew": { "name": "Qty", "type": "number" } },
+                "changedFieldsById": {
+                    "fldName": { "current": { "name": "Nom court" }, "previous": { "name": "Nom" } },
+                    "fldHeads": { "current": { "type": "number" }, "previous": { "type": "rating" } } },
+                "destroyedFieldIds": ["fldOther"],
+                "changedRecordsById": { "recA": { "current": { "cellValuesByFieldId": {
+                    "fldHeads": null, "fldName": "kept" } } } },
+                "changedViewsById": { "viwA": { "destroyedRecordIds": ["recA"] } },
+                "somethingElse": {} } },
+            "createdTablesById": { "tblN": { "metadata": { "name": "N" }, "fieldsById": {} } },
+            "destroyedTableIds": ["tblGone"], "newKey": true
+        }));
+        // The cells of a field that was converted in the same breath say nothing.
+        assert_eq!(cells(&payload.observations[0]), [(FieldNo(0), text("kept"))]);
+        let codes: Vec<_> = payload.news.notes.iter().map(|(code, _)| *code).collect();
+        assert_eq!(codes, ["table_renamed", "field_retyped", "field_renamed"]);
+        assert!(payload.news.is_about_plan);
+        assert!(payload.news.has_created);
+        assert_eq!(payload.news.unknown, ["newKey", "somethingElse"]);
+        assert_eq!(payload.news.death, None);
+    }
+
+    #[test]
+    fn payload_cells_emptied_by_the_deletion_of_their_field_are_no_edits() {
+        let read = read_all(json!([
+            { "baseTransactionNumber": 9, "changedTablesById": { "tblS": { "changedRecordsById": {
+                "recA": { "current": { "cellValuesByFieldId": { "fldName": null } } } } } } },
+            { "baseTransactionNumber": 9, "changedTablesById": { "tblS": {
+                "destroyedFieldIds": ["fldName"] } } },
+        ]));
+        assert_eq!(read[0].as_ref().unwrap().observations, []);
+        assert!(read[1].as_ref().unwrap().news.is_about_plan);
+    }
+
+    #[test]
+    fn payload_errors_and_what_cannot_be_read_are_told_apart() {
+        let read = read_all(json!([
+            { "error": true, "code": "INVALID_HOOK", "timestamp": "…", "baseTransactionNumber": 77,
+              "actionMetadata": { "source": "client", "sourceMetadata": {} }, "payloadFormat": "v0" },
+            { "changedTablesById": [1, 2] },
+            "nonsense",
+            {},
+        ]));
+        assert_eq!(read[0].as_ref().unwrap().news.death.as_deref(), Some("INVALID_HOOK"));
+        assert_eq!(read[1].as_ref().unwrap_err().0, 8);
+        assert_eq!(read[2].as_ref().unwrap_err().0, 9);
+        assert_eq!(read[3].as_ref().unwrap().observations, []);
+    }
+
+    #[test]
+    fn payload_superseded_cells_behind_a_listing_are_dropped() {
+        let set = |name: Value| {
+            json!({ "changedTablesById": { "tblS": { "changedRecordsById": { "recA": {
+                "current": { "cellValuesByFieldId": { "fldName": name } } } } } } })
+        };
+        let mut both = set(json!("first"));
+        both["changedTablesById"]["tblS"]["changedRecordsById"]["recA"]["current"]["cellValuesByFieldId"]
+            ["fldHeads"] = json!(5);
+        let gone = json!({ "changedTablesById": { "tblS": { "destroyedRecordIds": ["recB"] } } });
+        let made = json!({ "changedTablesById": { "tblS": { "createdRecordsById": {
+            "recB": { "createdTime": "2026-04-24T15:07:42.000Z", "cellValuesByFieldId": {} } } } } });
+        let read = read_all(json!([both, made, set(json!("last")), gone]));
+        let mut payloads: Vec<_> = read.into_iter().map(Result::unwrap).collect();
+        keep_last(&mut payloads);
+        assert_eq!(
+            cells(&payloads[0].observations[0]),
+            [(FieldNo(1), Cell::Value(CellValue::Int(5)))]
+        );
+        assert_eq!(payloads[1].observations, [], "made, but gone again");
+        assert_eq!(cells(&payloads[2].observations[0]), [(FieldNo(0), text("last"))]);
+        assert_eq!(payloads[3].observations[0].change, Change::Absent);
     }
 }

@@ -64,7 +64,9 @@ pub(crate) async fn preflight(
     }
     if let Some(table) = plan.tables.first() {
         match client.list_records(&base.id, &table.table, &[], None).await {
-            Ok(_) => findings.push(Finding::ok(format!("records of the base `{name}` can be read"))),
+            Ok(_) => {
+                findings.push(Finding::ok(format!("records of the base `{name}` can be read")));
+            }
             Err(error) => findings.push(failed(
                 &format!("records of the base `{name}` cannot be read"),
                 &error,
@@ -88,10 +90,9 @@ fn failed(what: &str, error: &RemoteError, remedy: &str) -> Finding {
             format!("{what}: {error}"),
             "check the network, the proxy and the address in the settings, or try again later",
         ),
-        RemoteError::RateLimited { .. } | RemoteError::QuotaSpent { .. } => Finding::error(
-            format!("{what}: {error}"),
-            "wait, or raise the plan of the workspace",
-        ),
+        RemoteError::RateLimited { .. } | RemoteError::QuotaSpent { .. } => {
+            Finding::error(format!("{what}: {error}"), "wait, or raise the plan of the workspace")
+        }
         _ => Finding::error(format!("{what}: {error}"), remedy),
     }
 }
@@ -107,7 +108,8 @@ fn token_remedy(is_token: bool) -> String {
 /// Only OAuth tokens tell their scopes; of the others, the calls below do.
 fn missing_scopes(scopes: Option<&[String]>, findings: &mut Vec<Finding>) {
     let Some(scopes) = scopes else { return };
-    for scope in ["data.records:read", "data.records:write", "schema.bases:read", "webhook:manage"] {
+    for scope in ["data.records:read", "data.records:write", "schema.bases:read", "webhook:manage"]
+    {
         if !scopes.iter().any(|it| it == scope) {
             findings.push(Finding::error(
                 format!("the token lacks the scope {scope}"),
@@ -159,7 +161,10 @@ async fn webhooks(
         Ok(hooks) if hooks.len() >= WEBHOOK_COUNT_MAX => {
             let ids: Vec<_> = hooks.iter().map(|hook| hook.id.as_str()).collect();
             findings.push(Finding::error(
-                format!("all {WEBHOOK_COUNT_MAX} places for webhooks in the base `{}` are taken", base.name),
+                format!(
+                    "all {WEBHOOK_COUNT_MAX} places for webhooks in the base `{}` are taken",
+                    base.name
+                ),
                 format!("delete one that nobody uses: {}", ids.join(", ")),
             ));
         }

@@ -331,7 +331,10 @@ fn misfit<'a>(
     (!fitting.contains(&kind)).then(|| Misfit {
         code: "field_type",
         what: format!("is of the type `{kind}`, which `{}` cannot be read from", field.name),
-        remedy: format!("change `type` in the mapping, or make the field one of: {}", fitting.join(", ")),
+        remedy: format!(
+            "change `type` in the mapping, or make the field one of: {}",
+            fitting.join(", ")
+        ),
     })
 }
 
@@ -370,7 +373,7 @@ const TEXTS: [&str; 6] =
 fn fitting_kinds(kind: &FieldKind, part: Part) -> Vec<&'static str> {
     let own: &[&str] = match (kind, part) {
         (_, Part::FirstOfFullName | Part::LastOfFullName | Part::DateDmy) => &[],
-        (FieldKind::Text | FieldKind::LongText, _) => &["singleSelect"],
+        (FieldKind::Text | FieldKind::LongText | FieldKind::Select, _) => &["singleSelect"],
         (
             FieldKind::Integer
             | FieldKind::BigInt
@@ -381,12 +384,13 @@ fn fitting_kinds(kind: &FieldKind, part: Part) -> Vec<&'static str> {
             | FieldKind::Rating,
             _,
         ) => &["number", "currency", "percent", "duration", "rating"],
-        (FieldKind::Boolean, _) => &["checkbox", "singleSelect"],
+        (FieldKind::Boolean, _) => &["checkbox"],
         (FieldKind::Date, _) => &["date"],
         (FieldKind::DateTime { .. }, _) => &["dateTime"],
-        (FieldKind::Select, _) => &["singleSelect"],
         (FieldKind::MultiSelect | FieldKind::Csv, _) => &["multipleSelects"],
-        (FieldKind::Link { .. } | FieldKind::Links { .. }, _) => return vec!["multipleRecordLinks"],
+        (FieldKind::Link { .. } | FieldKind::Links { .. }, _) => {
+            return vec!["multipleRecordLinks"];
+        }
         (FieldKind::Collaborator, _) => &["singleCollaborator"],
         _ => &[],
     };
@@ -458,5 +462,138 @@ impl PlanTable {
     /// The distinct fields to ask for.
     pub(crate) fn field_ids(&self) -> Vec<String> {
         self.kinds.keys().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::capture::airtable::tests::{field, link, mapping};
+
+    fn tables(name: (&str, &str), heads: (&str, &str)) -> Vec<remote::Table> {
+        serde_json::from_value(json!([
+            { "id": "tblS", "name": "Startups", "fields": [
+                { "id": "fldUuid", "name": "UUID", "type": "singleLineText" },
+                { "id": "fldName", "name": name.0, "type": name.1 },
+                { "id": "fldHeads", "name": heads.0, "type": heads.1 } ] }
+        ]))
+        .unwrap()
+    }
+
+    fn startup() -> Mapping {
+        mapping(&[(
+            "startup",
+            "Startups",
+            vec![
+                field("name", "Nom", FieldKind::Text),
+                field("headcount", "Effectif", FieldKind::Integer),
+            ],
+        )])
+    }
+
+    const NAME: (&str, &str) = ("Nom", "singleLineText");
+    const HEADS: (&str, &str) = ("Effectif", "number");
+
+    #[test]
+    fn schema_misspelt_names_get_the_nearest_right_one() {
+        let resolution =
+            resolve(&startup(), "reseau", &tables(("Nomm", "singleLineText"), HEADS), None);
+        let [problem] = resolution.problems.as_slice() else { panic!("{:?}", resolution.problems) };
+        assert!(problem.is_fatal);
+        assert_eq!(problem.remedy, "correct the mapping: the nearest field is `Nomm`");
+        let mut mapping = startup();
+        mapping.entities[0].airtable.as_mut().unwrap().table = "Starups".into();
+        let resolution = resolve(&mapping, "reseau", &tables(NAME, HEADS), None);
+        assert_eq!(
+            resolution.problems[0].remedy,
+            "correct the mapping: the nearest table is `Startups`"
+        );
+    }
+
+    #[test]
+    fn schema_renamed_field_is_found_by_its_id_though_another_took_its_name() {
+        let first = resolve(&startup(), "reseau", &tables(NAME, HEADS), None);
+        assert_eq!(first.problems, []);
+        let mut renamed = tables(("Nom court", "singleLineText"), HEADS);
+        renamed[0].fields.push(
+            serde_json::from_value(
+                json!({ "id": "fldOther", "name": "Nom", "type": "singleLineText" }),
+            )
+            .unwrap(),
+        );
+        let again = resolve(&startup(), "reseau", &renamed, Some(&first.resolved));
+        assert_eq!(again.problems, []);
+        assert_eq!(again.resolved, first.resolved);
+        assert_eq!(again.notes.len(), 1);
+    }
+
+    #[test]
+    fn schema_field_that_went_is_suspended_and_comes_back() {
+        let mapping = startup();
+        let first = resolve(&mapping, "reseau", &tables(NAME, HEADS), None);
+        let whole = Plan::new(&mapping, "reseau", &first.resolved);
+        let mut without = tables(NAME, HEADS);
+        without[0].fields.pop();
+        let gone = resolve(&mapping, "reseau", &without, Some(&first.resolved));
+        assert!(gone.problems.iter().all(|problem| !problem.is_fatal), "{:?}", gone.problems);
+        let rest = Plan::new(&mapping, "reseau", &gone.resolved);
+        assert_eq!(rest.tables[0].fields, [(FieldNo(0), "fldName".into())]);
+        assert_eq!(rest.gained_since(&whole), [0; 0]);
+        let back = resolve(&mapping, "reseau", &tables(NAME, HEADS), Some(&gone.resolved));
+        let plan = Plan::new(&mapping, "reseau", &back.resolved);
+        assert_eq!(plan, whole);
+        assert_eq!(plan.gained_since(&rest), [0]);
+        // A type that fits too: read again. One that does not: suspended.
+        let percent = resolve(
+            &mapping,
+            "reseau",
+            &tables(NAME, ("Effectif", "percent")),
+            Some(&back.resolved),
+        );
+        assert_eq!(Plan::new(&mapping, "reseau", &percent.resolved).gained_since(&plan), [0]);
+        let boxes = resolve(
+            &mapping,
+            "reseau",
+            &tables(NAME, ("Effectif", "checkbox")),
+            Some(&back.resolved),
+        );
+        assert_eq!(boxes.problems[0].code, "field_type");
+        assert!(boxes.resolved.tables["startup"].fields["Effectif"].suspended);
+    }
+
+    #[test]
+    fn schema_computed_field_mapped_for_writing_is_an_error() {
+        let mut mapping = startup();
+        let computed = tables(NAME, ("Effectif", "formula"));
+        let resolution = resolve(&mapping, "reseau", &computed, None);
+        assert_eq!(resolution.problems[0].code, "field_computed");
+        assert!(resolution.problems[0].is_fatal);
+        mapping.entities[0].fields[1].direction = Direction::From(Side::Airtable);
+        assert_eq!(resolve(&mapping, "reseau", &computed, None).problems, []);
+    }
+
+    #[test]
+    fn schema_link_to_the_wrong_table_is_an_error() {
+        let mapping = mapping(&[
+            ("startup", "Startups", vec![field("name", "Nom", FieldKind::Text)]),
+            ("project", "Projets", vec![link("startup", "Startup", 0)]),
+        ]);
+        let tables = |linked: &str| -> Vec<remote::Table> {
+            serde_json::from_value(json!([
+                { "id": "tblS", "name": "Startups", "fields": [
+                    { "id": "fld0", "name": "UUID", "type": "singleLineText" },
+                    { "id": "fld1", "name": "Nom", "type": "singleLineText" } ] },
+                { "id": "tblP", "name": "Projets", "fields": [
+                    { "id": "fld2", "name": "UUID", "type": "singleLineText" },
+                    { "id": "fld3", "name": "Startup", "type": "multipleRecordLinks",
+                      "options": { "linkedTableId": linked } } ] }
+            ]))
+            .unwrap()
+        };
+        assert_eq!(resolve(&mapping, "reseau", &tables("tblS"), None).problems, []);
+        let wrong = resolve(&mapping, "reseau", &tables("tblP"), None);
+        assert_eq!(wrong.problems[0].code, "field_link");
     }
 }

@@ -30,7 +30,7 @@ const HELD_PAYLOAD_COUNT_MAX: usize = 10_000;
 /// How often the schema, or the webhook, may be found in order while a call says that it is not.
 const DOUBT_COUNT_MAX: u32 = 3;
 const FAILURE_BACKOFF_MIN: Duration = Duration::from_millis(500);
-const FAILURE_BACKOFF_MAX: Duration = Duration::from_secs(60);
+const FAILURE_BACKOFF_MAX: Duration = Duration::from_mins(1);
 const MICROS_PER_MS: i64 = 1000;
 
 pub(super) struct Session {
@@ -44,8 +44,12 @@ pub(super) struct Session {
     hook_checked_at: Option<Instant>,
     /// Number of the next payload to read.
     next: u64,
+    /// Payloads below this number were made, as the webhook said when it was looked at.
+    promised: u64,
     /// Entities that have to be listed before the payloads go on.
     to_list: BTreeSet<EntityNo>,
+    /// When everything was listed, or this process began.
+    listed_at: Instant,
     changed_at: Instant,
     doubt_count: u32,
     /// Texts of incidents that were raised: each is raised once.
@@ -85,7 +89,9 @@ impl Session {
             hook: None,
             hook_checked_at: None,
             next: 0,
+            promised: 0,
             to_list: BTreeSet::new(),
+            listed_at: Instant::now(),
             changed_at: Instant::now(),
             doubt_count: 0,
             told: HashSet::new(),
@@ -158,6 +164,9 @@ impl Session {
         if self.hook_checked_at.is_none_or(is_check_due) {
             self.keep_hook(&plan).await?;
         }
+        if self.listed_at.elapsed() >= self.base.relist_every {
+            self.list_all();
+        }
         let more = if self.to_list.is_empty() {
             self.poll(&plan).await?
         } else {
@@ -196,9 +205,10 @@ impl Session {
             self.tell("renamed", note).await;
         }
         let plan = Arc::new(Plan::new(&mapping, &self.base.name, &resolution.resolved));
-        let before = self.resolved.as_ref().map_or_else(Plan::default, |resolved| {
-            Plan::new(&mapping, &self.base.name, resolved)
-        });
+        let before = self
+            .resolved
+            .as_ref()
+            .map_or_else(Plan::default, |resolved| Plan::new(&mapping, &self.base.name, resolved));
         let gained = plan.gained_since(&before);
         self.to_list.extend(gained.into_iter().map(|at| plan.tables[at].entity));
         self.to_list.retain(|entity| plan.tables.iter().any(|table| table.entity == *entity));
@@ -265,6 +275,7 @@ impl Session {
         let made = webhook::create(&client, &self.base, plan).await?;
         self.hook = Some(Hook { id: made.id, mac_secret: made.mac_secret_base64, death: None });
         self.next = 1;
+        self.promised = 0;
         self.hook_checked_at = Some(Instant::now());
         self.list_all();
         self.publish();
@@ -273,6 +284,7 @@ impl Session {
 
     /// Holds our place against the webhook's own count.
     async fn compare_place(&mut self, next: Option<u64>) {
+        self.promised = next.unwrap_or_default();
         if self.next == 0 {
             // The first listing was cut off: it begins at what is recorded from now on.
             self.next = next.unwrap_or(1);
@@ -314,6 +326,9 @@ impl Session {
         self.send(Delivery::Progress { side: Side::Airtable, position: self.position(from) })
             .await?;
         self.to_list.clear();
+        if tables.len() == plan.tables.len() {
+            self.listed_at = Instant::now();
+        }
 
         let mut held = Vec::new();
         loop {
@@ -370,8 +385,11 @@ impl Session {
         if first != self.next {
             return Ok(self.hole(first));
         }
-        let mut read =
-            Read { payloads: Vec::new(), next: cursor, might_have_more, event: None };
+        if count == 0 && self.promised > first {
+            // All of them are gone, and an empty page gives our own number back.
+            return Ok(self.hole(self.promised));
+        }
+        let mut read = Read { payloads: Vec::new(), next: cursor, might_have_more, event: None };
         for payload in payload::read(payloads, first, &self.links.mapping, plan) {
             let mut payload = match payload {
                 Ok(payload) => payload,
@@ -418,7 +436,10 @@ impl Session {
                 self.base.name
             )
         } else {
-            format!("the payloads of the base `{}` are counted anew; the tables are read again", self.base.name)
+            format!(
+                "the payloads of the base `{}` are counted anew; the tables are read again",
+                self.base.name
+            )
         };
         Read {
             payloads: Vec::new(),
@@ -490,7 +511,7 @@ impl Session {
     async fn send(&self, delivery: Delivery) -> Result<(), Error> {
         let position = match &delivery {
             Delivery::Transaction { stamp, .. } => stamp.position.clone(),
-            Delivery::Part { .. } => None,
+            Delivery::Part { .. } | Delivery::Abandoned { .. } => None,
             Delivery::Progress { position, .. } => Some(position.clone()),
         };
         let sent = async { self.links.deliveries.send(delivery).await.map_err(|_| Error::Closed) };
@@ -577,7 +598,8 @@ fn backoff(failure_count: u32) -> Duration {
 /// Until Airtable counts the month's calls anew.
 fn until_next_month() -> Duration {
     let now = Utc::now();
-    let (year, month) = if now.month() == 12 { (now.year() + 1, 1) } else { (now.year(), now.month() + 1) };
+    let (year, month) =
+        if now.month() == 12 { (now.year() + 1, 1) } else { (now.year(), now.month() + 1) };
     let first = NaiveDate::from_ymd_opt(year, month, 1).and_then(|day| day.and_hms_opt(0, 0, 0));
     first.and_then(|first| (first.and_utc() - now).to_std().ok()).unwrap_or_default()
 }

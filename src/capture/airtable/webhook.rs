@@ -12,7 +12,7 @@ use crate::remote::airtable::{Client, NewWebhook, Webhook, micros};
 use super::{BaseSettings, Error, schema::Plan};
 
 /// Webhooks live 7 days from the last refresh or poll.
-const REFRESH_BELOW: Duration = Duration::from_secs(6 * 86_400);
+const REFRESH_BELOW: Duration = Duration::from_hours(6 * 24);
 const DATA_TYPES: [&str; 3] = ["tableData", "tableFields", "tableMetadata"];
 
 /// How the stored webhook was found.
@@ -92,9 +92,9 @@ pub(super) async fn create(
     base: &BaseSettings,
     plan: &Plan,
 ) -> Result<NewWebhook, Error> {
-    let made =
-        client.create_webhook(&base.id, &specification(plan), base.notification_url.as_deref());
-    match made.await {
+    let specification = specification(plan);
+    let url = base.notification_url.as_deref();
+    match client.create_webhook(&base.id, &specification, url).await {
         Ok(hook) => {
             info!(webhook = hook.id, base = base.name, "made a webhook");
             Ok(hook)

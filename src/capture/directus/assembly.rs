@@ -127,9 +127,7 @@ impl Assembly {
             Message::Update { relation, old, new } => {
                 self.row(lsn, relation, old.as_ref(), Some(&new), message)
             }
-            Message::Delete { relation, old } => {
-                self.row(lsn, relation, Some(&old), None, message)
-            }
+            Message::Delete { relation, old } => self.row(lsn, relation, Some(&old), None, message),
             Message::Relation(relation) => {
                 self.relation(relation);
                 Ok(())
@@ -322,7 +320,8 @@ impl Assembly {
     pub(super) fn forget(&mut self, name: &TableName) {
         if self.covered.remove(&name.to_string()).is_some() {
             self.notes.push(Note::CoverChanged);
-            let text = format!("Table {name} was dropped or renamed: nothing is read from it any more.");
+            let text =
+                format!("Table {name} was dropped or renamed: nothing is read from it any more.");
             self.notes.push(Note::Incident { code: "capture_table_missing", text });
         }
     }

@@ -138,7 +138,11 @@ pub(super) async fn tables(
     for row in rows {
         let name = TableName { schema: row.get(1), table: row.get(2) };
         by_oid.insert(row.get::<_, u32>(0), name.clone());
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, not negative")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an estimate, not negative"
+        )]
         let row_count_estimated = row.get::<_, f64>(5) as u64;
         facts.insert(
             name,

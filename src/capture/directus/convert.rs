@@ -3,7 +3,7 @@
 
 use crate::{
     mapping::{Field, Mapping},
-    model::{Cell, Change, Element, EntityNo, FieldNo, Observation, SideKey},
+    model::{Cell, Change, Element, EntityNo, FieldNo, Observation, SideKey, Value},
 };
 
 use super::{
@@ -45,18 +45,8 @@ pub(super) struct Plan {
 
 #[derive(Clone, Debug, PartialEq)]
 enum PlannedRole {
-    Record {
-        entity: EntityNo,
-        key: usize,
-        cells: Vec<(usize, FieldNo)>,
-    },
-    Element {
-        entity: EntityNo,
-        field: FieldNo,
-        key: usize,
-        parent: usize,
-        element: usize,
-    },
+    Record { entity: EntityNo, key: usize, cells: Vec<(usize, FieldNo)> },
+    Element { entity: EntityNo, field: FieldNo, key: usize, parent: usize, element: usize },
 }
 
 /// A row whose key can't be read: it has no value, it is too large to be sent again, or it is not UTF-8.
@@ -188,7 +178,7 @@ impl PlannedRole {
                         Raw::Null => None,
                         Raw::Text(text) => Some(text),
                     };
-                    read.push((*field, read_cell(fields.field(*field), raw)));
+                    read.push((*field, fields.field(*field).read_postgres(raw)));
                 }
                 let change = Change::Present { cells: read, claimed_id: None, made_at: None };
                 Ok(Observation { entity: *entity, key, change })
@@ -198,7 +188,8 @@ impl PlannedRole {
                 let parent = side_key(row.raw(*parent));
                 let element = match row.raw(*element) {
                     Raw::Text(text) if parent.is_some() => {
-                        read_element(mapping.entity(*entity).field(*field), text)
+                        let field = mapping.entity(*entity).field(*field);
+                        Some(field.read_element_postgres(Some(text))).filter(|cell| !is_empty(cell))
                     }
                     _ => None,
                 };
@@ -260,27 +251,9 @@ pub(super) fn held_bytes(observations: &[Observation], row_bytes: usize) -> usiz
             _ => 1,
         })
         .sum();
-    row_bytes
-        + std::mem::size_of_val(observations)
-        + cells * std::mem::size_of::<(FieldNo, Cell)>()
+    row_bytes + std::mem::size_of_val(observations) + cells * std::mem::size_of::<(FieldNo, Cell)>()
 }
 
-fn read_cell(field: &Field, raw: Option<&[u8]>) -> Cell {
-    stand_in(field, raw)
-}
-
-fn read_element(field: &Field, raw: &[u8]) -> Option<Cell> {
-    Some(stand_in(field, Some(raw)))
-}
-
-fn stand_in(field: &Field, raw: Option<&[u8]>) -> Cell {
-    use crate::{mapping::FieldKind, model::Value};
-    let text = raw.map(|raw| String::from_utf8_lossy(raw).into_owned());
-    match (&field.kind, text) {
-        (FieldKind::Link { .. } | FieldKind::Links { .. }, text) => {
-            Cell::Link(text.as_deref().map(SideKey::from))
-        }
-        (_, Some(text)) if !text.is_empty() => Cell::Value(Value::Text(text)),
-        _ => Cell::Value(Value::Null),
-    }
+fn is_empty(cell: &Cell) -> bool {
+    matches!(cell, Cell::Value(Value::Null) | Cell::Link(None))
 }

@@ -48,7 +48,9 @@ pub(crate) enum Error {
     SlotInUse { slot: String, pid: i32, application: String },
     #[error("slot `{slot}` could not be created because transactions are open: {blockers}")]
     CreationBlocked { slot: String, blockers: String },
-    #[error("the copy has been rebuilt {count} times within an hour, the last time because {reason}")]
+    #[error(
+        "the copy has been rebuilt {count} times within an hour, the last time because {reason}"
+    )]
     TooManyRebuilds { count: usize, reason: String },
     #[error("role `{user}` may not create or change publication `{publication}`")]
     PublicationRights { publication: String, user: String, sql: String },
@@ -92,7 +94,9 @@ impl Error {
             | Self::KnownKeys { .. }
             | Self::Task { .. } => true,
             Self::Sql { source, .. } if source.code().is_none() => true,
-            Self::Sql { .. } | Self::Server { .. } => self.sqlstate().is_some_and(is_transient_state),
+            Self::Sql { .. } | Self::Server { .. } => {
+                self.sqlstate().is_some_and(is_transient_state)
+            }
             _ => false,
         }
     }
@@ -186,7 +190,16 @@ fn is_transient_state(state: &str) -> bool {
     state.starts_with("08")
         || matches!(
             state,
-            "57P01" | "57P02" | "57P03" | "57014" | "53300" | "55006" | "55P03" | "40001" | "40P01" | "25P03"
+            "57P01"
+                | "57P02"
+                | "57P03"
+                | "57014"
+                | "53300"
+                | "55006"
+                | "55P03"
+                | "40001"
+                | "40P01"
+                | "25P03"
         )
 }
 

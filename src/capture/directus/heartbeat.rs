@@ -107,7 +107,8 @@ impl Heartbeats {
             .map_err(Error::sql("look at the slot"))?;
         if let Some(row) = row {
             status.send_modify(|status| {
-                if let Some(lsn) = row.get::<_, Option<&str>>(0).and_then(|text| text.parse().ok()) {
+                if let Some(lsn) = row.get::<_, Option<&str>>(0).and_then(|text| text.parse().ok())
+                {
                     status.server = lsn;
                 }
                 status.wal_status = row.get(1);

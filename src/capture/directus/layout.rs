@@ -85,7 +85,9 @@ impl Layout {
     }
 
     pub(super) fn table(&self, schema: &str, table: &str) -> Option<usize> {
-        self.tables.iter().position(|known| known.name.schema == schema && known.name.table == table)
+        self.tables
+            .iter()
+            .position(|known| known.name.schema == schema && known.name.table == table)
     }
 }
 

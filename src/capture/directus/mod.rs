@@ -11,6 +11,7 @@ mod error;
 mod heartbeat;
 mod layout;
 mod pgoutput;
+mod preflight;
 mod publication;
 mod settings;
 mod slot;
@@ -24,6 +25,7 @@ mod testing;
 mod tests;
 
 pub(crate) use error::Error;
+pub(crate) use preflight::preflight;
 pub(crate) use settings::{
     ActivityMode, CaptureStatus, Incident, Links, Phase, SlotIdentity, SourceSettings,
     StoredPosition, TableProgress, TlsMode,
@@ -237,7 +239,9 @@ impl Capture {
         }
         self.rebuilds.push_back(Instant::now());
         self.links.status.send_modify(|status| status.rebuild_count += 1);
-        let text = format!("Everything is read again because {reason}. Values that did not change stay as they are.");
+        let text = format!(
+            "Everything is read again because {reason}. Values that did not change stay as they are."
+        );
         self.links.incident("capture_rebuilt", text);
         Ok(())
     }
@@ -252,8 +256,7 @@ impl Capture {
         {
             return Err(Error::NoFreeSlot { max: server.slot_count_max });
         }
-        let created =
-            slot::create::<PgWire>(&self.source, admin, &self.source.slot, false).await?;
+        let created = slot::create::<PgWire>(&self.source, admin, &self.source.slot, false).await?;
         let snapshot =
             Snapshot::import(&self.source, &created.snapshot, self.source.reader_count).await?;
         drop(created.exporter);

@@ -13,21 +13,55 @@ pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
     /// `at`: commit time, µs since 1970 UTC. `final_lsn`: where the commit record begins.
-    Begin { final_lsn: Lsn, at: i64, xid: u32 },
+    Begin {
+        final_lsn: Lsn,
+        at: i64,
+        xid: u32,
+    },
     /// `end_lsn`: where the log goes on, which is what is stored and acknowledged.
-    Commit { commit_lsn: Lsn, end_lsn: Lsn, at: i64 },
+    Commit {
+        commit_lsn: Lsn,
+        end_lsn: Lsn,
+        at: i64,
+    },
     /// Follows `Begin` when the transaction has a replication origin.
-    Origin { lsn: Lsn, name: String },
+    Origin {
+        lsn: Lsn,
+        name: String,
+    },
     /// Before the first change of a table in a session, and again after each invalidation.
     Relation(Relation),
     /// A type that is not built in, before the relation that uses it.
-    Type { oid: u32, schema: String, name: String },
-    Insert { relation: u32, new: Tuple },
-    Update { relation: u32, old: Option<Old>, new: Tuple },
-    Delete { relation: u32, old: Old },
-    Truncate { relations: Vec<u32>, cascade: bool, restart_identity: bool },
+    Type {
+        oid: u32,
+        schema: String,
+        name: String,
+    },
+    Insert {
+        relation: u32,
+        new: Tuple,
+    },
+    Update {
+        relation: u32,
+        old: Option<Old>,
+        new: Tuple,
+    },
+    Delete {
+        relation: u32,
+        old: Old,
+    },
+    Truncate {
+        relations: Vec<u32>,
+        cascade: bool,
+        restart_identity: bool,
+    },
     /// `pg_logical_emit_message`.
-    Logical { transactional: bool, lsn: Lsn, prefix: String, content: Bytes },
+    Logical {
+        transactional: bool,
+        lsn: Lsn,
+        prefix: String,
+        content: Bytes,
+    },
 }
 
 /// A table as the log describes it.
@@ -132,11 +166,9 @@ pub(super) enum DecodeError {
 pub(super) fn decode(message: &Bytes) -> Result<Message, DecodeError> {
     let mut reader = Reader { message, at: 0 };
     let decoded = match reader.u8()? {
-        b'B' => Message::Begin {
-            final_lsn: Lsn(reader.u64()?),
-            at: reader.time()?,
-            xid: reader.u32()?,
-        },
+        b'B' => {
+            Message::Begin { final_lsn: Lsn(reader.u64()?), at: reader.time()?, xid: reader.u32()? }
+        }
         b'C' => {
             reader.u8()?;
             Message::Commit {
@@ -147,9 +179,7 @@ pub(super) fn decode(message: &Bytes) -> Result<Message, DecodeError> {
         }
         b'O' => Message::Origin { lsn: Lsn(reader.u64()?), name: reader.name()? },
         b'R' => Message::Relation(reader.relation()?),
-        b'Y' => {
-            Message::Type { oid: reader.u32()?, schema: reader.name()?, name: reader.name()? }
-        }
+        b'Y' => Message::Type { oid: reader.u32()?, schema: reader.name()?, name: reader.name()? },
         b'I' => {
             let relation = reader.u32()?;
             reader.expect(b'N')?;
@@ -307,8 +337,7 @@ impl Reader<'_> {
     fn tuple(&mut self) -> Result<Tuple, DecodeError> {
         let count = self.u16()?;
         // Each column takes a byte at least: a wrong count can't make us reserve more than the message has.
-        let mut columns =
-            Vec::with_capacity(usize::from(count).min(self.message.len() - self.at));
+        let mut columns = Vec::with_capacity(usize::from(count).min(self.message.len() - self.at));
         for _ in 0..count {
             let at = self.at;
             let place = match self.u8()? {

@@ -19,7 +19,8 @@ use super::{
 pub(super) const USERS: &str = "directus_users";
 pub(super) const ACTIVITY: &str = "directus_activity";
 /// Where Directus notes collections, fields and relations: rows there are hints of schema changes.
-pub(super) const HINTS: [&str; 3] = ["directus_collections", "directus_fields", "directus_relations"];
+pub(super) const HINTS: [&str; 3] =
+    ["directus_collections", "directus_fields", "directus_relations"];
 const SECRETS: [&str; 4] = ["password", "token", "tfa_secret", "auth_data"];
 const ACTIVITY_COLUMNS: [&str; 7] =
     ["id", "action", "user", "collection", "item", "user_agent", "origin"];
@@ -53,9 +54,9 @@ pub(super) async fn ensure(
     names.extend(HINTS.iter().map(|table| system(table)));
     names.push(system(ACTIVITY));
     let mut tables = catalog::tables(client, &names).await?;
-    let activity = tables.get(&system(ACTIVITY)).filter(|facts| {
-        ACTIVITY_COLUMNS.iter().all(|column| facts.column(column).is_some())
-    });
+    let activity = tables
+        .get(&system(ACTIVITY))
+        .filter(|facts| ACTIVITY_COLUMNS.iter().all(|column| facts.column(column).is_some()));
     let has_activity = activity.is_some() && source.activity != ActivityMode::Off;
     let hints: Vec<TableName> =
         HINTS.iter().map(|table| system(table)).filter(|name| tables.contains_key(name)).collect();
@@ -84,7 +85,10 @@ pub(super) async fn ensure(
                 }
                 Err(error) if source.activity == ActivityMode::Auto => {
                     let remedy = error.remedy().unwrap_or_default();
-                    let text = format!("Changes in Directus are read without their authors: {}. {remedy}", error.chain());
+                    let text = format!(
+                        "Changes in Directus are read without their authors: {}. {remedy}",
+                        error.chain()
+                    );
                     published.remarks.push(("capture_no_authors", text));
                 }
                 Err(error) => return Err(error),
@@ -157,7 +161,9 @@ fn data_statements(
             (Some((has, _)), Some(wanted)) if wanted.iter().any(|column| !has.contains(column)) => {
                 renew.push((table.name.clone(), table_clause(&table.name, columns.as_deref())));
             }
-            (Some((has, _)), Some(_)) if SECRETS.iter().any(|secret| has.iter().any(|c| c == secret)) => {
+            (Some((has, _)), Some(_))
+                if SECRETS.iter().any(|secret| has.iter().any(|c| c == secret)) =>
+            {
                 let text = format!(
                     "Publication `{}` carries the password and token columns of {}: give it a column list.",
                     source.publication, table.name
@@ -165,8 +171,11 @@ fn data_statements(
                 published.remarks.push(("capture_secrets_published", text));
             }
             (Some((has, _)), None) => {
-                let lost: Vec<&str> =
-                    facts.carried(table).into_iter().filter(|c| !has.iter().any(|h| h == c)).collect();
+                let lost: Vec<&str> = facts
+                    .carried(table)
+                    .into_iter()
+                    .filter(|c| !has.iter().any(|h| h == c))
+                    .collect();
                 if !lost.is_empty() {
                     renew.push((table.name.clone(), table_clause(&table.name, None)));
                 }
@@ -184,15 +193,20 @@ fn data_statements(
     let Some(existing) = existing else {
         add.extend(hints.iter().map(|hint| table_clause(hint, None)));
         // Without a single table yet the publication is made empty: tables are added when they appear.
-        let tables = if add.is_empty() { String::new() } else { format!(" for table {}", add.join(", ")) };
-        let via_root = if any_partitioned { " with (publish_via_partition_root = true)" } else { "" };
+        let tables =
+            if add.is_empty() { String::new() } else { format!(" for table {}", add.join(", ")) };
+        let via_root =
+            if any_partitioned { " with (publish_via_partition_root = true)" } else { "" };
         return Ok(vec![format!("create publication {name}{tables}{via_root}")]);
     };
     if any_partitioned && !existing.via_root {
         return Err(Error::Unpublishable {
             table: format!("publication {}", source.publication),
-            text: "a mapped table is partitioned and the publication names its partitions instead".into(),
-            remedy: format!("Run: alter publication {name} set (publish_via_partition_root = true);"),
+            text: "a mapped table is partitioned and the publication names its partitions instead"
+                .into(),
+            remedy: format!(
+                "Run: alter publication {name} set (publish_via_partition_root = true);"
+            ),
         });
     }
     if !existing.publishes_all {

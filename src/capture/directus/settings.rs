@@ -228,6 +228,8 @@ pub(crate) struct CaptureStatus {
     /// `reserved`, `extended`, `unreserved`, `lost`.
     pub(crate) wal_status: Option<String>,
     pub(crate) transaction_count: u64,
+    /// Commit time of the latest change handed over, µs since 1970 UTC, by the source's clock.
+    pub(crate) last_change_at: Option<i64>,
     pub(crate) row_count: u64,
     pub(crate) reconnect_count: u64,
     pub(crate) rebuild_count: u64,

@@ -62,7 +62,10 @@ pub(super) fn judge(
     let Some(stored) = stored else { return Ok(Decision::Create) };
     let rebuild = |reason: String| Ok(Decision::Rebuild(reason));
     if stored.slot != source.slot {
-        return rebuild(format!("the position was read from slot `{}`, not `{}`", stored.slot, source.slot));
+        return rebuild(format!(
+            "the position was read from slot `{}`, not `{}`",
+            stored.slot, source.slot
+        ));
     }
     if stored.system_identifier != server.system_identifier {
         return rebuild("this is another cluster than the one read before".into());
@@ -149,12 +152,17 @@ pub(super) async fn free(client: &Client, slot: &str) -> Result<(), Error> {
         else {
             return Ok(());
         };
-        let in_use = || Error::SlotInUse { slot: slot.into(), pid, application: application.clone() };
+        let in_use =
+            || Error::SlotInUse { slot: slot.into(), pid, application: application.clone() };
         if began.elapsed() > Duration::from_secs(3) && application != APPLICATION {
             return Err(in_use());
         }
         if began.elapsed() > Duration::from_secs(3) && !ended {
-            tracing::warn!(slot, pid, "ending the session of a former run that still holds the slot");
+            tracing::warn!(
+                slot,
+                pid,
+                "ending the session of a former run that still holds the slot"
+            );
             client
                 .execute("select pg_terminate_backend($1)", &[&pid])
                 .await
@@ -309,11 +317,15 @@ mod tests {
     fn judge_each_broken_invariant_has_its_own_answer() {
         let source = SourceSettings::default();
         let server = Identity { system_identifier: "7".into(), timeline: 1, end: Lsn(200) };
-        let judged = |stored: Option<&StoredPosition>, server: &Identity, slot: Option<&SlotFacts>| {
-            judge(&source, stored, server, None, slot).unwrap()
-        };
+        let judged =
+            |stored: Option<&StoredPosition>, server: &Identity, slot: Option<&SlotFacts>| {
+                judge(&source, stored, server, None, slot).unwrap()
+            };
         let rebuilt = |decision: Decision, words: &str| {
-            assert!(matches!(&decision, Decision::Rebuild(reason) if reason.contains(words)), "{decision:?}");
+            assert!(
+                matches!(&decision, Decision::Rebuild(reason) if reason.contains(words)),
+                "{decision:?}"
+            );
         };
         assert_eq!(judged(Some(&stored()), &server, Some(&slot(Some(90)))), Decision::Resume);
         assert_eq!(judged(Some(&stored()), &server, Some(&slot(Some(100)))), Decision::Resume);

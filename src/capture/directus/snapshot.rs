@@ -19,9 +19,7 @@ use tokio_postgres::Client;
 use crate::{
     capture::KnownKeys,
     mapping::Mapping,
-    model::{
-        Change, Delivery, Element, EntityNo, FieldNo, Observation, Side, SideKey,
-    },
+    model::{Change, Delivery, Element, EntityNo, FieldNo, Observation, Side, SideKey},
 };
 
 use super::{
@@ -78,14 +76,16 @@ impl Known {
     }
 
     fn is_empty(&self) -> bool {
-        self.records.values().all(HashSet::is_empty) && self.elements.values().all(HashSet::is_empty)
+        self.records.values().all(HashSet::is_empty)
+            && self.elements.values().all(HashSet::is_empty)
     }
 
     fn see(&mut self, observations: &[Observation]) {
         for observation in observations {
             match &observation.change {
                 Change::Element(element) => {
-                    if let Some(rows) = self.elements.get_mut(&(observation.entity, element.field)) {
+                    if let Some(rows) = self.elements.get_mut(&(observation.entity, element.field))
+                    {
                         rows.remove(&element.row);
                     }
                 }

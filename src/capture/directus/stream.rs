@@ -193,7 +193,7 @@ impl<'a> Stream<'a> {
                 Step::Event(None) => {
                     return Err(Error::Connection { text: "the server ended the stream".into() });
                 }
-                Step::Committed => self.follow_committed(),
+                Step::Committed => self.heed_committed(),
                 Step::Tick => self.tick().await?,
                 Step::Stop => {
                     self.follow_committed();
@@ -228,9 +228,7 @@ impl<'a> Stream<'a> {
                 if self.links.stop.is_cancelled() {
                     return Ok(());
                 }
-                if self.links.committed.has_changed().unwrap_or(false) {
-                    self.follow_committed();
-                }
+                self.follow_committed();
                 self.between_transactions().await?;
             }
             Event::Logical { prefix, content } => {
@@ -260,6 +258,8 @@ impl<'a> Stream<'a> {
             return Ok(());
         }
         let Finished { stamp, observations } = finished;
+        let changed_at = stamp.at;
+        self.links.status.send_modify(|status| status.last_change_at = Some(changed_at));
         self.deliver(Delivery::Transaction { stamp, observations }).await?;
         self.parts_sent = false;
         self.incarnation.sent = self.incarnation.sent.max(end);
@@ -317,7 +317,8 @@ impl<'a> Stream<'a> {
             self.between_transactions().await?;
         }
         let (received, acknowledged) = (self.incarnation.sent, self.incarnation.stored.lsn);
-        let (transaction_count, pending) = (std::mem::take(&mut self.transaction_count), self.pending);
+        let (transaction_count, pending) =
+            (std::mem::take(&mut self.transaction_count), self.pending);
         let row_count = std::mem::take(&mut self.assembly.row_count);
         let heard = self.heard.1 == now;
         self.links.status.send_modify(|status| {
@@ -336,6 +337,14 @@ impl<'a> Stream<'a> {
     /// Acknowledges what has become durable, if it is of this slot: the channel may still tell a place of the
     /// one before.
     fn follow_committed(&mut self) {
+        // Only what was told since the slot began.
+        if !self.links.committed.has_changed().unwrap_or(false) {
+            return;
+        }
+        self.heed_committed();
+    }
+
+    fn heed_committed(&mut self) {
         let Some(committed) = *self.links.committed.borrow_and_update() else { return };
         let stored = &mut self.incarnation.stored;
         if committed < stored.consistent_point || committed > self.incarnation.sent {
@@ -370,7 +379,7 @@ impl<'a> Stream<'a> {
                     if changed.is_err() {
                         return Err(Error::Stopped);
                     }
-                    self.follow_committed();
+                    self.heed_committed();
                 }
                 () = self.links.stop.cancelled() => return Err(Error::Stopped),
             }

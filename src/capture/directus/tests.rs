@@ -1,1 +1,626 @@
-//! x
+//! The capture against a real Postgres.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use tokio_postgres::Client;
+
+use super::{
+    Error, SourceSettings,
+    testing::{Cluster, Mirror, Tap, entity, field, mapping, newest, until_query},
+};
+use crate::{
+    mapping::{DirectusField, FieldKind, Mapping},
+    model::{Cell, Change, Lsn, Value},
+};
+
+fn articles() -> std::sync::Arc<Mapping> {
+    let columns = [("title", FieldKind::Text), ("body", FieldKind::LongText)];
+    mapping(vec![entity("article", &columns)])
+}
+
+const ARTICLE: &str = "create table article (id text primary key, title varchar(255), body text)";
+
+fn text(value: &str) -> Cell {
+    Cell::Value(Value::Text(value.into()))
+}
+
+async fn run_sql(client: &Client, sql: &str) {
+    client.batch_execute(sql).await.unwrap();
+}
+
+/// The rows of `article` on the source equal the records of the mirror.
+async fn same_articles(client: &Client, mirror: &Mirror) {
+    let rows =
+        client.query("select id, title from article order by id collate \"C\"", &[]).await.unwrap();
+    let source: Vec<(String, Option<Cell>)> =
+        rows.iter().map(|row| (row.get(0), row.get::<_, Option<&str>>(1).map(text))).collect();
+    let ours: Vec<(String, Option<Cell>)> = mirror
+        .records
+        .iter()
+        .map(|((_, key), cells)| {
+            (key.clone(), cells.get(&0).filter(|cell| **cell != Cell::Value(Value::Null)).cloned())
+        })
+        .collect();
+    assert_eq!(ours, source);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_hand_over_from_copy_to_stream_has_no_hole_and_no_overlap() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    run_sql(
+        &client,
+        "insert into article select 'old' || n, repeat('x', 100) from generate_series(1, 60000) n",
+    )
+    .await;
+    let writer = cluster.client().await;
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let writing = tokio::spawn(async move {
+        let mut count = 0;
+        while stopped.try_recv().is_err() {
+            let sql =
+                format!("insert into article values ('a{count}', 'pair'), ('b{count}', 'pair')");
+            writer.batch_execute(&sql).await.unwrap();
+            count += 1;
+        }
+        count
+    });
+    let tap = Tap::open(cluster.source(), articles(), None);
+    tap.until_streaming().await;
+    let at_hand_over = tap.mirror.lock().unwrap().records.len();
+    tap.until("streamed rows", |mirror| mirror.records.len() > at_hand_over + 200).await;
+    stop.send(()).unwrap();
+    let pairs = writing.await.unwrap();
+    tap.until("all rows", |mirror| mirror.records.len() == 60_000 + 2 * pairs).await;
+    let mirror = tap.close().await;
+    assert!(mirror.seen_count.values().all(|count| *count == 1), "a row came twice");
+    same_articles(&client, &mirror).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_activity_row_of_the_transaction_names_author_and_operation() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    run_sql(
+        &client,
+        "create table directus_activity (id serial primary key, action varchar(45), \"user\" uuid,
+             timestamp timestamptz default now(), ip varchar(50), user_agent text,
+             collection varchar(64), item varchar(255), origin varchar(255))",
+    )
+    .await;
+    let tap = Tap::open(cluster.source(), articles(), None);
+    tap.until_streaming().await;
+    let user = "11111111-2222-4333-8444-555555555555";
+    let operation = "99999999-2222-4333-8444-555555555555";
+    let agent = format!("plait/1.0 op={operation}");
+    run_sql(
+        &client,
+        &format!(
+            "begin; insert into article values ('1', 'x');
+             insert into directus_activity (action, \"user\", user_agent, collection, item)
+             values ('create', '{user}', '{agent}', 'article', '1'); commit"
+        ),
+    )
+    .await;
+    run_sql(&client, "insert into article values ('2', 'y')").await;
+    run_sql(
+        &client,
+        &format!(
+            "begin; insert into article values ('3', 'z');
+             insert into directus_activity (action, \"user\", user_agent) values ('login', '{user}', 'x');
+             insert into directus_activity (action, \"user\", user_agent) values ('update', '{user}', 'Firefox'); commit"
+        ),
+    )
+    .await;
+    run_sql(&client, "delete from directus_activity").await;
+    tap.until("three rows", |mirror| mirror.records.len() == 3).await;
+    let mirror = tap.close().await;
+    let stamps: Vec<_> =
+        mirror.stamps.iter().filter(|(_, count)| *count > 0).map(|(stamp, _)| stamp).collect();
+    assert_eq!(stamps.len(), 3);
+    assert_eq!(stamps[0].author.id.as_deref(), Some(user));
+    assert_eq!(stamps[0].author.via, agent);
+    assert_eq!(stamps[0].operation.map(|id| id.to_string()).as_deref(), Some(operation));
+    assert_eq!((stamps[1].author.id.as_deref(), stamps[1].author.via.as_str()), (None, "sql"));
+    assert_eq!(stamps[1].operation, None);
+    assert_eq!(stamps[2].author.via, "Firefox");
+    assert_eq!(stamps[2].operation, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_unchanged_large_value_is_not_read_or_taken_from_the_full_old_row() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    run_sql(&client, "alter table article alter body set storage external").await;
+    let tap = Tap::open(cluster.source(), articles(), None);
+    tap.until_streaming().await;
+    let change = "insert into article values ('1', 'a', repeat('large', 4000)); update article set title = 'b'";
+    run_sql(&client, change).await;
+    tap.until("update", |mirror| mirror.cell("1", 0) == Some(&text("b"))).await;
+    let cells_of_last = |mirror: &Mirror| match &mirror.observations.last().unwrap().change {
+        Change::Present { cells, .. } => cells.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cells_of_last(&tap.mirror.lock().unwrap()), 1, "only the title was sent");
+    run_sql(&client, "update article set id = '2'").await;
+    tap.until("key update", |mirror| mirror.keys() == ["2"]).await;
+    assert_eq!(tap.mirror.lock().unwrap().cell("2", 1), Some(&text(&"large".repeat(4000))));
+    run_sql(&client, "alter table article replica identity full; update article set title = 'c'")
+        .await;
+    tap.until("full", |mirror| mirror.cell("2", 0) == Some(&text("c"))).await;
+    assert_eq!(cells_of_last(&tap.mirror.lock().unwrap()), 2, "the body came from the old row");
+    run_sql(&client, "update article set id = '3'; delete from article").await;
+    tap.until("deleted", |mirror| mirror.records.is_empty()).await;
+    tap.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_junction_rows_come_go_and_are_truncated() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    run_sql(
+        &client,
+        "create table \"Article_Tag\" (\"Id\" serial primary key, article text, tag text)",
+    )
+    .await;
+    run_sql(&client, "insert into article values ('1', 'a'); insert into \"Article_Tag\" (article, tag) values ('1', 'red')").await;
+    let mut article = entity("article", &[("title", FieldKind::Text)]);
+    article.fields.push(field(
+        "tags",
+        FieldKind::MultiSelect,
+        DirectusField::Junction {
+            table: "Article_Tag".into(),
+            key: "Id".into(),
+            parent: "article".into(),
+            element: "tag".into(),
+            codes: None,
+        },
+    ));
+    let tap = Tap::open(cluster.source(), mapping(vec![article]), None);
+    let row = |id: &str| (1, id.to_owned());
+    tap.until("copied", |m| m.elements.get(&row("1")) == Some(&("1".into(), Some(text("red")))))
+        .await;
+    tap.until_streaming().await;
+    run_sql(
+        &client,
+        "insert into \"Article_Tag\" (article, tag) values ('1', 'blue'), (null, 'none')",
+    )
+    .await;
+    tap.until("streamed", |m| m.elements.contains_key(&row("2"))).await;
+    run_sql(&client, "delete from \"Article_Tag\" where tag = 'red'; update \"Article_Tag\" set \"Id\" = 9 where tag = 'blue'").await;
+    tap.until("moved", |m| m.elements.keys().eq([&row("9")])).await;
+    run_sql(&client, "truncate \"Article_Tag\", article").await;
+    tap.until("truncated", |m| m.elements.is_empty() && m.records.is_empty()).await;
+    tap.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_large_transaction_is_handed_over_in_parts() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    let source = SourceSettings { transaction_bytes_max: 256 * 1024, ..cluster.source() };
+    let tap = Tap::open(source, articles(), None);
+    tap.until_streaming().await;
+    run_sql(
+        &client,
+        "insert into article select n::text, 'row ' || n from generate_series(1, 20000) n",
+    )
+    .await;
+    tap.until("all rows", |mirror| mirror.records.len() == 20_000).await;
+    let mirror = tap.close().await;
+    assert!(mirror.part_count > 5, "{} parts", mirror.part_count);
+    assert!(mirror.part_row_count_max < 3_000, "{} rows in a part", mirror.part_row_count_max);
+    assert!(mirror.seen_count.values().all(|count| *count == 1));
+    same_articles(&client, &mirror).await;
+}
+
+const CONFIRMED: &str =
+    "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = 'plait'";
+const BEHIND: &str = "select (pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn) < 1000000)::text from pg_replication_slots where slot_name = 'plait'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_idle_log_moves_on_with_keepalives_alone() {
+    let cluster = Cluster::start(&["wal_sender_timeout=2s"]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    run_sql(&client, "create table unmapped (n int)").await;
+    let source = SourceSettings { heartbeat_interval: Duration::ZERO, ..cluster.source() };
+    let tap = Tap::open(source, articles(), None);
+    tap.until_streaming().await;
+    for _ in 0..5 {
+        run_sql(&client, "insert into unmapped select generate_series(1, 20000)").await;
+    }
+    until_query(&client, BEHIND, "true").await;
+    let mirror = tap.close().await;
+    assert!(mirror.progress_count > 0);
+    assert!(mirror.records.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_acknowledges_what_is_committed_and_nothing_else() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    let tap = Tap::open(cluster.source(), articles(), None);
+    tap.until_streaming().await;
+    tap.until("heartbeat", |_| tap.status.borrow().heartbeat_ms.is_some()).await;
+    tap.commits.store(false, Ordering::Relaxed);
+    run_sql(&client, "insert into article values ('1', 'x')").await;
+    tap.until("row", |mirror| !mirror.records.is_empty()).await;
+    let end = tap.mirror.lock().unwrap().stored.as_ref().unwrap().0;
+    // Long enough for several status updates, which would carry a wrong acknowledgement.
+    let heard = tap.status.borrow().heard_at;
+    tap.until("later", |_| tap.status.borrow().heard_at > heard.map(|at| at + 1_500_000)).await;
+    let confirmed: String = client.query_one(CONFIRMED, &[]).await.unwrap().get(0);
+    assert!(confirmed.parse::<Lsn>().unwrap() < end);
+    tap.committed.send_replace(Some(end));
+    until_query(&client, CONFIRMED, &end.to_string()).await;
+    tap.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_restart_from_the_stored_position_loses_and_doubles_nothing() {
+    let mut cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    run_sql(&client, "insert into article values ('1', 'x')").await;
+    let tap = Tap::open(cluster.source(), articles(), None);
+    tap.until_streaming().await;
+    run_sql(&client, "insert into article values ('2', 'x')").await;
+    tap.until("two", |mirror| mirror.records.len() == 2).await;
+    let mirror = tap.close().await;
+    run_sql(&client, "insert into article values ('3', 'x'); delete from article where id = '1'")
+        .await;
+    let tap = Tap::open(cluster.source(), articles(), Some(mirror));
+    tap.until("gap filled", |mirror| mirror.keys() == ["2", "3"]).await;
+    // The source falls dead while connected: the slot may go back, the position does not.
+    run_sql(&client, "insert into article values ('4', 'x')").await;
+    tap.until("four", |mirror| mirror.keys().contains(&"4")).await;
+    cluster.crash_and_recover().await;
+    let client = cluster.client().await;
+    run_sql(&client, "insert into article values ('5', 'x')").await;
+    tap.until("five", |mirror| mirror.keys().contains(&"5")).await;
+    assert!(tap.status.borrow().reconnect_count > 0);
+    // And one of ours is cut off.
+    run_sql(&client, "select pg_terminate_backend(active_pid) from pg_replication_slots; insert into article values ('6', 'x')").await;
+    tap.until("six", |mirror| mirror.keys().contains(&"6")).await;
+    assert!(!tap.has_incident("capture_rebuilt"));
+    let mirror = tap.close().await;
+    assert!(mirror.seen_count.values().all(|count| *count == 1), "{:?}", mirror.seen_count);
+    same_articles(&client, &mirror).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_slot_dropped_advanced_or_recreated_is_healed_by_a_fresh_copy() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    run_sql(&client, "insert into article values ('1', 'x'), ('2', 'x')").await;
+    let tap = Tap::open(cluster.source(), articles(), None);
+    tap.until_streaming().await;
+    let mut mirror = tap.close().await;
+    let recreate = "select pg_drop_replication_slot('plait'); select pg_create_logical_replication_slot('plait', 'pgoutput')";
+    for (harm, at) in [
+        ("select pg_drop_replication_slot('plait')", 10),
+        ("select pg_replication_slot_advance('plait', pg_current_wal_lsn())", 20),
+        (recreate, 30),
+    ] {
+        until_query(
+            &client,
+            "select active::text from pg_replication_slots where slot_name = 'plait'",
+            "false",
+        )
+        .await;
+        run_sql(&client, &format!("delete from article where id = '{}'", at - 10)).await;
+        run_sql(&client, &format!("insert into article values ('{at}', 'new'); update article set title = 'e{at}' where id = '2'")).await;
+        run_sql(&client, harm).await;
+        let tap = Tap::open(cluster.source(), articles(), Some(mirror));
+        tap.until_incident("capture_rebuilt").await;
+        tap.until("healed", |mirror| mirror.keys().contains(&at.to_string().as_str())).await;
+        tap.until_streaming().await;
+        run_sql(&client, &format!("insert into article values ('s{at}', 'streamed')")).await;
+        tap.until("streamed", |mirror| mirror.keys().contains(&format!("s{at}").as_str())).await;
+        mirror = tap.close().await;
+        same_articles(&client, &mirror).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_slot_whose_log_was_given_up_is_healed() {
+    let cluster =
+        Cluster::start(&["max_slot_wal_keep_size=32MB", "max_wal_size=64MB", "min_wal_size=32MB"])
+            .await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    run_sql(&client, "create table unmapped (t text)").await;
+    let tap = Tap::open(cluster.source(), articles(), None);
+    tap.until_streaming().await;
+    let mirror = tap.close().await;
+    run_sql(&client, "insert into article values ('1', 'x')").await;
+    for _ in 0..10 {
+        run_sql(
+            &client,
+            "insert into unmapped select repeat('x', 1000) from generate_series(1, 10000)",
+        )
+        .await;
+        run_sql(&client, "select pg_switch_wal()").await;
+        run_sql(&client, "checkpoint").await;
+    }
+    until_query(
+        &client,
+        "select wal_status from pg_replication_slots where slot_name = 'plait'",
+        "lost",
+    )
+    .await;
+    let tap = Tap::open(cluster.source(), articles(), Some(mirror));
+    tap.until("healed", |mirror| mirror.keys() == ["1"]).await;
+    assert!(tap.has_incident("capture_rebuilt"));
+    tap.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_slot_creation_behind_an_open_transaction_is_told_and_tried_again() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    let blocker = cluster.client().await;
+    run_sql(
+        &blocker,
+        "set application_name = 'forgotten'; begin; insert into article values ('1', 'x')",
+    )
+    .await;
+    let source = SourceSettings { lock_timeout: Duration::from_millis(300), ..cluster.source() };
+    let tap = Tap::open(source, articles(), None);
+    tap.until_incident("capture_slot_blocked").await;
+    assert!(tap.incidents.lock().unwrap()[0].text.contains("`forgotten`"));
+    run_sql(&blocker, "commit").await;
+    tap.until("copied", |mirror| mirror.keys() == ["1"]).await;
+    tap.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_columns_added_dropped_renamed_and_retyped_while_running() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    run_sql(&client, "insert into article values ('1', 'one', 'first'), ('2', 'two', 'second')")
+        .await;
+    let tap = Tap::open(cluster.source(), articles(), None);
+    tap.until_streaming().await;
+    run_sql(&client, "alter table article add extra int default 7; update article set title = 'uno' where id = '1'").await;
+    tap.until("after an added column", |m| m.cell("1", 0) == Some(&text("uno"))).await;
+    // Renamed away: reported, not read; the old values stay.
+    run_sql(&client, "alter table article rename body to corpus; update article set title = 'un', corpus = 'lost' where id = '1'").await;
+    tap.until_incident("capture_column_missing").await;
+    tap.until("after the rename", |m| m.cell("1", 0) == Some(&text("un"))).await;
+    assert_eq!(tap.mirror.lock().unwrap().cell("1", 1), Some(&text("first")));
+    // Back again: read as a whole, also rows that no event told of.
+    run_sql(&client, "alter table article rename corpus to body; update article set title = 'deux' where id = '2'").await;
+    tap.until("after it came back", |m| m.cell("1", 1) == Some(&text("lost"))).await;
+    tap.until("the other row", |m| m.cell("2", 0) == Some(&text("deux"))).await;
+    // Retyped with other values: no event tells of the rewritten rows.
+    run_sql(&client, "alter table article alter body type varchar(3) using left(body, 3); update article set title = 'dos' where id = '2'").await;
+    tap.until_incident("capture_column_retyped").await;
+    tap.until("read again", |m| {
+        m.cell("1", 1) == Some(&text("los")) && m.cell("2", 0) == Some(&text("dos"))
+    })
+    .await;
+    run_sql(&client, "insert into article values ('3', 'three')").await;
+    tap.until("goes on", |m| m.records.len() == 3).await;
+    assert!(!tap.has_incident("capture_rebuilt"));
+    let mirror = tap.close().await;
+    same_articles(&client, &mirror).await;
+    // Changed while nobody listened.
+    run_sql(&client, "alter table article alter body type varchar(2) using left(body, 2)").await;
+    let tap = Tap::open(cluster.source(), articles(), Some(mirror));
+    tap.until("read again at start", |m| m.cell("1", 1) == Some(&text("lo"))).await;
+    tap.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_table_that_appears_later_is_published_and_read() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, "create table directus_collections (collection varchar(64) primary key)")
+        .await;
+    let tap = Tap::open(cluster.source(), articles(), None);
+    tap.until_incident("capture_table_missing").await;
+    tap.until_streaming().await;
+    run_sql(&client, ARTICLE).await;
+    run_sql(&client, "insert into article values ('1', 'before')").await;
+    run_sql(&client, "insert into directus_collections values ('article')").await;
+    tap.until("read", |m| m.keys() == ["1"]).await;
+    run_sql(&client, "insert into article values ('2', 'after')").await;
+    tap.until("streamed", |m| m.keys() == ["1", "2"]).await;
+    // Its cover is stored once a later place is: a restart does not read it again.
+    tap.until("covered", |m| {
+        m.position().is_some_and(|p| p.covered.contains_key("public.article"))
+    })
+    .await;
+    let mirror = tap.close().await;
+    let tap = Tap::open(cluster.source(), articles(), Some(mirror));
+    run_sql(&client, "insert into article values ('3', 'x')").await;
+    tap.until("streamed", |m| m.records.len() == 3).await;
+    let mirror = tap.close().await;
+    assert!(mirror.seen_count.values().all(|count| *count == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_values_are_the_same_by_copy_and_by_stream() {
+    let columns = [
+        ("flag", "boolean", FieldKind::Boolean, "null, true, false"),
+        ("small", "integer", FieldKind::Integer, "null, 2147483647, -2147483648, 0"),
+        ("big", "bigint", FieldKind::BigInt, "null, 9223372036854775807, -9223372036854775808"),
+        (
+            "exact",
+            "numeric(20,6)",
+            FieldKind::Decimal { scale: Some(6) },
+            "null, 1.5, -0.000001, 'NaN'",
+        ),
+        ("real", "real", FieldKind::Decimal { scale: None }, "null, 0.1, 1e10"),
+        ("day", "date", FieldKind::Date, "null, '2024-02-29', 'infinity', '4713-01-01 BC'"),
+        ("clock", "time", FieldKind::Time, "null, '13:45:10.123456'"),
+        (
+            "moment",
+            "timestamptz",
+            FieldKind::DateTime { millis: false },
+            "null, '2024-02-29 08:45:10.123+02', '-infinity'",
+        ),
+        (
+            "line",
+            "varchar(255)",
+            FieldKind::Text,
+            "null, '', E'tab\\tback\\\\slash\\nline', E'\\\\N', 'é漢🎉'",
+        ),
+        ("id2", "uuid", FieldKind::Uuid, "null, '11111111-2222-4333-8444-555555555555'"),
+        (
+            "doc",
+            "json",
+            FieldKind::Json,
+            "null, 'null', '{\"b\": 1, \"a\": [1.0, 12345678901234567890, \"\\u00e9\"]}'",
+        ),
+    ];
+    let cluster =
+        Cluster::start_with(newest(), &["datestyle=SQL,DMY", "timezone=Asia/Tokyo"], |_| {}).await;
+    let client = cluster.client().await;
+    let list: Vec<String> = columns.iter().map(|(name, sql, ..)| format!("{name} {sql}")).collect();
+    run_sql(&client, &format!("create table every (id serial primary key, {})", list.join(", ")))
+        .await;
+    let mut count = 0;
+    let mut fill = String::new();
+    for (name, sql, _, values) in &columns {
+        for value in values
+            .split(", ")
+            .collect::<Vec<_>>()
+            .join("\u{1}")
+            .replace(
+                "\"a\": [1.0\u{1}12345678901234567890\u{1}",
+                "\"a\": [1.0, 12345678901234567890, ",
+            )
+            .replace("{\"b\": 1\u{1}", "{\"b\": 1, ")
+            .split('\u{1}')
+        {
+            fill.push_str(&format!("insert into every ({name}) values ({value}::{sql});"));
+            count += 1;
+        }
+    }
+    run_sql(&client, &fill).await;
+    let kinds: Vec<(&str, FieldKind)> =
+        columns.iter().map(|(name, _, kind, _)| (*name, kind.clone())).collect();
+    let tap = Tap::open(cluster.source(), mapping(vec![entity("every", &kinds)]), None);
+    tap.until_streaming().await;
+    run_sql(
+        &client,
+        &format!(
+            "insert into every (id, {names}) select id + 1000, {names} from every",
+            names = columns.iter().map(|c| c.0).collect::<Vec<_>>().join(", ")
+        ),
+    )
+    .await;
+    tap.until("streamed", |m| m.records.len() == 2 * count).await;
+    let mirror = tap.close().await;
+    for id in 1..=count {
+        let copied = &mirror.records[&(0, id.to_string())];
+        let streamed = &mirror.records[&(0, (id + 1000).to_string())];
+        assert_eq!(copied, streamed);
+        assert_eq!(copied.len(), columns.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_server_that_cannot_is_told_with_its_remedy() {
+    let cluster = Cluster::start(&["wal_level=replica"]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    let failure = Tap::open(cluster.source(), articles(), None).failure().await;
+    assert!(matches!(failure, Error::WalLevel { .. }), "{failure:?}");
+    assert!(failure.remedy().unwrap().contains("alter system set wal_level"));
+
+    let cluster = Cluster::start(&["max_replication_slots=1"]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    run_sql(&client, "select pg_create_logical_replication_slot('other', 'pgoutput')").await;
+    let failure = Tap::open(cluster.source(), articles(), None).failure().await;
+    assert!(matches!(failure, Error::NoFreeSlot { max: 1 }), "{failure:?}");
+
+    run_sql(&client, "select pg_drop_replication_slot('other')").await;
+    run_sql(&client, "create role reader login; grant select on article to reader").await;
+    let source = SourceSettings { user: "reader".into(), ..cluster.source() };
+    let failure = Tap::open(source.clone(), articles(), None).failure().await;
+    assert!(matches!(failure, Error::NotReplication { .. }), "{failure:?}");
+    run_sql(&client, "alter role reader replication").await;
+    let failure = Tap::open(source, articles(), None).failure().await;
+    let Error::PublicationRights { sql, .. } = &failure else { panic!("{failure:?}") };
+    run_sql(&client, sql).await;
+
+    run_sql(&client, "create table keyless (id text, title text)").await;
+    let keyless = mapping(vec![entity("keyless", &[("title", FieldKind::Text)])]);
+    let failure = Tap::open(cluster.source(), keyless, None).failure().await;
+    assert!(
+        matches!(&failure, Error::Unpublishable { table, .. } if table == "public.keyless"),
+        "{failure:?}"
+    );
+
+    let source = SourceSettings { slot: "Bad-Name".into(), ..cluster.source() };
+    let failure = Tap::open(source, articles(), None).failure().await;
+    assert!(matches!(failure, Error::BadName { what: "slot", .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_users_are_published_without_secrets_and_stay_writable() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(
+        &client,
+        "create table directus_users (id uuid primary key, email varchar(255), city text,
+             password varchar(255), token varchar(255), last_access timestamptz)",
+    )
+    .await;
+    let users = |columns: &[&str]| {
+        let columns: Vec<_> = columns.iter().map(|column| (*column, FieldKind::Text)).collect();
+        mapping(vec![entity("directus_users", &columns)])
+    };
+    let tap = Tap::open(cluster.source(), users(&["email"]), None);
+    tap.until_streaming().await;
+    let published = "select array_to_string(attnames, ',') from pg_publication_tables where tablename = 'directus_users'";
+    until_query(&client, published, "id,email").await;
+    let id = "11111111-2222-4333-8444-555555555555";
+    run_sql(
+        &client,
+        &format!("insert into directus_users values ('{id}', 'a@b', 'Lyon', 'secret', 'secret')"),
+    )
+    .await;
+    run_sql(&client, "update directus_users set last_access = now()").await;
+    tap.until("both", |m| m.seen_count.values().sum::<usize>() == 2).await;
+    let mirror = tap.close().await;
+    // The mapping names one more column: the list is renewed, and the values of before are read.
+    let tap = Tap::open(cluster.source(), users(&["email", "city"]), Some(mirror));
+    tap.until("city", |m| m.cell(id, 1) == Some(&text("Lyon"))).await;
+    until_query(&client, published, "id,email,city").await;
+    tap.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_publication_made_by_others_is_used_as_it_is() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    run_sql(&client, "create publication bench_pub for table article").await;
+    run_sql(&client, "create role bench login replication; grant select on article to bench").await;
+    let source = SourceSettings {
+        publication: "bench_pub".into(),
+        slot: "bench_slot".into(),
+        user: "bench".into(),
+        ..cluster.source()
+    };
+    let tap = Tap::open(source, articles(), None);
+    tap.until_streaming().await;
+    run_sql(&client, "insert into article values ('1', 'x')").await;
+    tap.until("row", |m| m.keys() == ["1"]).await;
+    tap.close().await;
+}

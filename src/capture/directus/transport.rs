@@ -20,14 +20,29 @@ use super::{
 /// What comes over the connection once it streams. Times are µs since 1970 UTC.
 #[derive(Clone, Debug)]
 pub(super) enum Event {
-    Begin { final_lsn: Lsn, at: i64 },
-    Commit { commit_lsn: Lsn, end_lsn: Lsn, at: i64 },
+    Begin {
+        final_lsn: Lsn,
+        at: i64,
+    },
+    Commit {
+        commit_lsn: Lsn,
+        end_lsn: Lsn,
+        at: i64,
+    },
     /// Any other message of the plugin, which begins at `lsn`.
-    Data { lsn: Lsn, message: Bytes },
+    Data {
+        lsn: Lsn,
+        message: Bytes,
+    },
     /// `pg_logical_emit_message`.
-    Logical { prefix: String, content: Bytes },
+    Logical {
+        prefix: String,
+        content: Bytes,
+    },
     /// Everything that committed before `end` was sent.
-    Keepalive { end: Lsn },
+    Keepalive {
+        end: Lsn,
+    },
 }
 
 /// A server, as it says itself on the replication connection.
@@ -144,7 +159,10 @@ impl Transport for PgWire {
             other => failed(doing, other),
         })?;
         let text = |value: Bytes| String::from_utf8_lossy(&value).into_owned();
-        Ok(rows.into_iter().map(|row| row.into_iter().map(|cell| cell.map(text)).collect()).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| row.into_iter().map(|cell| cell.map(text)).collect())
+            .collect())
     }
 
     async fn start(&mut self) -> Result<(), Error> {

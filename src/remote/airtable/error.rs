@@ -21,7 +21,9 @@ pub(crate) enum Error {
          for the first of next month"
     )]
     QuotaSpent { call: String },
-    #[error("airtable does not accept the token ({call}); make a new one at airtable.com/create/tokens")]
+    #[error(
+        "airtable does not accept the token ({call}); make a new one at airtable.com/create/tokens"
+    )]
     Unauthorized { call: String },
     #[error("airtable refuses the token this call: {message} ({call})")]
     Forbidden { call: String, kind: String, message: String },
@@ -49,7 +51,7 @@ impl Error {
         match self {
             Self::RateLimited { pause, .. } => Some(*pause),
             // Until the month is over, or a person has raised the plan.
-            Self::QuotaSpent { .. } => Some(Duration::from_secs(3600)),
+            Self::QuotaSpent { .. } => Some(Duration::from_hours(1)),
             Self::Server { pause, .. } => Some(pause.unwrap_or(Duration::from_secs(1))),
             Self::TimedOut { .. }
             | Self::Unreachable { .. }
@@ -107,9 +109,7 @@ impl Error {
             403 => Self::Forbidden { call, kind, message },
             404 => Self::NotFound { call, kind },
             429 if kind.contains("BILLING_LIMIT") => Self::QuotaSpent { call },
-            429 => {
-                Self::RateLimited { call, pause: PENALTY.max(retry_after.unwrap_or_default()) }
-            }
+            429 => Self::RateLimited { call, pause: PENALTY.max(retry_after.unwrap_or_default()) },
             422 if kind == "LIST_RECORDS_ITERATOR_NOT_AVAILABLE"
                 || kind == "INVALID_OFFSET_VALUE" =>
             {

@@ -46,7 +46,7 @@ const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 const TRY_COUNT_MAX: u32 = 5;
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(20);
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(2);
 /// Spreads those who were refused together.
 const PENALTY_JITTER_MS_MAX: u64 = 1000;
 
@@ -56,6 +56,7 @@ pub(crate) struct Client {
     base_url: String,
     token: HeaderValue,
     timeout: Duration,
+    made_at: Instant,
     token_allowance: Allowance,
     bases: Mutex<HashMap<String, Arc<BaseAccount>>>,
 }
@@ -132,6 +133,7 @@ impl Client {
             base_url: base_url.trim_end_matches('/').to_owned(),
             token,
             timeout: READ_TIMEOUT,
+            made_at: Instant::now(),
             token_allowance: Allowance::new(REQUESTS_PER_SECOND_AND_TOKEN),
             bases: Mutex::default(),
         })
@@ -172,7 +174,7 @@ impl Client {
             return Arc::clone(account);
         }
         let account = Arc::new(BaseAccount {
-            allowance: Allowance::new(REQUESTS_PER_SECOND_AND_BASE),
+            allowance: Allowance::used_up(REQUESTS_PER_SECOND_AND_BASE, self.made_at),
             month: AtomicU64::new(month_number(Utc::now())),
             calls: AtomicU64::new(0),
         });
@@ -193,8 +195,7 @@ impl Client {
                 },
                 Err(error) => error,
             };
-            let again =
-                if call.is_read() { error.is_passing() } else { error.is_unapplied() };
+            let again = if call.is_read() { error.is_passing() } else { error.is_unapplied() };
             if !again || try_count == TRY_COUNT_MAX {
                 return Err(error);
             }
@@ -251,10 +252,9 @@ impl Client {
                     return Err(Error::Malformed { call: call.name(), problem });
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => break,
                 Err(error) if status == StatusCode::OK => return Err(self.unanswered(call, error)),
-                // The status alone says enough.
-                Err(_) => break,
+                // Of an error, the status alone says enough.
+                Ok(None) | Err(_) => break,
             }
         }
         if status == StatusCode::OK {
@@ -328,7 +328,8 @@ fn segment(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            let hex = |digit: u8| char::from(b"0123456789ABCDEF"[usize::from(digit)]);
+            escaped.extend(['%', hex(byte >> 4), hex(byte & 15)]);
         }
     }
     escaped

@@ -89,8 +89,8 @@ impl Client {
         offset: Option<&str>,
     ) -> Result<Page, Error> {
         let mut path = format!("/v0/{}/{}", segment(base), segment(table));
-        let length = path.len()
-            + fields.iter().map(|field| field.len() + FIELD_QUERY_LENGTH).sum::<usize>();
+        let length =
+            path.len() + fields.iter().map(|field| field.len() + FIELD_QUERY_LENGTH).sum::<usize>();
         let call = if length < URL_LENGTH_MAX {
             let mut call = Call::get(path, Some(base), Kind::List);
             call.query.push(("pageSize", PAGE_RECORD_COUNT_MAX.to_string()));

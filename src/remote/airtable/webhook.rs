@@ -116,9 +116,12 @@ impl Client {
     pub(crate) async fn knock(&self, url: &str) -> Result<u16, Error> {
         let call = || format!("POST {url}");
         let answer = self.http.post(url).timeout(self.timeout).send().await;
-        let answer = answer.map_err(|error| match error.is_timeout() {
-            true => Error::TimedOut { call: call(), after: self.timeout },
-            false => Error::Unreachable { call: call(), source: error.without_url() },
+        let answer = answer.map_err(|error| {
+            if error.is_timeout() {
+                Error::TimedOut { call: call(), after: self.timeout }
+            } else {
+                Error::Unreachable { call: call(), source: error.without_url() }
+            }
         })?;
         Ok(answer.status().as_u16())
     }

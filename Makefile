@@ -1,0 +1,27 @@
+# Everything a person or CI does with Plait. `make` alone explains.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## A real Directus, an Airtable sandbox and the canonical database, mirrored live; Ctrl-C ends it
+	@scripts/install demo
+	cargo build --release
+	target/release/plait demo
+
+test: ## All tests, on the real Directus and on Postgres 15 and 18
+	@scripts/install test
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo test
+
+check: ## What needs no server: format, lints, unit tests
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo test --lib
+
+bench: ## Speed and memory against their bars; ONLY=name runs one
+	@scripts/install demo
+	cargo build --release
+	target/release/plait bench $(ONLY:%=--only %)

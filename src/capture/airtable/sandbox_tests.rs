@@ -1,0 +1,663 @@
+//! The capture of a base against the sandbox, with everything that goes wrong.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde_json::{Value as Json, json};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    capture::{CaptureStatus, Incident, KnownKeys, State},
+    mapping::{FieldKind, Mapping},
+    model::{
+        Author, Cell, Change, Delivery, EntityNo, FieldNo, Finding, Level, Position, Side, SideKey,
+        Value,
+    },
+    remote::airtable::{Client, Error as RemoteError, NewRecord, RecordUpdate},
+    sandbox::{
+        Actor, Edit, Fault, FaultKind, NETWORK_BASE, OWNER_TOKEN, OWNER_USER, Options,
+        PLAYGROUND_BASE, PingFault, READER_TOKEN, Sandbox,
+    },
+};
+
+use super::{
+    BaseSettings, Error, Identity, Links, PingTarget, StoredCursor, preflight, router, run,
+    tests::{field, link, mapping},
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const STARTUP: EntityNo = EntityNo(0);
+const NAME: FieldNo = FieldNo(0);
+const CITY: FieldNo = FieldNo(1);
+
+fn network() -> Mapping {
+    mapping(&[
+        (
+            "startup",
+            "Startups",
+            vec![
+                field("name", "Nom", FieldKind::Text),
+                field("city", "Ville", FieldKind::Text),
+                field("headcount", "Effectif", FieldKind::Integer),
+                field("sector", "Secteur", FieldKind::Select),
+            ],
+        ),
+        (
+            "project",
+            "Projets",
+            vec![field("name", "Nom du projet", FieldKind::Text), link("startup", "Startup", 0)],
+        ),
+    ])
+}
+
+type Rows = HashMap<(EntityNo, SideKey), BTreeMap<FieldNo, Cell>>;
+
+/// What an `apply` without a database makes of the deliveries.
+#[derive(Default)]
+struct Applied {
+    rows: Rows,
+    next: Option<Position>,
+    /// Author of the last change of each record.
+    authors: HashMap<SideKey, Author>,
+    listed_page_count: usize,
+    absent_count: usize,
+    transaction_count: usize,
+}
+
+impl Applied {
+    fn take(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Transaction { stamp, observations } => {
+                self.transaction_count += 1;
+                self.listed_page_count += usize::from(stamp.position.is_none());
+                self.next = stamp.position.or(self.next.take());
+                for observation in observations {
+                    let key = (observation.entity, observation.key);
+                    self.authors.insert(key.1.clone(), stamp.author.clone());
+                    match observation.change {
+                        Change::Present { cells, .. } => {
+                            self.rows.entry(key).or_default().extend(cells);
+                        }
+                        Change::Absent => {
+                            self.absent_count += 1;
+                            self.rows.remove(&key);
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            Delivery::Progress { position, .. } => self.next = Some(position),
+            Delivery::Part { .. } | Delivery::Abandoned { .. } => panic!("airtable has no parts"),
+        }
+    }
+}
+
+struct Known(Arc<Mutex<Applied>>);
+
+impl KnownKeys for Known {
+    fn keys<'a>(
+        &'a self,
+        _: Side,
+        entity: EntityNo,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<SideKey>, anyhow::Error>> + Send + 'a>> {
+        let applied = self.0.lock().unwrap();
+        let keys = applied.rows.keys().filter(|(of, _)| *of == entity).map(|(_, key)| key.clone());
+        let keys = keys.collect();
+        Box::pin(async { Ok(keys) })
+    }
+}
+
+/// A capture that runs against a sandbox.
+struct Line {
+    applied: Arc<Mutex<Applied>>,
+    changed: Arc<Notify>,
+    identity: watch::Receiver<Option<Json>>,
+    status: watch::Receiver<CaptureStatus>,
+    incidents: Arc<Mutex<Vec<Incident>>>,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+struct Setup {
+    base: BaseSettings,
+    mapping: Mapping,
+    stored: Option<StoredCursor>,
+    applied: Arc<Mutex<Applied>>,
+    token: &'static str,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let mut base = BaseSettings::new("reseau", NETWORK_BASE);
+        base.poll_min = Duration::from_millis(300);
+        base.poll_max = Duration::from_millis(300);
+        Self { base, mapping: network(), stored: None, applied: Arc::default(), token: OWNER_TOKEN }
+    }
+
+    fn start(self, sandbox: &Sandbox) -> Line {
+        let (deliveries, mut received) = mpsc::channel(16);
+        let (incidents, mut raised) = mpsc::channel::<Incident>(16);
+        let (status_sender, status) = watch::channel(CaptureStatus::starting());
+        let (identity_sender, identity) = watch::channel(None);
+        let changed = Arc::new(Notify::new());
+        let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+        let seen: Arc<Mutex<Vec<Incident>>> = Arc::default();
+        let client = Client::new(sandbox.url(), self.token).unwrap();
+        let links = Links {
+            client: Arc::new(client.with_timeout(Duration::from_millis(700))),
+            mapping: Arc::new(self.mapping),
+            stored: self.stored,
+            deliveries,
+            known: Arc::new(Known(Arc::clone(&self.applied))),
+            wake: Arc::clone(&wake),
+            status: status_sender,
+            identity: identity_sender,
+            incidents,
+            stop: stop.clone(),
+        };
+        let (applied, nudge) = (Arc::clone(&self.applied), Arc::clone(&changed));
+        let identity_seen = identity.clone();
+        tokio::spawn(async move {
+            while let Some(delivery) = received.recv().await {
+                assert!(identity_seen.borrow().is_some(), "the identity comes first");
+                applied.lock().unwrap().take(delivery);
+                nudge.notify_waiters();
+            }
+        });
+        let (told, nudge) = (Arc::clone(&seen), Arc::clone(&changed));
+        tokio::spawn(async move {
+            while let Some(incident) = raised.recv().await {
+                told.lock().unwrap().push(incident);
+                nudge.notify_waiters();
+            }
+        });
+        let task = tokio::spawn(run(self.base, links));
+        let applied = self.applied;
+        Line { applied, changed, identity, status, incidents: seen, wake, stop, task }
+    }
+}
+
+impl Line {
+    /// Waits until `holds`, with a limit.
+    async fn until(&self, what: &str, mut holds: impl FnMut(&Applied) -> bool) {
+        let waited = timeout(PATIENCE, async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if holds(&self.applied.lock().unwrap()) {
+                    return;
+                }
+                // The state of the sandbox may be part of the condition: look again now and then.
+                drop(timeout(Duration::from_millis(100), changed).await);
+            }
+        });
+        if waited.await.is_err() {
+            let status = self.status.borrow().clone();
+            panic!(
+                "not within {PATIENCE:?}: {what}; {status:?}; {:?}",
+                self.incidents.lock().unwrap()
+            );
+        }
+    }
+
+    async fn until_equal(&self, sandbox: &Sandbox) {
+        self.until("the copy equals the sandbox", |applied| same(applied, sandbox)).await;
+    }
+
+    async fn until_incident(&self, code: &str) {
+        let incidents = Arc::clone(&self.incidents);
+        let is_raised = || incidents.lock().unwrap().iter().any(|incident| incident.code == code);
+        self.until(code, |_| is_raised()).await;
+    }
+
+    /// Stops it, and gives what the next process would find.
+    async fn stop(self) -> (Arc<Mutex<Applied>>, StoredCursor) {
+        self.stop.cancel();
+        timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
+        let identity = Identity::read(self.identity.borrow().as_ref().unwrap()).unwrap();
+        let cursor = match self.applied.lock().unwrap().next.clone() {
+            Some(Position::Cursor(cursor)) => Some(cursor),
+            _ => None,
+        };
+        (self.applied, StoredCursor { cursor, identity })
+    }
+}
+
+/// Whether name and city of every startup, and the name of every project, are as in the sandbox.
+fn same(applied: &Applied, sandbox: &Sandbox) -> bool {
+    let of = |entity: EntityNo, field: FieldNo| -> BTreeMap<String, Cell> {
+        let rows = applied.rows.iter().filter(|((of, _), _)| *of == entity);
+        rows.map(|((_, key), cells)| (key.to_string(), cells[&field].clone())).collect()
+    };
+    let there = |table: &str, field: &str| -> BTreeMap<String, Cell> {
+        let cell = |fields: &Json| match fields[field].as_str() {
+            Some(text) => Cell::Value(Value::Text(text.into())),
+            None => Cell::Value(Value::Null),
+        };
+        let records = sandbox.records(NETWORK_BASE, table).into_iter();
+        records.map(|(id, fields)| (id, cell(&fields))).collect()
+    };
+    of(STARTUP, NAME) == there("Startups", "Nom")
+        && of(STARTUP, CITY) == there("Startups", "Ville")
+        && of(EntityNo(1), NAME) == there("Projets", "Nom du projet")
+}
+
+async fn sandbox() -> Sandbox {
+    Sandbox::start(Options::default()).await.unwrap()
+}
+
+fn edit(sandbox: &Sandbox, edits: &[Edit]) -> Vec<String> {
+    sandbox.edit_as(NETWORK_BASE, Actor::person(OWNER_USER), edits).unwrap()
+}
+
+fn fields(fields: Json) -> serde_json::Map<String, Json> {
+    match fields {
+        Json::Object(fields) => fields,
+        _ => panic!("not an object"),
+    }
+}
+
+fn make(sandbox: &Sandbox, name: &str) -> String {
+    let create = Edit::Create { table: "Startups".into(), fields: fields(json!({ "Nom": name })) };
+    edit(sandbox, &[create]).remove(0)
+}
+
+fn set(sandbox: &Sandbox, record: &str, values: Json) {
+    let (table, record) = ("Startups".into(), record.into());
+    edit(sandbox, &[Edit::Update { table, record, fields: fields(values) }]);
+}
+
+fn first_startup(sandbox: &Sandbox) -> String {
+    sandbox.records(NETWORK_BASE, "Startups").remove(0).0
+}
+
+#[tokio::test]
+async fn airtable_first_copy_then_every_edit_arrives_with_its_author() {
+    let sandbox = sandbox().await;
+    let line = Setup::new().start(&sandbox);
+    line.until_equal(&sandbox).await;
+    let made = make(&sandbox, "Voilier");
+    let other = first_startup(&sandbox);
+    set(&sandbox, &other, json!({ "Ville": "Brest", "Effectif": 12 }));
+    line.until_equal(&sandbox).await;
+    set(&sandbox, &made, json!({ "Ville": "Nantes" }));
+    set(&sandbox, &made, json!({ "Ville": null, "Nom": "Voilier II" }));
+    edit(&sandbox, &[Edit::Delete { table: "Startups".into(), record: other.clone() }]);
+    line.until_equal(&sandbox).await;
+    edit(&sandbox, &[Edit::Restore { record: other }]);
+    edit(&sandbox, &[Edit::Duplicate { table: "Startups".into(), record: made.clone() }]);
+    line.until_equal(&sandbox).await;
+    {
+        let applied = line.applied.lock().unwrap();
+        let author = &applied.authors[&SideKey::from(made.as_str())];
+        assert_eq!(author.id.as_deref(), Some(OWNER_USER));
+        assert_eq!(author.via, "client");
+    }
+    assert_eq!(line.status.borrow().state, State::Streaming);
+    assert_eq!(line.incidents.lock().unwrap().len(), 0);
+    line.stop().await;
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_restart_goes_on_at_the_cursor_without_a_listing() {
+    let sandbox = sandbox().await;
+    let line = Setup::new().start(&sandbox);
+    line.until_equal(&sandbox).await;
+    let (applied, stored) = line.stop().await;
+    let made = make(&sandbox, "Pendant la pause");
+    set(&sandbox, &made, json!({ "Ville": "Lyon" }));
+    let listed = applied.lock().unwrap().listed_page_count;
+    let line = Setup { stored: Some(stored), applied, ..Setup::new() }.start(&sandbox);
+    line.until_equal(&sandbox).await;
+    let (applied, stored) = line.stop().await;
+    assert_eq!(applied.lock().unwrap().listed_page_count, listed);
+    // A process that died in the first listing begins it again, with the same webhook.
+    let hook = stored.identity.webhook.clone();
+    let stored = StoredCursor { cursor: None, ..stored };
+    let line = Setup { stored: Some(stored), ..Setup::new() }.start(&sandbox);
+    line.until_equal(&sandbox).await;
+    let (_, stored) = line.stop().await;
+    assert_eq!(stored.identity.webhook, hook);
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_bad_days_of_the_server_delay_and_lose_nothing() {
+    let sandbox = sandbox().await;
+    for kind in [FaultKind::Error503, FaultKind::Truncate, FaultKind::Error502, FaultKind::Reset] {
+        sandbox.inject(Fault::of_requests(kind, "list", 1));
+    }
+    sandbox.inject(Fault::of_requests(FaultKind::ForgetListings, "list", 1));
+    let line = Setup::new().start(&sandbox);
+    line.until_equal(&sandbox).await;
+    for kind in [
+        FaultKind::Error500,
+        FaultKind::Truncate,
+        FaultKind::Drop,
+        FaultKind::Timeout,
+        FaultKind::Reset,
+        FaultKind::Error502,
+    ] {
+        // More than one call retries: the loop has to go on as well.
+        sandbox.inject(Fault::of_requests(
+            kind,
+            "payloads",
+            if kind == FaultKind::Error500 { 6 } else { 1 },
+        ));
+        make(&sandbox, "Malgré tout");
+    }
+    line.until_equal(&sandbox).await;
+    line.stop().await;
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_webhook_that_went_is_replaced_and_nothing_is_missed() {
+    for what in ["delete", "expire", "error"] {
+        let sandbox = sandbox().await;
+        let mut setup = Setup::new();
+        setup.base.hook_check = Duration::from_secs(2);
+        let line = setup.start(&sandbox);
+        line.until_equal(&sandbox).await;
+        let old = Identity::read(line.identity.borrow().as_ref().unwrap()).unwrap().webhook;
+        sandbox.disturb_webhooks(NETWORK_BASE, None, what, "INVALID_HOOK").unwrap();
+        make(&sandbox, "Née sans témoin");
+        let gone = first_startup(&sandbox);
+        edit(&sandbox, &[Edit::Delete { table: "Startups".into(), record: gone }]);
+        line.until_incident("webhook_replaced").await;
+        line.until_equal(&sandbox).await;
+        make(&sandbox, "Après");
+        line.until_equal(&sandbox).await;
+        let (_, stored) = line.stop().await;
+        assert_ne!(stored.identity.webhook, old, "{what}");
+        sandbox.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn airtable_renamed_retyped_and_deleted_fields_leave_the_rest_alone() {
+    let sandbox = sandbox().await;
+    let line = Setup::new().start(&sandbox);
+    line.until_equal(&sandbox).await;
+    let (table, field) = (String::from("Startups"), String::from("Nom"));
+    edit(
+        &sandbox,
+        &[Edit::RenameField { table: table.clone(), field, name: "Raison sociale".into() }],
+    );
+    line.until_incident("field_renamed").await;
+    let record = first_startup(&sandbox);
+    set(&sandbox, &record, json!({ "Raison sociale": "Nouvelle" }));
+    let key = (STARTUP, SideKey::from(record.as_str()));
+    line.until("the renamed field is read", |applied| {
+        applied.rows[&key][&NAME] == Cell::Value(Value::Text("Nouvelle".into()))
+    })
+    .await;
+
+    let (field, kind) = (String::from("Effectif"), String::from("singleLineText"));
+    edit(&sandbox, &[Edit::RetypeField { table: table.clone(), field, kind, options: Json::Null }]);
+    line.until_incident("field_retyped").await;
+
+    let before = line.applied.lock().unwrap().rows[&key][&CITY].clone();
+    edit(&sandbox, &[Edit::DeleteField { table: table.clone(), field: "Ville".into() }]);
+    line.until_incident("field_missing").await;
+    set(&sandbox, &record, json!({ "Raison sociale": "Encore" }));
+    line.until("the other fields go on", |applied| {
+        applied.rows[&key][&NAME] == Cell::Value(Value::Text("Encore".into()))
+    })
+    .await;
+    assert_eq!(line.applied.lock().unwrap().rows[&key][&CITY], before, "its values are kept");
+    let (applied, stored) = line.stop().await;
+
+    // The next process knows what went, and goes on too.
+    let line = Setup { stored: Some(stored), applied, ..Setup::new() }.start(&sandbox);
+    set(&sandbox, &record, json!({ "Raison sociale": "Toujours" }));
+    line.until("a restart goes on", |applied| {
+        applied.rows[&key][&NAME] == Cell::Value(Value::Text("Toujours".into()))
+    })
+    .await;
+    edit(&sandbox, &[Edit::DeleteTable { table }]);
+    let ended = timeout(PATIENCE, line.task).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(Error::Mapping { .. })), "{ended:?}");
+    assert!(line.applied.lock().unwrap().rows.contains_key(&key), "no row is taken for deleted");
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_payloads_that_were_deleted_unread_are_told_and_healed() {
+    // Some of them, and all of them.
+    for kept in [Duration::from_mins(1), Duration::from_millis(1)] {
+        let sandbox = sandbox().await;
+        let line = Setup::new().start(&sandbox);
+        line.until_equal(&sandbox).await;
+        let (applied, stored) = line.stop().await;
+        let gone = first_startup(&sandbox);
+        edit(&sandbox, &[Edit::Delete { table: "Startups".into(), record: gone }]);
+        make(&sandbox, "Oubliée");
+        sandbox.configure(|config| {
+            config.payload_kept_ms = i64::try_from(kept.as_millis()).unwrap();
+        });
+        sandbox.advance(Duration::from_mins(2));
+        make(&sandbox, "Récente");
+        let line = Setup { stored: Some(stored), applied, ..Setup::new() }.start(&sandbox);
+        line.until_incident("payload_gap").await;
+        line.until_equal(&sandbox).await;
+        let (applied, _) = line.stop().await;
+        assert_eq!(applied.lock().unwrap().absent_count, 1);
+        sandbox.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn airtable_edits_while_the_listing_runs_end_as_they_are() {
+    let sandbox = sandbox().await;
+    let line = Setup::new().start(&sandbox);
+    let records: Vec<_> =
+        sandbox.records(NETWORK_BASE, "Startups").into_iter().map(|it| it.0).collect();
+    for (at, record) in records.iter().enumerate().take(30) {
+        set(&sandbox, record, json!({ "Ville": format!("Ville {at}") }));
+        if at % 5 == 0 {
+            edit(&sandbox, &[Edit::Delete { table: "Startups".into(), record: record.clone() }]);
+            make(&sandbox, "Nouvelle");
+        }
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    line.until_equal(&sandbox).await;
+    line.stop().await;
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_ping_wakes_the_poller_and_a_lost_one_is_only_late() {
+    let sandbox = sandbox().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut setup = Setup::new();
+    setup.base.notification_url = Some(format!("http://{address}/airtable/reseau"));
+    setup.base.poll_min = Duration::from_secs(4);
+    setup.base.poll_max = Duration::from_secs(4);
+    let line = setup.start(&sandbox);
+    let target = PingTarget { identity: line.identity.clone(), wake: Arc::clone(&line.wake) };
+    let app = router(HashMap::from([(String::from("reseau"), target)]));
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    line.until_equal(&sandbox).await;
+    let mut status = line.status.clone();
+    let is_streaming = status.wait_for(|status| status.state == State::Streaming);
+    timeout(PATIENCE, is_streaming).await.unwrap().unwrap();
+
+    let began = std::time::Instant::now();
+    make(&sandbox, "Réveil");
+    line.until_equal(&sandbox).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    for fault in [PingFault::Lose, PingFault::Double] {
+        sandbox.inject_ping(fault);
+        make(&sandbox, "Sans réveil");
+        line.until_equal(&sandbox).await;
+    }
+    line.stop().await;
+    server.abort();
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_listing_uses_the_allowance_up_and_is_never_refused() {
+    let sandbox = sandbox().await;
+    let client = Arc::new(Client::new(sandbox.url(), OWNER_TOKEN).unwrap());
+    let tables = client.tables(NETWORK_BASE).await.unwrap();
+    let table = tables.iter().find(|table| table.name == "Projets").unwrap().id.clone();
+    let began = std::time::Instant::now();
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let (client, table) = (Arc::clone(&client), table.clone());
+        readers.spawn(async move {
+            for _ in 0..10 {
+                client.list_records(NETWORK_BASE, &table, &[], None).await.unwrap();
+            }
+        });
+    }
+    while let Some(done) = readers.join_next().await {
+        done.unwrap();
+    }
+    // Sixty after the one to the schema, which began the first window.
+    let rate = 60.0 / began.elapsed().as_secs_f64();
+    assert_eq!(sandbox.stats()["refused_by_rate_count"], 0);
+    assert!(rate >= 0.97 * 5.0, "{rate} requests a second");
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_base_without_a_place_for_a_webhook_names_those_in_the_way() {
+    let sandbox = sandbox().await;
+    let client = Client::new(sandbox.url(), OWNER_TOKEN).unwrap();
+    let specification = json!({ "options": { "filters": { "dataTypes": ["tableData"] } } });
+    for _ in 0..10 {
+        client.create_webhook(NETWORK_BASE, &specification, None).await.unwrap();
+    }
+    let line = Setup::new().start(&sandbox);
+    let ended = timeout(PATIENCE, line.task).await.unwrap().unwrap();
+    let Err(Error::TooManyWebhooks { hooks, .. }) = ended else { panic!("{ended:?}") };
+    assert_eq!(hooks.len(), 10);
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_wrong_token_or_mapping_ends_with_what_to_do() {
+    let sandbox = sandbox().await;
+    let line = Setup { token: "patNobody", ..Setup::new() }.start(&sandbox);
+    let ended = timeout(PATIENCE, line.task).await.unwrap().unwrap();
+    assert!(ended.unwrap_err().to_string().contains("does not accept the token"));
+    let mut setup = Setup::new();
+    setup.mapping.entities[0].fields[1].airtable.as_mut().unwrap().field = "Vile".into();
+    let line = setup.start(&sandbox);
+    let ended = timeout(PATIENCE, line.task).await.unwrap().unwrap();
+    assert!(ended.unwrap_err().to_string().contains("the nearest field is `Ville`"));
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_preflight_finds_what_run_would_trip_over() {
+    let sandbox = sandbox().await;
+    let base = BaseSettings::new("reseau", NETWORK_BASE);
+    let look = async |token: &str, base: &BaseSettings, mapping: &Mapping| -> Vec<Finding> {
+        let client = Client::new(sandbox.url(), token).unwrap();
+        preflight(&client, base, mapping, None).await
+    };
+    let fine = look(OWNER_TOKEN, &base, &network()).await;
+    assert!(fine.iter().all(|finding| finding.level == Level::Ok), "{fine:?}");
+    let bad = |findings: &[Finding]| {
+        let bad = findings.iter().filter(|finding| finding.level == Level::Error);
+        bad.map(|finding| format!("{}: {}", finding.what, finding.remedy.as_deref().unwrap()))
+            .collect()
+    };
+    let wrong: Vec<String> = bad(&look("patNobody", &base, &network()).await);
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    let reader: Vec<String> = bad(&look(READER_TOKEN, &base, &network()).await);
+    assert!(!reader.is_empty(), "a reader cannot make webhooks");
+    let mut mapping = network();
+    mapping.entities[0].airtable.as_mut().unwrap().table = "Startup".into();
+    mapping.entities[1].fields[0].airtable.as_mut().unwrap().field = "Nom du projt".into();
+    let names: Vec<String> = bad(&look(OWNER_TOKEN, &base, &mapping).await);
+    assert!(names.iter().any(|text| text.contains("`Startups`")), "{names:?}");
+    assert!(names.iter().any(|text| text.contains("`Nom du projet`")), "{names:?}");
+    let elsewhere = BaseSettings::new("reseau", "appNoSuchBase0001");
+    let missing: Vec<String> = bad(&look(OWNER_TOKEN, &elsewhere, &network()).await);
+    assert!(missing.iter().any(|text| text.contains(NETWORK_BASE)), "{missing:?}");
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_several_bases_are_captured_side_by_side() {
+    let sandbox = sandbox().await;
+    let mut two = network();
+    let mut other = mapping(&[("other", "Autres", vec![field("name", "Nom", FieldKind::Text)])]);
+    let airtable = other.entities[0].airtable.as_mut().unwrap();
+    (airtable.base, airtable.uuid) = ("bac".into(), None);
+    two.entities.append(&mut other.entities);
+    let first = Setup { mapping: two.clone(), ..Setup::new() }.start(&sandbox);
+    let mut setup = Setup { mapping: two, ..Setup::new() };
+    setup.base =
+        BaseSettings { poll_max: setup.base.poll_max, ..BaseSettings::new("bac", PLAYGROUND_BASE) };
+    let second = setup.start(&sandbox);
+    first.until_equal(&sandbox).await;
+    let create =
+        Edit::Create { table: "Autres".into(), fields: fields(json!({ "Nom": "Là-bas" })) };
+    let made =
+        sandbox.edit_as(PLAYGROUND_BASE, Actor::source("automation"), &[create]).unwrap().remove(0);
+    make(&sandbox, "Ici");
+    first.until_equal(&sandbox).await;
+    let key = (EntityNo(2), SideKey::from(made.as_str()));
+    second.until("the other base", |applied| applied.rows.contains_key(&key)).await;
+    assert!(first.applied.lock().unwrap().rows.keys().all(|(entity, _)| *entity != EntityNo(2)));
+    assert!(second.applied.lock().unwrap().rows.keys().all(|(entity, _)| *entity == EntityNo(2)));
+    first.stop().await;
+    second.stop().await;
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_writes_create_update_upsert_and_delete() {
+    let sandbox = sandbox().await;
+    let client = Client::new(sandbox.url(), OWNER_TOKEN).unwrap();
+    let tables = client.tables(NETWORK_BASE).await.unwrap();
+    let table = tables.iter().find(|table| table.name == "Startups").unwrap();
+    let id = |name: &str| table.fields.iter().find(|it| it.name == name).unwrap().id.clone();
+    let (name, uuid) = (id("Nom"), id("UUID"));
+    let cells = |pairs: &[(&String, &str)]| {
+        pairs.iter().map(|(field, text)| ((*field).clone(), json!(text))).collect()
+    };
+    let create = NewRecord { fields: cells(&[(&name, "A"), (&uuid, "u-1")]) };
+    // Not applied, says the server: sent again.
+    sandbox.inject(Fault::of_requests(FaultKind::Error503, "create", 1));
+    let made = client.create_records(NETWORK_BASE, &table.id, &[create]).await.unwrap();
+    let update = RecordUpdate { id: Some(made[0].id.clone()), fields: cells(&[(&name, "B")]) };
+    client.update_records(NETWORK_BASE, &table.id, &[update]).await.unwrap();
+    let rows = ["u-1", "u-2"]
+        .map(|it| RecordUpdate { id: None, fields: cells(&[(&name, "C"), (&uuid, it)]) });
+    let merge_on = [uuid.clone()];
+    let upserted = client.upsert_records(NETWORK_BASE, &table.id, &merge_on, &rows).await.unwrap();
+    assert_eq!(
+        (upserted.created.len(), upserted.updated.as_slice()),
+        (1, [made[0].id.clone()].as_slice())
+    );
+    let ids: Vec<_> = upserted.records.iter().map(|record| record.id.clone()).collect();
+    assert_eq!(client.delete_records(NETWORK_BASE, &table.id, &ids).await.unwrap(), ids);
+    assert!(client.get_record(NETWORK_BASE, &table.id, &ids[0]).await.unwrap().is_none());
+    let computed = NewRecord { fields: cells(&[(&id("Total investi"), "1")]) };
+    let refused = client.create_records(NETWORK_BASE, &table.id, &[computed]).await.unwrap_err();
+    assert!(matches!(refused, RemoteError::Refused { .. }), "{refused}");
+    assert_eq!(refused.kind(), Some("INVALID_VALUE_FOR_COLUMN"));
+    assert_eq!(sandbox.stats()["refused_by_rate_count"], 0);
+    sandbox.stop().await.unwrap();
+}

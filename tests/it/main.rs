@@ -1,0 +1,6 @@
+//! One binary over the real parts: Postgres, Directus, the sandbox. What they share is in `world`.
+#![allow(clippy::unwrap_used)]
+
+mod compose;
+mod demo_parts;
+mod world;
