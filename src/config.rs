@@ -199,6 +199,12 @@ impl Reader<'_> {
             ));
         }
         let (in_variable, in_file) = (format!("{name}_env"), format!("{name}_file"));
+        if section.get(&in_variable).is_some() && section.get(&in_file).is_some() {
+            let what =
+                format!("`{in_variable}` and `{in_file}` exclude each other: keep one of them");
+            section.problem(&section.span_of(&in_file), what);
+            return None;
+        }
         if let Some(variable) = section.text(&in_variable) {
             match std::env::var(&variable) {
                 Ok(secret) if !secret.is_empty() => return Some(Secret(secret)),
@@ -211,16 +217,15 @@ impl Reader<'_> {
             }
         }
         let file = section.text(&in_file)?;
-        match std::fs::read_to_string(beside(self.path, &file)) {
-            Ok(secret) => Some(Secret(secret.trim_end_matches(['\r', '\n']).to_owned())),
-            Err(error) => {
-                section.problem(
-                    &section.span_of(&in_file),
-                    format!("could not read {file}: {}", error.kind()),
-                );
-                None
-            }
-        }
+        let wrong = match std::fs::read_to_string(beside(self.path, &file)) {
+            Ok(text) => match text.trim_end_matches(['\r', '\n']) {
+                "" => String::from("it is empty"),
+                secret => return Some(Secret(secret.to_owned())),
+            },
+            Err(error) => error.kind().to_string(),
+        };
+        section.problem(&section.span_of(&in_file), format!("could not read {file}: {wrong}"));
+        None
     }
 
     fn directus(&self, section: &Section<'_, '_>) -> Directus {
@@ -247,7 +252,7 @@ impl Reader<'_> {
         Directus {
             database: self.database(section, "database_url"),
             schema: section.text("schema").unwrap_or_else(|| "public".into()),
-            slot: section.text("slot").unwrap_or_else(|| "plait".into()),
+            slot: slot_name(section),
             publication: section.text("publication").unwrap_or_else(|| "plait".into()),
             activity: section.get("activity").and_then(|node| {
                 if node.get_ref().as_str() == Some("auto") {
@@ -323,6 +328,17 @@ impl Reader<'_> {
             bases,
         }
     }
+}
+
+/// What Postgres takes as the name of a replication slot.
+fn slot_name(section: &Section<'_, '_>) -> String {
+    let name = section.text("slot").unwrap_or_else(|| "plait".into());
+    let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if name.is_empty() || name.len() > 63 || !name.bytes().all(letters) {
+        let what = "`slot` has to be of small letters, digits and `_`, at most 63 of them";
+        section.problem(&section.span_of("slot"), what);
+    }
+    name
 }
 
 fn count(
@@ -475,6 +491,61 @@ mod tests {
         assert!(problems("mapping = \"m.toml\"\n").contains("[canonical] is missing"));
         let missing = Settings::read(Path::new("no/such/plait.toml")).unwrap_err().to_string();
         assert!(missing.starts_with("no/such/plait.toml: there is no such file"), "{missing}");
+    }
+
+    #[test]
+    fn config_example_is_well_and_its_secrets_are_hidden() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plait.toml");
+        std::fs::write(folder.path().join("secret"), "hunter2\n").unwrap();
+        let example: String = include_str!("../plait.toml")
+            .lines()
+            .map(|line| match line.split_once("_env = ") {
+                Some((key, _)) => format!("{key}_file = \"secret\"\n"),
+                None => format!("{line}\n"),
+            })
+            .collect();
+        std::fs::write(&path, &example).unwrap();
+        let read = Settings::read(&path).unwrap();
+        assert_eq!(read.canonical.password.as_ref().unwrap().reveal(), "hunter2");
+        assert_eq!(read.mapping, folder.path().join("mapping.toml"));
+        assert_eq!(read.airtable.as_ref().unwrap().bases[0].name, "reseau");
+        let printed = format!("{read:?}");
+        assert!(printed.contains("[hidden]") && !printed.contains("hunter2"), "{printed}");
+
+        // Each default that the example shows is the one that holds.
+        let with_defaults: String = example
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(setting)
+                    if (setting.contains(" = ") && !setting.contains("# default:"))
+                        && !setting.starts_with("ca_file")
+                        && !setting.starts_with("notification_url") =>
+                {
+                    format!("{setting}\n")
+                }
+                Some(section) if section.starts_with('[') => format!("{section}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        assert!(with_defaults.lines().filter(|line| !line.starts_with('#')).count() > 25);
+        std::fs::write(&path, with_defaults).unwrap();
+        assert_eq!(format!("{:?}", Settings::read(&path).unwrap()), printed);
+    }
+
+    #[test]
+    fn config_secrets_and_slot_are_checked() {
+        let said = problems(
+            "[canonical]\nurl = \"postgres://plait@localhost/plait\"\npassword_env = \"A\"\n\
+             password_file = \"b\"\n[directus]\ndatabase_url = \"postgres://d@h/d\"\n\
+             password_file = \"plait.toml.none\"\nslot = \"Plait\"\n",
+        );
+        assert_eq!(
+            said,
+            "plait.toml:4: [canonical]: `password_env` and `password_file` exclude each other: keep one of \
+             them\nplait.toml:7: [directus]: could not read plait.toml.none: entity not found\n\
+             plait.toml:8: [directus]: `slot` has to be of small letters, digits and `_`, at most 63 of them"
+        );
     }
 
     #[test]

@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::{
     Codes, DirectusField, Field, FieldKind, Part, flaw::Flaw, json, list, moment, name, number,
-    phone, text,
+    settle, text,
 };
-use crate::model::{Cell, RefusalKind, SideKey, Value};
+use crate::model::{Cell, SideKey, Value};
 
 /// How Airtable writes a cell: as the record endpoints do, or as the webhook payloads do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Field {
             if is_link {
                 return Ok(Cell::Link((!text.is_empty()).then(|| SideKey(text.into()))));
             }
-            let code = self.code(&text, self.form_on_directus().codes)?;
+            let code = settle::code(&text, self.form_on_directus().codes)?;
             Ok(Cell::Value(if code.is_empty() { Value::Null } else { Value::Text(code) }))
         };
         self.cell(match text {
@@ -195,7 +195,7 @@ impl Field {
                 other => self.text_json(other, codes, format),
             },
             FieldKind::Link { .. } | FieldKind::Links { .. } => Err(self.misfit(json)),
-            kind if is_numeric(kind) => match json {
+            kind if settle::is_numeric(kind) => match json {
                 Json::Null => Ok(Value::Null),
                 Json::Number(number) => self.number(number::from_json(number)?),
                 Json::String(text) if text.trim().is_empty() => Ok(Value::Null),
@@ -284,7 +284,7 @@ impl Field {
     }
 
     /// The whole text of a cell. Nearly all cells of a copy come through here.
-    fn whole_text(&self, text: &str, codes: Option<&Codes>) -> Result<Value, Flaw> {
+    pub(super) fn whole_text(&self, text: &str, codes: Option<&Codes>) -> Result<Value, Flaw> {
         match &self.kind {
             _ if text.is_empty() => Ok(self.empty()),
             FieldKind::Text
@@ -294,7 +294,7 @@ impl Field {
             | FieldKind::Url
             | FieldKind::Collaborator => self.text(text),
             FieldKind::Select => {
-                let code = self.code(&text::clean(text)?, codes)?;
+                let code = settle::code(&text::clean(text)?, codes)?;
                 Ok(Value::Text(code))
             }
             FieldKind::Boolean => self.boolean(text),
@@ -317,135 +317,7 @@ impl Field {
         }
     }
 
-    // ---- values --------------------------------------------------------------------------------------
-
-    /// Type and transformations, whatever side the value came from.
-    pub(super) fn settle(&self, value: Value) -> Result<Value, Flaw> {
-        match (&self.kind, value) {
-            (_, Value::Null) => Ok(self.empty()),
-            (FieldKind::Uuid, Value::Text(text)) => self.whole_text(&text, None),
-            (FieldKind::Select, Value::Text(text)) => {
-                let code = text::clean(&text)?;
-                Ok(if code.is_empty() { Value::Null } else { Value::Text(code) })
-            }
-            (kind, Value::Text(text)) if is_text(kind) => self.text(&text),
-            (kind, Value::Int(number)) if is_numeric(kind) => self.number(number::Raw::Int(number)),
-            (kind, Value::Decimal(number)) if is_numeric(kind) => {
-                self.number(number::Raw::Exact(number::within_numeric(number)?))
-            }
-            (FieldKind::Boolean, flag @ Value::Bool(_)) => Ok(flag),
-            (FieldKind::Date, Value::Date(date)) => moment::in_calendar(date).map(Value::Date),
-            (FieldKind::Time, Value::Time(time)) => Ok(Value::Time(moment::cut_time(time))),
-            (FieldKind::DateTime { millis }, Value::Timestamp(micros)) => {
-                let micros = if *millis { moment::to_millis(micros) } else { micros };
-                moment::in_range(micros).map(Value::Timestamp)
-            }
-            (
-                FieldKind::MultiSelect | FieldKind::Csv,
-                Value::List(elements) | Value::Set(elements),
-            ) => self.elements(elements, None),
-            (FieldKind::Uuid | FieldKind::Link { .. }, id @ Value::Uuid(_)) => Ok(id),
-            (FieldKind::Links { .. }, Value::List(ids) | Value::Set(ids)) => Ok(Value::set(ids)),
-            (FieldKind::Json, Value::Json(json)) => Ok(match json::settle(&json)? {
-                Json::Null => Value::Null,
-                json => Value::Json(json),
-            }),
-            (FieldKind::Computed, Value::Json(json)) => Ok(match json::settle(&json)? {
-                Json::Null => Value::Null,
-                Json::String(text) if text.is_empty() => Value::Null,
-                Json::Array(elements) if elements.is_empty() => Value::Null,
-                json => Value::Json(json),
-            }),
-            _ => Err(self.misfit(&Json::Null)),
-        }
-    }
-
-    fn text(&self, text: &str) -> Result<Value, Flaw> {
-        let mut text = match &self.kind {
-            FieldKind::Email => text::email(text)?,
-            FieldKind::Phone { region } => phone::e164(text, region)?,
-            FieldKind::Url => text::clean(text.trim())?,
-            FieldKind::Collaborator => text::collaborator(text)?,
-            _ => text::clean(text)?,
-        };
-        if self.is_part_of_name() {
-            text = text::collapse(&text);
-        }
-        text = text::transform(text, &self.transforms)?;
-        // Airtable adds a line end to rich text, and does not tell which of its long texts are rich.
-        if self.kind == FieldKind::LongText && self.airtable.is_some() {
-            text.truncate(text.trim_end_matches('\n').len());
-        }
-        Ok(if text.is_empty() { Value::Null } else { Value::Text(text) })
-    }
-
-    fn is_part_of_name(&self) -> bool {
-        matches!(self.form_on_airtable().part, Part::FirstOfFullName | Part::LastOfFullName)
-    }
-
-    fn number(&self, raw: number::Raw) -> Result<Value, Flaw> {
-        let (min, max) = match self.kind {
-            FieldKind::BigInt => (i64::MIN, i64::MAX),
-            FieldKind::Integer | FieldKind::Duration => (i32::MIN.into(), i32::MAX.into()),
-            FieldKind::Rating => (1, i16::MAX.into()),
-            FieldKind::Decimal { scale }
-            | FieldKind::Currency { scale }
-            | FieldKind::Percent { scale } => {
-                return number::decimal(raw, scale).map(Value::Decimal);
-            }
-            _ => return Err(self.misfit(&Json::Null)),
-        };
-        number::integer(raw, min, max).map(Value::Int)
-    }
-
-    fn boolean(&self, text: &str) -> Result<Value, Flaw> {
-        match text.trim() {
-            "" => Ok(self.empty()),
-            "t" | "true" | "1" => Ok(Value::Bool(true)),
-            "f" | "false" | "0" => Ok(Value::Bool(false)),
-            _ => Err(Flaw::wrong_type(
-                "is not yes or no: map it as `text`, or correct it at its source",
-            )),
-        }
-    }
-
-    /// Elements of a list or a set: cleaned, through the code table, without empty ones. A list keeps no
-    /// commas within its elements, because Directus's `csv` cannot.
-    fn elements(&self, texts: Vec<String>, codes: Option<&Codes>) -> Result<Value, Flaw> {
-        let mut elements = Vec::with_capacity(texts.len());
-        for text in texts {
-            let text = text::clean(&text)?;
-            if self.kind == FieldKind::Csv {
-                for element in list::split(&text) {
-                    let element = text::transform(element.to_owned(), &self.transforms)?;
-                    elements.extend(Some(element).filter(|element| !element.is_empty()));
-                }
-            } else if !text.is_empty() {
-                elements.push(self.code(&text, codes)?);
-            }
-        }
-        Ok(match self.kind {
-            FieldKind::Csv if elements.is_empty() => Value::Null,
-            FieldKind::Csv => Value::List(elements),
-            _ => Value::set(elements),
-        })
-    }
-
-    fn code(&self, label: &str, codes: Option<&Codes>) -> Result<String, Flaw> {
-        match codes {
-            None => Ok(label.to_owned()),
-            Some(_) if label.is_empty() => Ok(String::new()),
-            Some(codes) => codes.get(label).cloned().ok_or_else(|| {
-                let label: String = label.chars().take(60).collect();
-                let what = format!(
-                    "has the choice “{label}”, which its code table does not know: add it there"
-                );
-                Flaw::new(RefusalKind::UnknownChoice, what)
-            }),
-        }
-    }
-
-    fn misfit(&self, json: &Json) -> Flaw {
+    pub(super) fn misfit(&self, json: &Json) -> Flaw {
         let special = |key: &str| json.get(key).is_some();
         if special("error") {
             Flaw::wrong_type(
@@ -466,31 +338,6 @@ impl fmt::Display for FieldKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`", self.name())
     }
-}
-
-pub(super) fn is_text(kind: &FieldKind) -> bool {
-    matches!(
-        kind,
-        FieldKind::Text
-            | FieldKind::LongText
-            | FieldKind::Email
-            | FieldKind::Phone { .. }
-            | FieldKind::Url
-            | FieldKind::Collaborator
-    )
-}
-
-pub(super) fn is_numeric(kind: &FieldKind) -> bool {
-    matches!(
-        kind,
-        FieldKind::Integer
-            | FieldKind::BigInt
-            | FieldKind::Decimal { .. }
-            | FieldKind::Currency { .. }
-            | FieldKind::Percent { .. }
-            | FieldKind::Rating
-            | FieldKind::Duration
-    )
 }
 
 fn empty_array() -> Json {

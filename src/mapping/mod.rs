@@ -17,6 +17,7 @@ mod phone;
 mod reader;
 #[cfg(test)]
 mod round_trip;
+mod settle;
 mod text;
 mod trusted;
 #[cfg_attr(not(test), expect(dead_code, reason = "the way back to the sides is for push; the round-trip tests hold it"))]

@@ -13,6 +13,9 @@ const MICROS_PER_DAY: i64 = SECONDS_PER_DAY * MICROS_PER_SECOND;
 /// The last year that ISO 8601 writes in four digits.
 const ISO_YEAR_MAX: i32 = 9999;
 
+/// A date or a time in the right form that no calendar or clock has.
+struct NoSuch;
+
 /// Reads one byte after the other; every step says whether it found what it was told to.
 struct Scanner<'t> {
     rest: &'t [u8],
@@ -43,8 +46,8 @@ impl Scanner<'_> {
         Some(digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0')))
     }
 
-    /// `2024-02-29`. The outer `None`: no such form; the inner one: no such day.
-    fn date(&mut self) -> Option<Option<NaiveDate>> {
+    /// `2024-02-29`; `None`: another form.
+    fn date(&mut self) -> Option<Result<NaiveDate, NoSuch>> {
         // Airtable writes years of more digits as ECMAScript does: `+045678`.
         let sign = self.take_any(b"+-");
         let year = self.digits(4, 7)?;
@@ -53,13 +56,15 @@ impl Scanner<'_> {
         self.take(b'-')?;
         let day = self.digits(2, 2)?;
         if sign == Some(b'-') {
-            return Some(None);
+            return Some(Err(NoSuch));
         }
-        Some(i32::try_from(year).ok().and_then(|year| NaiveDate::from_ymd_opt(year, month, day)))
+        let date =
+            i32::try_from(year).ok().and_then(|year| NaiveDate::from_ymd_opt(year, month, day));
+        Some(date.ok_or(NoSuch))
     }
 
     /// `08:45`, `08:45:10`, `08:45:10.123456`, in µs; digits behind the sixth are cut.
-    fn time(&mut self) -> Option<Option<i64>> {
+    fn time(&mut self) -> Option<Result<i64, NoSuch>> {
         let hour = self.digits(2, 2)?;
         self.take(b':')?;
         let minute = self.digits(2, 2)?;
@@ -83,10 +88,10 @@ impl Scanner<'_> {
             }
         }
         if hour > 23 || minute > 59 || second > 59 {
-            return Some(None);
+            return Some(Err(NoSuch));
         }
         let seconds = i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second);
-        Some(Some(seconds * MICROS_PER_SECOND + micros))
+        Some(Ok(seconds * MICROS_PER_SECOND + micros))
     }
 
     /// `Z`, `+02`, `-03:30`, `+0200`, `+00:09:21`, or nothing, which is UTC. In seconds.
@@ -118,7 +123,7 @@ pub(super) fn timestamp(text: &str) -> Result<i64, Flaw> {
     let wrong = || Flaw::wrong_type("is not a date with a time: write it as 2024-02-29T08:45:10Z");
     let mut scanner = Scanner { rest: text.as_bytes() };
     let date = scanner.date().ok_or_else(wrong)?;
-    let mut time = Some(0);
+    let mut time = Ok(0);
     let mut offset = 0;
     if scanner.take_any(b" Tt").is_some() {
         time = scanner.time().ok_or_else(wrong)?;
@@ -127,7 +132,7 @@ pub(super) fn timestamp(text: &str) -> Result<i64, Flaw> {
     if !scanner.rest.is_empty() {
         return Err(wrong());
     }
-    let (Some(date), Some(time)) = (date, time) else { return Err(no_such_day()) };
+    let (Ok(date), Ok(time)) = (date, time) else { return Err(no_such_day()) };
     let days = i64::from(date.num_days_from_ce()) - DAYS_FROM_CE_TO_1970;
     // Far inside an i64: chrono's dates end with the year 262142.
     in_range(days * MICROS_PER_DAY + time - offset * MICROS_PER_SECOND)
@@ -170,7 +175,7 @@ pub(super) fn date(text: &str) -> Result<NaiveDate, Flaw> {
     if let Some(date) = scanner.date()
         && scanner.rest.is_empty()
     {
-        return date.filter(|date| date.year() >= 1).ok_or_else(no_such_day);
+        return date.ok().filter(|date| date.year() >= 1).ok_or_else(no_such_day);
     }
     let wrong = || Flaw::wrong_type("is not a date: write it as 2024-02-29");
     let micros = timestamp(text).map_err(|flaw| if is_endless(text) { flaw } else { wrong() })?;
@@ -228,7 +233,7 @@ pub(super) fn time(text: &str) -> Result<NaiveTime, Flaw> {
         return Err(wrong());
     }
     let outside = || Flaw::out_of_range("is not between 00:00:00 and 23:59:59");
-    let micros = u64::try_from(micros.ok_or_else(outside)?).map_err(|_| outside())?;
+    let micros = u64::try_from(micros.map_err(|NoSuch| outside())?).map_err(|_| outside())?;
     let seconds = u32::try_from(micros / 1_000_000).map_err(|_| outside())?;
     let nanos = u32::try_from(micros % 1_000_000).map_err(|_| outside())? * 1000;
     NaiveTime::from_num_seconds_from_midnight_opt(seconds, nanos).ok_or_else(outside)

@@ -69,9 +69,9 @@ fn codes() -> Codes {
         .into()
 }
 
-fn field(kind: FieldKind, airtable: Option<Part>, directus: Part, codes: Option<Codes>) -> Field {
+fn field(kind: FieldKind, airtable: Option<Part>, directus: Part, codes: Option<&Codes>) -> Field {
     // A list with commas cannot hold a label with one.
-    let codes_of = |part| codes.clone().filter(|_| part != Part::Csv);
+    let codes_of = |part| codes.filter(|_| part != Part::Csv).cloned();
     Field {
         name: String::from("cell"),
         store: Store::Column(String::from("cell")),
@@ -107,7 +107,7 @@ fn fields() -> Vec<Field> {
                 let airtable = Some(airtable).filter(|_| !is_exact);
                 fields.push(field(kind.clone(), airtable, directus, None));
                 if has_codes && airtable != Some(Part::Csv) && directus != Part::Csv {
-                    fields.push(field(kind.clone(), airtable, directus, Some(codes())));
+                    fields.push(field(kind.clone(), airtable, directus, Some(&codes())));
                 }
             }
         }
@@ -366,7 +366,7 @@ proptest! {
                     continue; // an element of a type that is no set
                 }
                 let again = field.normalise(value.clone());
-                if !matches!(value, Value::Text(_)) || super::cell::is_text(&field.kind) {
+                if !matches!(value, Value::Text(_)) || super::settle::is_text(&field.kind) {
                     prop_assert!(matches!(again, Cell::Value(_)));
                 }
             }
@@ -394,7 +394,7 @@ fn kind_of(cell: &Cell) -> Option<RefusalKind> {
 #[test]
 fn mapping_airtable_cells_of_both_formats_are_one_value() {
     let (rest, v2) = (CellFormat::Rest, CellFormat::V2);
-    let select = field(FieldKind::Select, Some(Part::Whole), Part::Whole, Some(codes()));
+    let select = field(FieldKind::Select, Some(Part::Whole), Part::Whole, Some(&codes()));
     let health = Cell::Value(Value::Text(String::from("health")));
     assert_eq!(select.read_airtable(Some(&json!("Santé")), rest), health);
     let choice = json!({ "id": "selA", "name": "Sante\u{301}", "color": "blueLight2" });
@@ -404,7 +404,7 @@ fn mapping_airtable_cells_of_both_formats_are_one_value() {
         Some(RefusalKind::UnknownChoice)
     );
 
-    let sectors = field(FieldKind::MultiSelect, Some(Part::Whole), Part::Whole, Some(codes()));
+    let sectors = field(FieldKind::MultiSelect, Some(Part::Whole), Part::Whole, Some(&codes()));
     let set = Cell::Value(Value::set(vec![String::from("energy"), String::from("health")]));
     assert_eq!(sectors.read_airtable(Some(&json!(["Santé", "Énergie, eau"])), rest), set);
     assert_eq!(

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::{Field, FieldKind, cell, list, moment, number};
+use super::{Field, FieldKind, list, moment, number, settle};
 use crate::model::Value;
 
 impl Field {
@@ -24,6 +24,7 @@ impl Field {
     }
 
     /// The inverse of [`Value::to_json`] for this field's type.
+    #[expect(clippy::wrong_self_convention, reason = "the other half of `Value::to_json`")]
     pub(crate) fn from_json(&self, json: &Json) -> Value {
         let texts = || {
             json.as_array()?
@@ -58,7 +59,7 @@ impl Field {
             FieldKind::Decimal { .. } | FieldKind::Currency { .. } | FieldKind::Percent { .. } => {
                 number::decimal(number::from_text(text).ok()?, None).ok().map(Value::Decimal)
             }
-            kind if cell::is_numeric(kind) => text.parse().ok().map(Value::Int),
+            kind if settle::is_numeric(kind) => text.parse().ok().map(Value::Int),
             _ if text.is_empty() => Some(Value::Null),
             _ => Some(Value::Text(text.to_owned())),
         }

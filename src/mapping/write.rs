@@ -80,7 +80,7 @@ impl Field {
             (Part::DateDmy, Value::Date(date)) => moment::date_dmy_text(*date).map(Json::String),
             (Part::OneElement, value) => Ok(json!([self.write_whole(value, form.codes, api)?])),
             (Part::Csv, Value::List(elements) | Value::Set(elements)) => {
-                let labels = self.labels(elements, form.codes)?;
+                let labels = labels(elements, form.codes)?;
                 Ok(Json::String(labels.join(if api == Api::Airtable { ", " } else { "," })))
             }
             (_, value) => self.write_whole(value, form.codes, api),
@@ -102,7 +102,7 @@ impl Field {
                 Api::Directus => Json::String(number.to_plain_string()),
             },
             Value::Text(text) => match self.kind {
-                FieldKind::Select => json!(self.label(text, codes)?),
+                FieldKind::Select => json!(label(text, codes)?),
                 FieldKind::Link { .. } if api == Api::Airtable => json!([text]),
                 FieldKind::Collaborator if api == Api::Airtable && text.contains('@') => {
                     json!({ "email": text })
@@ -124,25 +124,24 @@ impl Field {
                 Json::String(Json::from(text.as_str()).to_string())
             }
             Value::Json(json) => json.clone(),
-            Value::List(elements) | Value::Set(elements) => json!(self.labels(elements, codes)?),
+            Value::List(elements) | Value::Set(elements) => json!(labels(elements, codes)?),
         })
     }
+}
 
-    fn labels(&self, elements: &[String], codes: Option<&Codes>) -> Result<Vec<String>, Flaw> {
-        elements.iter().map(|code| self.label(code, codes).map(str::to_owned)).collect()
-    }
+fn labels(elements: &[String], codes: Option<&Codes>) -> Result<Vec<String>, Flaw> {
+    elements.iter().map(|code| label(code, codes).map(str::to_owned)).collect()
+}
 
-    fn label<'v>(&self, code: &'v str, codes: Option<&'v Codes>) -> Result<&'v str, Flaw> {
-        let Some(codes) = codes else { return Ok(code) };
-        codes.iter().find(|(_, known)| *known == code).map(|(label, _)| label.as_str()).ok_or_else(
-            || {
-                let what = format!(
-                    "has the code `{code}`, which its code table does not know: add it there"
-                );
-                Flaw::new(RefusalKind::UnknownChoice, what)
-            },
-        )
-    }
+fn label<'v>(code: &'v str, codes: Option<&'v Codes>) -> Result<&'v str, Flaw> {
+    let Some(codes) = codes else { return Ok(code) };
+    codes.iter().find(|(_, known)| *known == code).map(|(label, _)| label.as_str()).ok_or_else(
+        || {
+            let what =
+                format!("has the code `{code}`, which its code table does not know: add it there");
+            Flaw::new(RefusalKind::UnknownChoice, what)
+        },
+    )
 }
 
 /// The one Airtable cell that several fields are parts of. `values` must have all of them; which they are,

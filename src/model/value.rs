@@ -62,7 +62,7 @@ impl Value {
             Self::Int(number) => number.to_string().into(),
             Self::Decimal(number) => number.to_plain_string().into(),
             Self::Text(text) => text.into(),
-            Self::Date(date) => date.to_string().into(),
+            Self::Date(date) => unsigned(date.to_string()).into(),
             Self::Time(time) => time.to_string().into(),
             Self::Timestamp(micros) => timestamp_text(*micros).into(),
             Self::Uuid(id) => id.to_string().into(),
@@ -106,9 +106,17 @@ impl Value {
 /// `2024-02-29 08:45:10.123+00`, as Postgres prints it in UTC.
 fn timestamp_text(micros: i64) -> String {
     match DateTime::from_timestamp_micros(micros) {
-        Some(at) => at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        Some(at) => unsigned(at.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
         // Outside chrono's range, which is wider than Postgres's: only reachable from a hand-made value.
         None => String::from("infinity"),
+    }
+}
+
+/// Years of five digits without the `+` that ISO 8601 puts before them: Postgres takes it for a time zone.
+fn unsigned(text: String) -> String {
+    match text.strip_prefix('+') {
+        Some(rest) => rest.to_owned(),
+        None => text,
     }
 }
 
@@ -153,5 +161,20 @@ impl Value {
             }
         }
         short
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::NaiveDate;
+
+    use super::Value;
+
+    #[test]
+    fn value_years_of_five_digits_are_written_as_postgres_reads_them() {
+        let date = NaiveDate::from_ymd_opt(10_000, 1, 1).unwrap();
+        assert_eq!(Value::Date(date).to_sql().as_deref(), Some("10000-01-01"));
+        let at = Value::Timestamp(253_402_300_800_000_000);
+        assert_eq!(at.to_sql().as_deref(), Some("10000-01-01T00:00:00Z"));
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     document::{Section, did_you_mean},
     mapping::{
         AirtableField, Codes, Direction, DirectusField, Entity, Field, FieldKind, Normalise, Part,
-        Policy, Store, cell, phone,
+        Policy, Store, phone, settle,
     },
     model::{EntityNo, Side},
 };
@@ -290,7 +290,7 @@ fn options(
         FieldKind::Link { .. } | FieldKind::Links { .. } => &["target"],
         FieldKind::Select => &["transitions"],
         ref kind
-            if cell::is_text(kind)
+            if settle::is_text(kind)
                 && !matches!(kind, FieldKind::Email | FieldKind::Collaborator) =>
         {
             &["transform"]

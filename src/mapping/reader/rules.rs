@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range};
 use super::entity::Read;
 use crate::{
     document::Document,
-    mapping::{Direction, DirectusField, Entity, Field, FieldKind, Part, Policy, Store, cell},
+    mapping::{Direction, DirectusField, Entity, Field, FieldKind, Part, Policy, Store, settle},
     model::{EntityNo, Side},
 };
 
@@ -125,7 +125,7 @@ fn airtable_cells(document: &Document<'_>, read: &Read) {
                  written: map the other half too, or set `direction = \"from airtable\"`",
                 field.name, read.entity.name
             );
-            document.problem(&span, what);
+            document.problem(span, what);
         }
     }
 }
@@ -167,7 +167,7 @@ fn sides(entity: &Entity, field: &Field, problem: &dyn Fn(String)) {
 
 fn policy(field: &Field, problem: &dyn Fn(String)) {
     let is_set = matches!(field.kind, FieldKind::MultiSelect | FieldKind::Links { .. });
-    let is_ordered = cell::is_numeric(&field.kind)
+    let is_ordered = settle::is_numeric(&field.kind)
         || matches!(field.kind, FieldKind::Date | FieldKind::Time | FieldKind::DateTime { .. });
     match field.policy {
         Policy::SetMerge if !is_set => {
