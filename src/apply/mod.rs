@@ -17,10 +17,7 @@ use tracing::{debug, info};
 
 use crate::{
     mapping::Mapping,
-    model::{
-        Change, Cursor, Delivery, EntityNo, Lsn, Observation, Position, Side, SideKey,
-        Stamp,
-    },
+    model::{Change, Cursor, Delivery, EntityNo, Lsn, Observation, Position, Side, SideKey, Stamp},
     store::{self, FirstCopy, TransactionRow, Writer, Writes},
 };
 

@@ -2,16 +2,19 @@
 //! `mapping.toml`, and cells as the sides write them. Out: a checked [`Mapping`], normalised values, and the
 //! way back. No clock, no IO.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the way back to the sides is for push; the round-trip tests hold it"))]
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the way back to the sides is for push; the round-trip tests hold it"
+    )
+)]
 mod cell;
 mod flaw;
 mod json;
 mod list;
-#[cfg_attr(not(test), expect(dead_code, reason = "the way back to the sides is for push; the round-trip tests hold it"))]
 mod moment;
-#[cfg_attr(not(test), expect(dead_code, reason = "the way back to the sides is for push; the round-trip tests hold it"))]
 mod name;
-#[cfg_attr(not(test), expect(dead_code, reason = "the way back to the sides is for push; the round-trip tests hold it"))]
 mod number;
 mod phone;
 mod reader;
@@ -20,7 +23,13 @@ mod round_trip;
 mod settle;
 mod text;
 mod trusted;
-#[cfg_attr(not(test), expect(dead_code, reason = "the way back to the sides is for push; the round-trip tests hold it"))]
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the way back to the sides is for push; the round-trip tests hold it"
+    )
+)]
 mod write;
 
 use std::collections::BTreeMap;
