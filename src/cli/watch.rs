@@ -96,7 +96,8 @@ fn as_json(line: &HistoryLine) -> String {
 
 fn as_text(line: &HistoryLine, paint: Paint) -> String {
     let at = line.at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S%.3f").to_string();
-    let id: String = line.record_id.to_string().chars().take(8).collect();
+    // The end of it: ids made in one minute begin alike.
+    let id: String = line.record_id.simple().to_string().chars().skip(24).collect();
     let what = match (&line.field, line.action.as_str()) {
         (None, action) => paint.bold(action),
         (Some(field), "create") => {
