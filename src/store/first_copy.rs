@@ -1,16 +1,21 @@
 //! Filling empty tables: foreign keys and secondary indexes are taken off before and made again after, all in
 //! the one transaction of the copy, so that a crash leaves the tables as they were.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::SinkExt;
+use tokio_postgres::error::SqlState;
 
 use super::{Error, catalog::quoted, write::RefusalRow, writer::Writer};
 use crate::{
     mapping::Store,
     model::{EntityNo, RecordId, RefusalKind, Side, SideKey, Value},
 };
+
+/// Tries to take the locks, and the pause between two of them.
+const LOCK_TRY_COUNT_MAX: usize = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A first copy under way.
 pub(crate) struct FirstCopy {
@@ -44,16 +49,21 @@ impl FirstCopy {
             foreign_keys: Vec::new(),
             refusals: Vec::new(),
         };
+        let mut tables = Vec::new();
         for (at, entity) in mapping.entities.iter().enumerate() {
             let no = EntityNo(u16::try_from(at).unwrap_or(u16::MAX));
             let table = writer.shape(no).table.clone();
-            let has_rows = writer
-                .client()
-                .query_one(&format!("select exists (select from {table})"), &[])
-                .await?;
-            if !entity.is_on(side) || has_rows.get::<_, bool>(0) {
-                continue;
+            let sql = format!("select exists (select from {table})");
+            let has_rows: bool = writer.client().query_one(&sql, &[]).await?.get(0);
+            if entity.is_on(side) && !has_rows {
+                tables.push((no, table));
             }
+        }
+        if tables.is_empty() || !lock(writer, &tables).await? {
+            return Ok(None);
+        }
+        for (no, table) in tables {
+            let entity = mapping.entity(no);
             let mut columns = String::from("id");
             for field in &entity.fields {
                 if let Store::Column(column) = &field.store {
@@ -63,7 +73,7 @@ impl FirstCopy {
             copy.open.insert(no, format!("copy {table} ({columns}) from stdin"));
             copy.take_off(writer, &table).await?;
         }
-        Ok((!copy.open.is_empty()).then_some(copy))
+        Ok(Some(copy))
     }
 
     async fn take_off(&mut self, writer: &Writer, table: &str) -> Result<(), Error> {
@@ -225,6 +235,42 @@ impl FirstCopy {
         }
         Ok(refusals)
     }
+}
+
+/// Takes all locks that a first copy will need at once, or none: one that waited with some of them in hand could
+/// deadlock with a reader of several tables. Begins the transaction anew for each try; `false` when readers never
+/// leave a gap, and the copy has to go the usual way.
+async fn lock(writer: &Writer, tables: &[(EntityNo, String)]) -> Result<bool, Error> {
+    let names: Vec<&str> = tables.iter().map(|(_, table)| table.as_str()).collect();
+    let parents = writer
+        .client()
+        .query(
+            "select distinct confrelid::regclass::text from pg_constraint
+             where contype = 'f' and conrelid = any (select t::regclass from unnest($1::text[]) t)
+               and confrelid <> all (select t::regclass from unnest($1::text[]) t)",
+            &[&names],
+        )
+        .await?;
+    let mut sql = format!("lock table {} in access exclusive mode nowait", names.join(", "));
+    let parents: Vec<String> = parents.iter().map(|row| row.get(0)).collect();
+    if !parents.is_empty() {
+        sql.push_str(&format!(
+            "; lock table {} in share row exclusive mode nowait",
+            parents.join(", ")
+        ));
+    }
+    for _ in 0..LOCK_TRY_COUNT_MAX {
+        match writer.client().batch_execute(&sql).await {
+            Ok(()) => return Ok(true),
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                writer.rollback().await?;
+                tokio::time::sleep(LOCK_PAUSE).await;
+                writer.begin().await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(false)
 }
 
 /// A value in the text format of `COPY`.
