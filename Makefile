@@ -21,7 +21,7 @@ check: ## What needs no server: format, lints, unit tests
 	cargo clippy --all-targets -- -D warnings
 	cargo test --lib
 
-bench: ## Speed and memory against their bars; ONLY=name runs one
+bench: ## Speed and memory against their bars; ONLY=name runs one, SCALE=0.02 is a smoke test
 	@scripts/install demo
 	cargo build --release
-	target/release/plait bench $(ONLY:%=--only %)
+	@python3 -B scripts/bench $(ONLY:%=--only %) $(SCALE:%=--scale %) $(REPS:%=--reps %)

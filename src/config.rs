@@ -55,6 +55,7 @@ pub(crate) enum Tls {
     Disable,
     Prefer,
     Require,
+    VerifyCa,
     VerifyFull,
 }
 
@@ -178,6 +179,7 @@ impl Reader<'_> {
                         ("disable", Tls::Disable),
                         ("prefer", Tls::Prefer),
                         ("require", Tls::Require),
+                        ("verify-ca", Tls::VerifyCa),
                         ("verify-full", Tls::VerifyFull),
                     ],
                 )
@@ -498,7 +500,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("plait.toml");
         std::fs::write(folder.path().join("secret"), "hunter2\n").unwrap();
-        let example: String = include_str!("../plait.toml")
+        let example: String = include_str!("../plait.example.toml")
             .lines()
             .map(|line| match line.split_once("_env = ") {
                 Some((key, _)) => format!("{key}_file = \"secret\"\n"),

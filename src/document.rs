@@ -251,24 +251,6 @@ impl<'a, 't> Section<'a, 't> {
         }
     }
 
-    /// A number within `range`, with or without a point.
-    pub(crate) fn number(&self, key: &str, range: std::ops::RangeInclusive<f64>) -> Option<f64> {
-        let node = self.get(key)?;
-        let text = match node.get_ref() {
-            DeValue::Integer(number) => number.as_str(),
-            DeValue::Float(number) => number.as_str(),
-            _ => "",
-        };
-        match text.replace('_', "").parse::<f64>() {
-            Ok(number) if range.contains(&number) => Some(number),
-            _ => {
-                let wanted = format!("a number from {} to {}", range.start(), range.end());
-                self.problem(&node.span(), format!("`{key}` has to be {wanted}"));
-                None
-            }
-        }
-    }
-
     /// One of `known`, by name.
     pub(crate) fn choice<T: Copy>(&self, key: &str, known: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;
@@ -349,22 +331,19 @@ mod tests {
 
     #[test]
     fn document_values_of_the_wrong_type_are_noted_with_their_line() {
-        let document =
-            Document::new("text = 1\nwhole = 0\nnumber = \"x\"\nflag = 1\ntexts = [1]\n", "f.toml");
+        let document = Document::new("text = 1\nwhole = 0\nflag = 1\ntexts = [1]\n", "f.toml");
         let parsed = document.parse().unwrap();
         let root = Section::root(&document, &parsed);
         assert_eq!(root.text("text"), None);
         assert_eq!(root.whole("whole", 1..=9), None);
-        assert_eq!(root.number("number", 0.0..=1.0), None);
         assert_eq!(root.flag("flag"), None);
         assert_eq!(root.texts("texts"), []);
         assert_eq!(
             document.finish(()).unwrap_err().to_string(),
             "f.toml:1: `text` has to be a text in quotes, not a value of type integer\n\
              f.toml:2: `whole` has to be a whole number from 1 to 9\n\
-             f.toml:3: `number` has to be a number from 0 to 1\n\
-             f.toml:4: `flag` has to be true or false, not a value of type integer\n\
-             f.toml:5: `texts` has to be a list of texts, not a value of type integer"
+             f.toml:3: `flag` has to be true or false, not a value of type integer\n\
+             f.toml:4: `texts` has to be a list of texts, not a value of type integer"
         );
     }
 }

@@ -17,7 +17,8 @@ pub(crate) enum Format {
 /// Starts logging to standard error. `level` is a filter as in `RUST_LOG`, which has the last word.
 pub(crate) fn start(format: Format, level: &str) {
     let filter = EnvFilter::try_from_default_env()
-        .or_else(|_| EnvFilter::try_new(level))
+        // Its lines would come twice: `store` says what was migrated.
+        .or_else(|_| EnvFilter::try_new(format!("refinery_core=warn,{level}")))
         .unwrap_or_else(|_| EnvFilter::new("info"));
     let is_json = match format {
         Format::Auto => !io::stderr().is_terminal(),

@@ -250,8 +250,11 @@ impl Folding<'_> {
         let owners: HashSet<RecordId> =
             old.iter().chain(content.iter()).map(|(record, _)| *record).collect();
         for record in owners {
-            // A set without its owner: the owner was deleted in the same transaction.
-            if !self.records.get(&(entity, record)).is_some_and(|tracked| tracked.state.exists) {
+            // A set whose owner is gone: the rows follow it by a cascade. They must not bring it back.
+            let has_owner = self.records.get(&(entity, record)).is_some_and(|tracked| {
+                tracked.state.exists && !tracked.state.is_absent_on(item.side)
+            });
+            if !has_owner {
                 continue;
             }
             let elements = self.elements.get(&set).into_iter().flat_map(HashMap::values);

@@ -17,10 +17,7 @@ use tracing::{debug, info};
 
 use crate::{
     mapping::Mapping,
-    model::{
-        Author, Change, Cursor, Delivery, EntityNo, Lsn, Observation, Position, Side, SideKey,
-        Stamp,
-    },
+    model::{Change, Cursor, Delivery, EntityNo, Lsn, Observation, Position, Side, SideKey, Stamp},
     store::{self, FirstCopy, TransactionRow, Writer, Writes},
 };
 
@@ -450,9 +447,4 @@ fn used(writes: &Writes, transactions: &[TransactionRow]) -> Vec<TransactionRow>
         .filter(|row| ids.binary_search(&row.id).is_ok())
         .map(|row| TransactionRow { id: row.id, stamp: row.stamp.clone() })
         .collect()
-}
-
-/// The author of what plait itself concluded.
-pub(crate) fn own_author(via: &str) -> Author {
-    Author { id: None, name: None, via: via.to_owned() }
 }

@@ -72,7 +72,7 @@ impl Apply {
                 Change::Present { claimed_id, .. } if keys.get(side, entity, key).is_none() => {
                     let claimed = claimed_id
                         .filter(|id| claims.get(&(side, entity, *id)) == Some(key))
-                        .map_or_else(Uuid::now_v7, |id| id);
+                        .unwrap_or_else(Uuid::now_v7);
                     keys.link(side, entity, key, RecordId(claimed));
                 }
                 Change::Renamed { to } => {
@@ -126,13 +126,17 @@ impl Apply {
             let mut with_cell = |field: &Field, cell: &Cell| match (target(field), cell) {
                 (Some(target), Cell::Link(Some(key))) => with(item.side, target, key),
                 (Some(target), Cell::Links(keys)) => {
-                    keys.iter().for_each(|key| with(item.side, target, key));
+                    for key in keys {
+                        with(item.side, target, key);
+                    }
                 }
                 _ => {}
             };
             match &observation.change {
                 Change::Present { cells, .. } => {
-                    cells.iter().for_each(|(no, cell)| with_cell(described.field(*no), cell));
+                    for (no, cell) in cells {
+                        with_cell(described.field(*no), cell);
+                    }
                 }
                 Change::Element(element) => {
                     if let Some(cell) = &element.element {

@@ -260,9 +260,8 @@ async fn end(child: &mut Child) {
         unistd::Pid,
     };
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-    if let Some(pid) = pid {
-        drop(kill(Pid::from_raw(pid), Signal::SIGTERM));
-    }
+    // Gone already: then there is nothing to ask.
+    let _asked = pid.map(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM));
     if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
         drop(child.kill().await);
     }

@@ -1,5 +1,4 @@
 //! The commands: one file each. Arguments in, words and an exit code out.
-#![expect(clippy::print_stdout, reason = "this room talks to the person at the terminal")]
 
 mod check;
 mod demo;

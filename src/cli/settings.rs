@@ -75,7 +75,9 @@ pub(super) fn canonical(database: &Database) -> tokio_postgres::Config {
         .ssl_mode(match database.tls {
             Tls::Disable => tokio_postgres::config::SslMode::Disable,
             Tls::Prefer => tokio_postgres::config::SslMode::Prefer,
-            Tls::Require | Tls::VerifyFull => tokio_postgres::config::SslMode::Require,
+            Tls::Require | Tls::VerifyCa | Tls::VerifyFull => {
+                tokio_postgres::config::SslMode::Require
+            }
         });
     if let Some(password) = &database.password {
         config.password(password.reveal());
@@ -100,6 +102,7 @@ pub(super) fn source(settings: &config::Directus) -> directus::SourceSettings {
             Tls::Disable => directus::TlsMode::Disable,
             Tls::Prefer => directus::TlsMode::Prefer,
             Tls::Require => directus::TlsMode::Require,
+            Tls::VerifyCa => directus::TlsMode::VerifyCa,
             Tls::VerifyFull => directus::TlsMode::VerifyFull,
         },
         ca: database.ca_file.clone(),

@@ -96,20 +96,21 @@ fn as_json(line: &HistoryLine) -> String {
 
 fn as_text(line: &HistoryLine, paint: Paint) -> String {
     let at = line.at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S%.3f").to_string();
-    let id: String = line.record_id.to_string().chars().take(8).collect();
+    // The end of it: ids made in one minute begin alike.
+    let id: String = line.record_id.simple().to_string().chars().skip(24).collect();
     let what = match (&line.field, line.action.as_str()) {
         (None, action) => paint.bold(action),
         (Some(field), "create") => {
-            format!("{} {field} = {}", paint.green("new"), value(&line.after))
+            format!("{} {field} = {}", paint.green("new"), value(line.after.as_ref()))
         }
         (Some(field), "delete") => {
-            format!("{} {field} was {}", paint.red("deleted"), value(&line.before))
+            format!("{} {field} was {}", paint.red("deleted"), value(line.before.as_ref()))
         }
         (Some(field), _) => {
             format!(
                 "{field}: {} → {}",
-                paint.dim(&value(&line.before)),
-                paint.bold(&value(&line.after))
+                paint.dim(&value(line.before.as_ref())),
+                paint.bold(&value(line.after.as_ref()))
             )
         }
     };
@@ -118,7 +119,7 @@ fn as_text(line: &HistoryLine, paint: Paint) -> String {
 }
 
 /// A value on one line, shortened.
-fn value(json: &Option<Value>) -> String {
+fn value(json: Option<&Value>) -> String {
     match json {
         None | Some(Value::Null) => "∅".into(),
         Some(Value::String(text)) => short(text, 60),
@@ -149,9 +150,9 @@ mod tests {
 
     #[test]
     fn watch_value_is_one_short_line() {
-        assert_eq!(value(&None), "∅");
-        assert_eq!(value(&Some("a\nb".into())), "a b");
-        assert_eq!(value(&Some(serde_json::json!(["x", "y"]))), "x, y");
+        assert_eq!(value(None), "∅");
+        assert_eq!(value(Some(&"a\nb".into())), "a b");
+        assert_eq!(value(Some(&serde_json::json!(["x", "y"]))), "x, y");
         assert_eq!(short("élève", 4), "élè…");
     }
 }

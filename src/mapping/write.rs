@@ -216,3 +216,41 @@ impl DirectusField {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::join_airtable;
+    use crate::{
+        mapping::{CellFormat, read},
+        model::{Cell, FieldNo, Value},
+    };
+
+    #[test]
+    fn write_full_name_is_joined_and_splits_into_the_same_two_parts() {
+        let mapping = read(include_str!("../../mapping.toml"), "mapping.toml").unwrap();
+        let member = &mapping.entities[0];
+        let parts = member.fields_of_airtable(FieldNo(0));
+        assert_eq!(parts, [FieldNo(0), FieldNo(1)]);
+        for (given, family) in
+            [("Jeanne", "Martin-Dupont"), ("Anne Marie", "de la Tour"), ("", "Solo")]
+        {
+            let value = |text: &str| {
+                if text.is_empty() { Value::Null } else { Value::Text(text.into()) }
+            };
+            let (given, family) = (value(given), value(family));
+            let cell = join_airtable(member, &[(parts[0], &given), (parts[1], &family)]).unwrap();
+            for (part, wanted) in [(parts[0], given), (parts[1], family)] {
+                let read = member.field(part).read_airtable(Some(&cell), CellFormat::Rest);
+                assert_eq!(read, Cell::Value(wanted), "{cell}");
+            }
+        }
+        let comma = Value::Text("Dupont, Jr".into());
+        assert!(join_airtable(member, &[(parts[0], &Value::Null), (parts[1], &comma)]).is_err());
+        assert_eq!(
+            join_airtable(member, &[(parts[0], &Value::Null), (parts[1], &Value::Null)]).unwrap(),
+            json!(null)
+        );
+    }
+}

@@ -90,7 +90,7 @@ impl RecordState {
         }
     }
 
-    fn is_absent_on(&self, side: Side) -> bool {
+    pub(crate) fn is_absent_on(&self, side: Side) -> bool {
         self.absent.iter().any(|(absent, _)| *absent == side)
     }
 

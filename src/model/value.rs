@@ -1,6 +1,6 @@
 //! The one normalised value type that both sides and the canonical columns are read into and written from.
 
-use std::{borrow::Cow, cmp::Ordering, fmt::Write as _};
+use std::{borrow::Cow, cmp::Ordering};
 
 use bigdecimal::BigDecimal;
 use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat};
@@ -138,30 +138,6 @@ fn array_literal(elements: &[String]) -> String {
     }
     literal.push('}');
     literal
-}
-
-/// A value for a person: on one line, shortened to `width` characters.
-impl Value {
-    pub(crate) fn preview(&self, width: usize) -> String {
-        let text = match self {
-            Self::Null => return String::from("∅"),
-            Self::List(elements) | Self::Set(elements) => elements.join(", "),
-            other => other.to_sql().unwrap_or_default().into_owned(),
-        };
-        let mut short = String::new();
-        for (at, letter) in text.chars().enumerate() {
-            if at == width {
-                short.push('…');
-                break;
-            }
-            if letter.is_control() {
-                short.push(' ');
-            } else {
-                let _ = short.write_char(letter);
-            }
-        }
-        short
-    }
 }
 
 #[cfg(test)]

@@ -26,14 +26,14 @@ impl Known {
 }
 
 impl KnownKeys for Known {
-    fn keys<'a>(&'a self, side: Side, entity: EntityNo) -> Answer<'a> {
+    fn keys(&self, side: Side, entity: EntityNo) -> Answer<'_> {
         let described = self.mapping.entity(entity);
         Box::pin(async move {
             Ok(reading::keys(&self.pool, side, &described.name, &described.table).await?)
         })
     }
 
-    fn elements<'a>(&'a self, side: Side, entity: EntityNo, field: FieldNo) -> Answer<'a> {
+    fn elements(&self, side: Side, entity: EntityNo, field: FieldNo) -> Answer<'_> {
         let described = self.mapping.entity(entity);
         let field = &described.field(field).name;
         Box::pin(async move {

@@ -1,6 +1,6 @@
 //! What captures say of themselves → `mirror.capture_status`, incidents, and progress bars on a terminal.
 
-use std::{collections::HashMap, io::IsTerminal, sync::Arc, time::Duration};
+use std::{collections::HashMap, io::IsTerminal, time::Duration};
 
 use chrono::{DateTime, Utc};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    capture::{self, airtable, directus},
+    capture::{self, directus},
     model::{Position, Side},
     store::reading::{self, LogStatus},
 };

@@ -443,13 +443,11 @@ fn order_of(look: &Look<'_>, table: &Table, question: &Question) -> Answer<Vec<S
 
 /// Empty first, then numbers, then text without regard to case.
 fn compare(left: &Value, right: &Value) -> Ordering {
-    match (left.as_f64(), right.as_f64()) {
-        (Some(left), Some(right)) => left.total_cmp(&right),
-        _ => {
-            let key =
-                |value: &Value| (!is_empty(value), super::cell::plain_text(value).to_lowercase());
-            key(left).cmp(&key(right))
-        }
+    if let (Some(left), Some(right)) = (left.as_f64(), right.as_f64()) {
+        left.total_cmp(&right)
+    } else {
+        let key = |value: &Value| (!is_empty(value), super::cell::plain_text(value).to_lowercase());
+        key(left).cmp(&key(right))
     }
 }
 

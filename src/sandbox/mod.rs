@@ -139,6 +139,8 @@ impl Sandbox {
                 .map_err(|source| Error::ReadState { path: path.to_owned(), source })?;
             state.world = serde_json::from_slice(&text)
                 .map_err(|source| Error::ParseState { path: path.to_owned(), source })?;
+            // The ids that the seed gives next were given in the life that was saved.
+            state.ids = ids::Ids::new(options.seed ^ options.clock.now_ms().unsigned_abs());
         }
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared::new(state, options.clock, stop.clone()));

@@ -47,9 +47,11 @@ pub(super) fn sign(secret_base64: &str, body: &[u8]) -> Option<String> {
     let secret = STANDARD.decode(secret_base64).ok()?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&secret).ok()?;
     mac.update(body);
-    let hex: String =
-        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(format!("hmac-sha256={hex}"))
+    let mut signature = String::from("hmac-sha256=");
+    for byte in mac.finalize().into_bytes() {
+        signature.push_str(&format!("{byte:02x}"));
+    }
+    Some(signature)
 }
 
 fn body_of(base_id: &str, hook_id: &str, now_ms: i64) -> String {

@@ -266,7 +266,7 @@ fn free_name(table: &Table, name: &str) -> String {
     if is_free(name) {
         return name.to_owned();
     }
-    (2..).map(|n| format!("{name} {n}")).find(|name| is_free(name)).unwrap_or_default()
+    (2..10_000).map(|n| format!("{name} {n}")).find(|name| is_free(name)).unwrap_or_default()
 }
 
 pub(super) fn checked_description(value: &Value) -> Answer<Option<String>> {

@@ -165,15 +165,12 @@ pub(super) fn decode(text: &str, is_query: bool) -> String {
         let hex = (raw[at] == b'%').then(|| raw.get(at + 1..at + 3)).flatten();
         let decoded =
             hex.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match decoded {
-            Some(byte) => {
-                bytes.push(byte);
-                at += 3;
-            }
-            None => {
-                bytes.push(if is_query && raw[at] == b'+' { b' ' } else { raw[at] });
-                at += 1;
-            }
+        if let Some(byte) = decoded {
+            bytes.push(byte);
+            at += 3;
+        } else {
+            bytes.push(if is_query && raw[at] == b'+' { b' ' } else { raw[at] });
+            at += 1;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

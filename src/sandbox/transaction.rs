@@ -167,7 +167,7 @@ impl SchemaBackup {
     }
 }
 
-impl<'a> Transaction<'a> {
+impl Transaction<'_> {
     pub(super) fn look(&self) -> Look<'_> {
         Look { base: self.base, users: self.users, url: self.url, now_ms: self.now_ms }
     }
@@ -176,9 +176,7 @@ impl<'a> Transaction<'a> {
     pub(super) fn touch(&mut self, table: usize, id: &str) {
         let table = &self.base.tables[table];
         let key = (table.id.clone(), id.to_owned());
-        if !self.before.contains_key(&key) {
-            self.before.insert(key, table.records.get(id).cloned());
-        }
+        self.before.entry(key).or_insert_with(|| table.records.get(id).cloned());
     }
 
     /// Makes a record with these cells (field index and stored value); defaults fill what is not named.

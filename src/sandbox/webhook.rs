@@ -75,7 +75,7 @@ impl Webhook {
             Some(_) => {}
             None => {
                 self.ping =
-                    Some(Ping { due_ms, retry_number: 0, is_in_flight: false, is_again: false })
+                    Some(Ping { due_ms, retry_number: 0, is_in_flight: false, is_again: false });
             }
         }
     }

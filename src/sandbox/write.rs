@@ -254,18 +254,15 @@ impl State {
                     Some(id) => Some(id),
                     None => matching(tx, table, &merge_on, &cells)?,
                 };
-                match target {
-                    Some(id) => {
-                        apply(tx, table, &id, cells, replaces);
-                        updated.push(id.clone());
-                        ids.push(id);
-                    }
-                    None => {
-                        check_room(tx, 1)?;
-                        let id = tx.create(table, cells);
-                        created.push(id.clone());
-                        ids.push(id);
-                    }
+                if let Some(id) = target {
+                    apply(tx, table, &id, cells, replaces);
+                    updated.push(id.clone());
+                    ids.push(id);
+                } else {
+                    check_room(tx, 1)?;
+                    let id = tx.create(table, cells);
+                    created.push(id.clone());
+                    ids.push(id);
                 }
             }
             Ok(ids)

@@ -13,10 +13,11 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// Values are read and written as text; these settings decide what the text is.
+/// Values are read and written as text; these settings decide what the text is. Names are always qualified, so
+/// that a search path which somebody set for the database changes nothing.
 const SESSION: &str = "set datestyle = 'ISO'; set intervalstyle = 'iso_8601'; set timezone = 'UTC'; \
     set extra_float_digits = 3; set bytea_output = 'hex'; set client_encoding = 'UTF8'; \
-    set plan_cache_mode = force_generic_plan; set jit = off";
+    set plan_cache_mode = force_generic_plan; set jit = off; set search_path = public";
 
 /// Opens a connection with the settings of the apply path; its driver ends with the client.
 pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {

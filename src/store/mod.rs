@@ -10,7 +10,7 @@ mod state;
 mod write;
 mod writer;
 
-pub(crate) use catalog::{TableShape, shapes};
+pub(crate) use catalog::shapes;
 pub(crate) use connect::{connect, migrate};
 pub(crate) use first_copy::FirstCopy;
 pub(crate) use state::ElementRow;
@@ -18,7 +18,7 @@ pub(crate) use write::{
     AbsenceRow, ConflictRow, EntityWrites, JournalRow, LinkRow, RefusalRow, SetChange, ShadowRow,
     TransactionRow, TransitionRow, Writes,
 };
-pub(crate) use writer::{WaitingLink, Writer};
+pub(crate) use writer::Writer;
 
 /// Why the canonical database could not do what it was asked.
 #[derive(Debug, thiserror::Error)]

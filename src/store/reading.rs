@@ -59,13 +59,12 @@ pub(crate) async fn pool(config: &Config, password: Option<&str>) -> Result<PgPo
 #[derive(Clone, Debug, FromRow)]
 pub(crate) struct StoredPosition {
     pub(crate) log: String,
-    pub(crate) side: String,
     pub(crate) position: String,
     pub(crate) identity: serde_json::Value,
 }
 
 pub(crate) async fn positions(pool: &PgPool) -> Result<Vec<StoredPosition>, Error> {
-    Ok(sqlx::query_as("select log, side, position, identity from mirror.position order by log")
+    Ok(sqlx::query_as("select log, position, identity from mirror.position order by log")
         .fetch_all(pool)
         .await?)
 }

@@ -3,4 +3,5 @@
 
 mod compose;
 mod demo_parts;
+mod mirror;
 mod world;

@@ -2,7 +2,7 @@
 //! once for each description of a table.
 
 use crate::{
-    mapping::{Field, Mapping},
+    mapping::Mapping,
     model::{Cell, Change, Element, EntityNo, FieldNo, Observation, SideKey, Value},
 };
 

@@ -27,8 +27,8 @@ mod tests;
 pub(crate) use error::Error;
 pub(crate) use preflight::preflight;
 pub(crate) use settings::{
-    ActivityMode, CaptureStatus, Incident, Links, Phase, SlotIdentity, SourceSettings,
-    StoredPosition, TableProgress, TlsMode,
+    ActivityMode, CaptureStatus, Incident, Links, Phase, SourceSettings, StoredPosition,
+    TableProgress, TlsMode,
 };
 
 use std::{collections::VecDeque, time::Duration};

@@ -144,7 +144,7 @@ impl Tuple {
 
 /// Why bytes are not a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DecodeError {
+pub(crate) enum DecodeError {
     #[error("the message ends too early: {wanted} more bytes wanted at byte {at}")]
     Short { at: usize, wanted: usize },
     #[error("unknown message `{}` (0x{tag:02x})", tag.escape_ascii())]

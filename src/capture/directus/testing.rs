@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// How long a test waits for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The folders with server programs to test against.
 fn program_folders() -> Vec<PathBuf> {

@@ -505,7 +505,7 @@ async fn capture_directus_values_are_the_same_by_copy_and_by_stream() {
             .replace("{\"b\": 1\u{1}", "{\"b\": 1, ")
             .split('\u{1}')
         {
-            fill.push_str(&format!("insert into every ({name}) values ({value}::{sql});"));
+            fill.push_str(&format!("insert into every ({name}) values (({value})::{sql});"));
             count += 1;
         }
     }
@@ -549,6 +549,8 @@ async fn capture_directus_server_that_cannot_is_told_with_its_remedy() {
     assert!(matches!(failure, Error::NoFreeSlot { max: 1 }), "{failure:?}");
 
     run_sql(&client, "select pg_drop_replication_slot('other')").await;
+    // Made by the owner in the attempt before.
+    run_sql(&client, &format!("drop publication {}", cluster.source().publication)).await;
     run_sql(&client, "create role reader login; grant select on article to reader").await;
     let source = SourceSettings { user: "reader".into(), ..cluster.source() };
     let failure = Tap::open(source.clone(), articles(), None).failure().await;

@@ -25,7 +25,6 @@ pub(super) enum Event {
         at: i64,
     },
     Commit {
-        commit_lsn: Lsn,
         end_lsn: Lsn,
         at: i64,
     },
@@ -191,11 +190,9 @@ impl Transport for PgWire {
             Some(ReplicationEvent::Begin { final_lsn, commit_time_micros, .. }) => {
                 Event::Begin { final_lsn: place(final_lsn), at: time(commit_time_micros) }
             }
-            Some(ReplicationEvent::Commit { lsn, end_lsn, commit_time_micros }) => Event::Commit {
-                commit_lsn: place(lsn),
-                end_lsn: place(end_lsn),
-                at: time(commit_time_micros),
-            },
+            Some(ReplicationEvent::Commit { end_lsn, commit_time_micros, .. }) => {
+                Event::Commit { end_lsn: place(end_lsn), at: time(commit_time_micros) }
+            }
             Some(ReplicationEvent::XLogData { wal_start, data, .. }) => {
                 Event::Data { lsn: place(wal_start), message: data }
             }

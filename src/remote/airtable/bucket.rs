@@ -151,9 +151,9 @@ impl Allowance {
     }
 
     /// How long the penalty lasts yet.
-    pub(crate) fn pause(&self) -> Option<Duration> {
-        let until = self.lock().blocked_until?;
-        let left = until.saturating_duration_since(Instant::now());
+    #[cfg(test)]
+    fn pause(&self) -> Option<Duration> {
+        let left = self.lock().blocked_until?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
     }
 

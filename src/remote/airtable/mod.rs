@@ -4,6 +4,7 @@
 mod bucket;
 mod error;
 mod meta;
+#[cfg_attr(not(test), expect(dead_code, reason = "writing is for push; tests write with it"))]
 mod record;
 mod webhook;
 
@@ -30,12 +31,11 @@ use bucket::{Allowance, Kind};
 
 pub(crate) use bucket::Class;
 pub(crate) use error::Error;
-pub(crate) use meta::{Base, Field, Table, WhoAmI};
-pub(crate) use record::{NewRecord, Page, Record, RecordUpdate, Upserted};
+pub(crate) use meta::{Field, Table};
+#[cfg(test)]
+pub(crate) use record::{NewRecord, RecordUpdate};
+pub(crate) use record::{Page, Record};
 pub(crate) use webhook::{NewWebhook, PayloadPage, Webhook};
-
-/// Airtable's own address; tests and the demo use another.
-pub(crate) const BASE_URL: &str = "https://api.airtable.com";
 
 const REQUESTS_PER_SECOND_AND_BASE: usize = 5;
 const REQUESTS_PER_SECOND_AND_TOKEN: usize = 50;
@@ -112,7 +112,7 @@ impl<'a> Call<'a> {
 }
 
 impl Client {
-    /// `base_url`: [`BASE_URL`] or a stand-in, without a slash at the end. The TLS provider of the process
+    /// `base_url`: `https://api.airtable.com` or a stand-in, without a slash at the end. The TLS provider of the process
     /// has to be installed before.
     ///
     /// # Errors
@@ -145,11 +145,6 @@ impl Client {
         self
     }
 
-    /// How long `base` is under a penalty yet, if it is.
-    pub(crate) fn pause(&self, base: &str) -> Option<Duration> {
-        self.account(base).allowance.pause()
-    }
-
     /// Calls made to `base` in this calendar month (UTC), as far as this process and
     /// [`Self::count_calls_from`] know.
     pub(crate) fn calls_this_month(&self, base: &str) -> u64 {
@@ -159,13 +154,6 @@ impl Client {
         } else {
             0
         }
-    }
-
-    /// Goes on counting from what an earlier process had counted in this month.
-    pub(crate) fn count_calls_from(&self, base: &str, calls: u64) {
-        let account = self.account(base);
-        account.month.store(month_number(Utc::now()), Ordering::Relaxed);
-        account.calls.fetch_add(calls, Ordering::Relaxed);
     }
 
     fn account(&self, base: &str) -> Arc<BaseAccount> {

@@ -8,8 +8,6 @@ use super::{Call, Class, Client, Error, Kind, segment};
 
 /// Records in one page of a list.
 const PAGE_RECORD_COUNT_MAX: usize = 100;
-/// Records in one write.
-pub(crate) const WRITE_RECORD_COUNT_MAX: usize = 10;
 /// Longer addresses are refused (16,000 characters); from here on the query goes into a body.
 const URL_LENGTH_MAX: usize = 15_000;
 /// `&fields%5B%5D=` before each field's id.

@@ -202,10 +202,10 @@ fn member(rng: &mut Rng, row: usize) -> Value {
     let status = ["Actif", "Actif", "Actif", "Prospect", "Suspendu", "Parti"][row % 6];
     json!({
         "Nom complet": format!("{first} {last}"), "E-mail": email, "Téléphone": number, "Statut": status,
-        "Rôles": if row % 5 == 0 { json!(["Investisseur", "Expert"]) } else { json!(["Investisseur"]) },
+        "Rôles": if row.is_multiple_of(5) { json!(["Investisseur", "Expert"]) } else { json!(["Investisseur"]) },
         "Date d'adhésion": joined, "Ville": if row % 23 == 5 { Value::Null } else { json!(city) },
         "Code postal": postcode, "Ticket min": 5000, "Ticket max": 10000 + 5000 * (row % 5),
-        "LinkedIn": format!("https://www.linkedin.com/in/membre-{row}"), "Newsletter": row % 3 != 0,
+        "LinkedIn": format!("https://www.linkedin.com/in/membre-{row}"), "Newsletter": !row.is_multiple_of(3),
         "Notes": if row == 57 { json!("Téléphone fixe : demander à l'accueil.") } else { Value::Null },
     })
 }
@@ -223,7 +223,7 @@ fn startup(rng: &mut Rng, row: usize) -> Value {
         "Nom": format!("{} {}", WORDS[row % 12], SECTORS[row * 3 % 10]), "SIREN": number,
         "Forme juridique": "SAS", "Secteur": SECTORS[row % 10], "Site": format!("https://startup-{row}.example"),
         "Ville": rng.pick(&CITIES).0, "Date de création": iso(rng, 2014, 10), "Description": "Jeune entreprise du réseau.",
-        "Capital social": 10_000 + 500 * row, "JEI": row % 2 == 0, "Effectif": 2 + row % 30, "Part détenue": 0.0125,
+        "Capital social": 10_000 + 500 * row, "JEI": row.is_multiple_of(2), "Effectif": 2 + row % 30, "Part détenue": 0.0125,
         "Note": 1 + row % 5, "E-mail de contact": format!("contact@startup-{row}.example"),
         "Téléphone de contact": phone(rng, row), "Mots-clés": "b2b, amorçage",
     })
@@ -303,6 +303,6 @@ fn legal_event(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>
     json!({
         "Libellé": format!("Acte {}", row + 1), "Type": (["Constitution", "Augmentation de capital en numéraire", "Transfert de siège"][row % 3]),
         "Décidé le": iso(rng, 2019, 6), "Effet le": iso(rng, 2019, 6), "Capital avant": 10_000, "Capital après": 12_500,
-        "Dossier complet": row % 4 != 0,
+        "Dossier complet": !row.is_multiple_of(4),
     })
 }
