@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     AirtableField, CellFormat, Codes, DeletePolicy, Direction, DirectusField, Entity, Field,
-    FieldKind, Normalise, Part, Policy, Store, join_airtable,
+    FieldKind, Normalise, Part, Policy, Store, write::join_airtable,
 };
 use crate::model::{Cell, EntityNo, FieldNo, RefusalKind, SideKey, Value};
 
