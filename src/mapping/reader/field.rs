@@ -291,7 +291,10 @@ fn options(
         FieldKind::Select => &["transitions"],
         ref kind
             if settle::is_text(kind)
-                && !matches!(kind, FieldKind::Email | FieldKind::Collaborator) =>
+                && !matches!(
+                    kind,
+                    FieldKind::Email | FieldKind::Phone { .. } | FieldKind::Collaborator
+                ) =>
         {
             &["transform"]
         }
