@@ -76,14 +76,6 @@ pub(crate) struct Apply {
     limits: Limits,
     /// The large transaction under way, if any.
     large: Option<Large>,
-    progress: watch::Sender<Progress>,
-}
-
-/// What the loop has done since it began, for status and progress bars.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Progress {
-    pub(crate) observation_count: u64,
-    pub(crate) batch_count: u64,
 }
 
 /// A transaction whose parts are being written before its stamp is known.
@@ -96,14 +88,9 @@ struct Large {
 }
 
 impl Apply {
-    pub(crate) fn new(
-        writer: Writer,
-        logs: Vec<Log>,
-        limits: Limits,
-        progress: watch::Sender<Progress>,
-    ) -> Self {
+    pub(crate) fn new(writer: Writer, logs: Vec<Log>, limits: Limits) -> Self {
         let mapping = Arc::clone(writer.mapping());
-        Self { writer, mapping, logs, limits, large: None, progress }
+        Self { writer, mapping, logs, limits, large: None }
     }
 
     /// Applies until the captures are gone and all that they sent is applied.
@@ -181,7 +168,6 @@ impl Apply {
                 Delivery::Part { .. } | Delivery::Abandoned { .. } => {}
             }
         }
-        let row_count = items.len();
         let items = self.with_truncates_spelled_out(items).await?;
         if self.large.is_some() {
             // Another side's large transaction is under way: this becomes visible together with it.
@@ -195,7 +181,6 @@ impl Apply {
             self.write_batch(items, transactions, &positions).await?;
             self.publish(&positions);
         }
-        self.note_progress(row_count);
         Ok(())
     }
 
@@ -275,7 +260,6 @@ impl Apply {
     ) -> Result<(), Error> {
         let Some(large) = &self.large else { return Ok(()) };
         let transaction = large.transaction;
-        let row_count = observations.len();
         let items: Vec<Item> = observations
             .into_iter()
             .map(|observation| Item { transaction, side, at, observation })
@@ -286,7 +270,6 @@ impl Apply {
             // Its row comes with the stamp; ids refer to it before, inside the same transaction.
             self.write_carefully(items, Vec::new()).await?;
         }
-        self.note_progress(row_count);
         Ok(())
     }
 
@@ -375,13 +358,6 @@ impl Apply {
                 _ => {}
             }
         }
-    }
-
-    fn note_progress(&self, row_count: usize) {
-        self.progress.send_modify(|progress| {
-            progress.observation_count += row_count as u64;
-            progress.batch_count += 1;
-        });
     }
 
     /// A truncate deletes every record that the side has.

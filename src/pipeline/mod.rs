@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::{
-    apply::{self, Apply, Committed, Limits, Log, Progress},
+    apply::{self, Apply, Committed, Limits, Log},
     capture::{self, airtable, directus},
     mapping::Mapping,
     model::{Cursor, Delivery, Lsn, Side},
@@ -133,8 +133,7 @@ async fn session(plan: &Plan, stop: &CancellationToken) -> anyhow::Result<()> {
     let Life { reporter, deliveries, logs, mut tasks, pool, .. } = life;
     // Apply ends when the last capture has let go of its sender.
     drop(deliveries);
-    let (progress, _) = watch::channel(Progress::default());
-    let apply = Apply::new(writer, logs, plan.limits, progress);
+    let apply = Apply::new(writer, logs, plan.limits);
     let reporter_stop = CancellationToken::new();
     let reporting = tokio::spawn(reporter.keep_reporting(reporter_stop.clone()));
     let mut applying =

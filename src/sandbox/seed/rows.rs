@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::super::ids::Rng;
+use super::{super::ids::Rng, tables::SECTORS};
 
 /// Parents before those that link to them.
 pub(super) const TABLES: [&str; 8] = [
@@ -96,18 +96,6 @@ const CITIES: [(&str, &str); 6] = [
     ("Paris", "75011"),
     ("Saint-Étienne", "42000"),
     ("Besançon", "25000"),
-];
-const SECTORS: [&str; 10] = [
-    "Santé",
-    "Logiciel",
-    "Énergie",
-    "Agroalimentaire",
-    "Industrie",
-    "Mobilité",
-    "Éducation",
-    "Finance",
-    "Environnement",
-    "Loisirs",
 ];
 const WORDS: [&str; 12] = [
     "Horizon", "Kérouan", "Aber", "Lumen", "Solis", "Mistral", "Genêt", "Écume", "Boréal", "Armor",

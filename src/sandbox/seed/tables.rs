@@ -37,7 +37,7 @@ fn link(name: &str, target: &str) -> Value {
     json!({ "name": name, "type": "multipleRecordLinks", "link": target })
 }
 
-const SECTORS: [&str; 10] = [
+pub(super) const SECTORS: [&str; 10] = [
     "Santé",
     "Logiciel",
     "Énergie",
