@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::Lsn;
 
-use super::pgoutput::DecodeError;
+use super::{connect::APPLICATION, pgoutput::DecodeError};
 
 /// What went wrong. Texts say what could not be done; [`Error::remedy`] says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +93,8 @@ impl Error {
             | Self::CreationBlocked { .. }
             | Self::KnownKeys { .. }
             | Self::Task { .. } => true,
+            // One of ours that is dead and does not know it yet.
+            Self::SlotInUse { application, .. } => application == APPLICATION,
             Self::Sql { source, .. } if source.code().is_none() => true,
             Self::Sql { .. } | Self::Server { .. } => {
                 self.sqlstate().is_some_and(is_transient_state)
@@ -116,6 +118,12 @@ impl Error {
     /// What to do, one or two sentences; `None` where waiting is all there is.
     pub(crate) fn remedy(&self) -> Option<String> {
         Some(match self {
+            Self::Unreachable { source, .. } if source.to_string().contains("not valid for name") => {
+                "Give as host a name that is in the server's certificate (also for verify-ca: the replication connection asks for it), or lower the TLS mode to `require`.".into()
+            }
+            Self::Unreachable { source, .. } if source.to_string().contains("certificate") => {
+                "Name the file with the certificate of the authority that signed the server's, or lower the TLS mode to `require`.".into()
+            }
             Self::Unreachable { place, .. } | Self::Timeout { place, .. } => format!(
                 "Check that Postgres runs at {place} and lets this host in (listen_addresses, pg_hba.conf, firewall), and host, port, user and password in plait.toml."
             ),

@@ -443,14 +443,18 @@ impl Tap {
     pub(super) async fn until(&self, what: &str, wanted: impl Fn(&Mirror) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !wanted(&self.mirror.lock().unwrap()) {
-            assert!(
-                Instant::now() < deadline && !self.task.is_finished(),
-                "never came true: {what}; {:?}; incidents {:?}; {} records, stored {:?}",
-                self.status.borrow(),
-                self.incidents.lock().unwrap(),
-                self.mirror.lock().unwrap().records.len(),
-                self.mirror.lock().unwrap().stored,
-            );
+            if Instant::now() > deadline || self.task.is_finished() {
+                // One lock: a second in the same statement would wait for the first.
+                let (record_count, stored) = {
+                    let mirror = self.mirror.lock().unwrap();
+                    (mirror.records.len(), mirror.stored.clone())
+                };
+                panic!(
+                    "never came true: {what}; {:?}; {:?}; {record_count} records, stored {stored:?}",
+                    self.status.borrow(),
+                    self.incidents.lock().unwrap(),
+                );
+            }
             sleep(Duration::from_millis(10)).await;
         }
     }
