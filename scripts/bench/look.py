@@ -24,7 +24,7 @@ def run(options, say):
     out = os.path.join(options.out, "look")
     shutil.rmtree(out, ignore_errors=True)
     os.makedirs(out)
-    os.environ.update(harness.environment())
+    os.environ.update(harness.environment(), RUST_LOG="info,plait::apply=debug")
     sys.dont_write_bytecode = True
     sys.path.insert(0, place)
     sys.argv = ["peers.py", *harness.arguments(options, [options.look], [], 1, out)]
@@ -58,6 +58,7 @@ def run(options, say):
             consumers.kill(state["perf"], 2)
             state["perf"] = None
         stop(subject)
+        shutil.copyfile(os.path.join(subject.workdir, "subject.log"), os.path.join(out, f"{state['no']}.log"))
         done = subprocess.run(["psql", "-X", "-P", "pager=off", "-d", subject.dst.dsn("postgres"), "-c", STATEMENTS],
                               capture_output=True, text=True)
         with open(os.path.join(out, f"{state['no']}.statements"), "w") as f:
@@ -67,6 +68,7 @@ def run(options, say):
     peers.main()
     print(f"\n{out} has, for each start of plait (1 is the first copy, then the workload):")
     print("  N.statements  what the canonical database executed, the dearest first")
+    print("  N.log         what plait said of each batch, with those of the starts before")
     print("  N.perf        perf report --no-children -s comm,symbol -i N.perf")
     log = os.path.join("/tmp" if not os.environ.get("TMPDIR") else os.environ["TMPDIR"], "cdcbench-dst.log")
     print(f"  {log}: plans of statements over {EXPLAIN_MS} ms")

@@ -27,7 +27,7 @@ impl Apply {
     ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>> {
         Box::pin(async move {
             let folded = self.fold(items).await?;
-            match self.writer.write_part(folded.writes).await {
+            match self.writer.write_part(&folded.writes).await {
                 Ok(()) => {
                     awaited.extend(folded.awaited);
                     Ok(())
@@ -92,7 +92,7 @@ impl Apply {
         awaited: &mut Vec<(Side, EntityNo, SideKey)>,
     ) -> Result<Option<store::Error>, Error> {
         let folded = self.fold(std::slice::from_ref(item)).await?;
-        match self.writer.write_part(folded.writes).await {
+        match self.writer.write_part(&folded.writes).await {
             Ok(()) => {
                 awaited.extend(folded.awaited);
                 Ok(None)
@@ -135,7 +135,7 @@ impl Apply {
             waits_for: waits_for.filter(|_| kind == RefusalKind::UnknownTarget),
             transaction: item.transaction,
         };
-        Ok(self.writer.write_part(Writes { refusals: vec![refusal], ..Writes::default() }).await?)
+        Ok(self.writer.write_part(&Writes { refusals: vec![refusal], ..Writes::default() }).await?)
     }
 
     /// Cells that were refused because a record was missing which is here now, as items of the transactions

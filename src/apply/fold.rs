@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Apply, Error, Item,
+    batch::Outcomes,
     resolve::{Keys, target},
 };
 use crate::{
@@ -30,6 +31,8 @@ pub(super) struct Folded {
     pub(super) writes: Writes,
     /// Records that came into being, by the keys of their side, for which refused links wait.
     pub(super) awaited: Vec<(Side, EntityNo, SideKey)>,
+    /// The records that it names, as they are then.
+    pub(super) outcomes: Outcomes,
 }
 
 /// A record that the chunk names: its state now, and what is needed to tell how it differs from before.
@@ -83,10 +86,10 @@ impl Apply {
             folding.item(item);
         }
         let born = std::mem::take(&mut folding.born);
-        let writes = folding.sum_up();
+        let (writes, outcomes) = folding.sum_up();
         let awaited =
             if born.is_empty() || !self.writer.any_refusals() { Vec::new() } else { born };
-        Ok(Folded { writes, awaited })
+        Ok(Folded { writes, awaited, outcomes })
     }
 
     /// The states of all records that `items` are about.
@@ -107,7 +110,16 @@ impl Apply {
             }
         }
         let mut records = Records::new();
-        for (entity, ids) in wanted {
+        for (entity, mut ids) in wanted {
+            if let Some(in_flight) = &self.in_flight {
+                // What is being written is not to be read yet.
+                ids.retain(|id| {
+                    let key = (entity, RecordId(*id));
+                    let Some(state) = in_flight.outcomes.get(&key) else { return true };
+                    records.insert(key, Tracked::new(RecordState::clone(state)));
+                    false
+                });
+            }
             let states = self.writer.states(entity, ids.into_iter().collect()).await?;
             records.extend(
                 states.into_iter().map(|(record, state)| ((entity, record), Tracked::new(state))),
@@ -340,11 +352,13 @@ impl Folding<'_> {
     }
 
     /// How each record differs from what was read.
-    fn sum_up(mut self) -> Writes {
+    fn sum_up(mut self) -> (Writes, Outcomes) {
         let mapping = Arc::clone(&self.mapping);
         let mut by_entity = ByEntity { mapping: &mapping, writes: BTreeMap::new() };
+        let mut outcomes = Outcomes::with_capacity(self.records.len());
         for ((entity, record), tracked) in self.records {
-            tracked.sum_up(mapping.entity(entity), record, by_entity.of(entity));
+            let state = tracked.sum_up(mapping.entity(entity), record, by_entity.of(entity));
+            outcomes.insert((entity, record), state);
         }
         for ((entity, side, field, row), content) in self.element_writes {
             by_entity.of(entity).elements.push((side, field, row, content));
@@ -356,8 +370,13 @@ impl Folding<'_> {
         for (entity, side, key) in &self.keys.links_gone {
             by_entity.of(*entity).links_gone.push((*side, key.clone()));
         }
+        for writes in by_entity.writes.values_mut() {
+            // In the order of the primary key's index, whose neighbours are then touched one after the other.
+            writes.inserts.sort_unstable_by_key(|(record, _)| record.0);
+            writes.updates.sort_unstable_by_key(|(record, _)| record.0);
+        }
         self.writes.entities = by_entity.writes.into_values().collect();
-        self.writes
+        (self.writes, outcomes)
     }
 }
 
@@ -375,9 +394,14 @@ impl ByEntity<'_> {
 }
 
 impl Tracked {
-    /// Adds what has to be written for this record.
-    fn sum_up(self, entity: &Entity, record: RecordId, writes: &mut EntityWrites) {
-        let state = self.state;
+    /// Adds what has to be written for this record; the answer is its state then.
+    fn sum_up(
+        self,
+        entity: &Entity,
+        record: RecordId,
+        writes: &mut EntityWrites,
+    ) -> Arc<RecordState> {
+        let state = Arc::new(self.state);
         for (field, old) in self.old_sets {
             let now = state.canon[usize::from(field.0)].elements();
             let old = old.elements();
@@ -421,12 +445,12 @@ impl Tracked {
             writes.marks.push((record, state.is_deleted.then_some(self.at)));
         }
         match (self.existed, state.exists) {
-            (false, true) => writes.inserts.push((record, state.canon)),
+            (false, true) => writes.inserts.push((record, Arc::clone(&state))),
             (true, true) if self.changed.contains(&true) => {
                 for (flag, changed) in writes.changed.iter_mut().zip(&self.changed) {
                     *flag |= *changed;
                 }
-                writes.updates.push((record, state.canon));
+                writes.updates.push((record, Arc::clone(&state)));
             }
             (true, false) => {
                 writes.deletes.push(record);
@@ -434,6 +458,7 @@ impl Tracked {
             }
             _ => {}
         }
+        state
     }
 }
 

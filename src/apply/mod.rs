@@ -5,6 +5,7 @@
 //! A transaction of a side is never cut in two by a reader of canonical: a batch is one or more whole ones,
 //! and the parts of a large one share one transaction here.
 
+mod batch;
 mod careful;
 mod first_copy;
 mod fold;
@@ -17,9 +18,14 @@ use tracing::{debug, info};
 
 use crate::{
     mapping::Mapping,
-    model::{Change, Cursor, Delivery, EntityNo, Lsn, Observation, Position, Side, SideKey, Stamp},
-    store::{self, FirstCopy, TransactionRow, Writer, Writes},
+    model::{
+        Change, Cursor, Delivery, Element, EntityNo, FieldNo, Lsn, Observation, Position, Side,
+        SideKey, Stamp,
+    },
+    store::{self, FirstCopy, PositionRow, TransactionRow, Writer, Writes},
 };
+
+use batch::InFlight;
 
 /// Why applying stopped.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +54,8 @@ pub(crate) struct Log {
     pub(crate) side: Side,
     /// What the position belongs to, as the capture last said.
     pub(crate) identity: watch::Receiver<Option<serde_json::Value>>,
+    /// What of it was stored last by this process.
+    pub(crate) stored_identity: Option<serde_json::Value>,
     pub(crate) committed: Committed,
     /// Whether this log has no stored position yet: what comes first is a first copy.
     pub(crate) is_new: bool,
@@ -74,6 +82,7 @@ pub(crate) struct Apply {
     mapping: Arc<Mapping>,
     logs: Vec<Log>,
     limits: Limits,
+    in_flight: Option<InFlight>,
     /// The large transaction under way, if any.
     large: Option<Large>,
 }
@@ -90,7 +99,7 @@ struct Large {
 impl Apply {
     pub(crate) fn new(writer: Writer, logs: Vec<Log>, limits: Limits) -> Self {
         let mapping = Arc::clone(writer.mapping());
-        Self { writer, mapping, logs, limits, large: None }
+        Self { writer, mapping, logs, limits, in_flight: None, large: None }
     }
 
     /// Applies until the captures are gone and all that they sent is applied.
@@ -102,41 +111,53 @@ impl Apply {
         mut self,
         mut deliveries: mpsc::Receiver<Delivery>,
     ) -> Result<(), Error> {
-        let mut waiting = Vec::new();
-        while deliveries.recv_many(&mut waiting, self.limits.batch_row_count_max).await > 0 {
-            self.apply_all(&mut waiting).await?;
+        loop {
+            tokio::select! {
+                delivery = deliveries.recv() => {
+                    let Some(delivery) = delivery else { break };
+                    self.apply_available(delivery, &mut deliveries).await?;
+                }
+                () = InFlight::end_of(&mut self.in_flight) => drop(self.settle().await?),
+            }
         }
+        self.settle().await?;
         Ok(())
     }
 
-    /// Applies `waiting` in order, in batches as large as allowed.
-    async fn apply_all(&mut self, waiting: &mut Vec<Delivery>) -> Result<(), Error> {
+    /// Applies `first` and what has come with it, as one batch if the limits allow.
+    async fn apply_available(
+        &mut self,
+        first: Delivery,
+        deliveries: &mut mpsc::Receiver<Delivery>,
+    ) -> Result<(), Error> {
         let mut batch = Vec::new();
         let mut row_count = 0;
-        for delivery in waiting.drain(..) {
-            let is_large = match (&delivery, &self.large) {
-                (Delivery::Part { .. } | Delivery::Abandoned { .. }, _) => true,
-                (_, None) => false,
-                (Delivery::Transaction { stamp, .. }, Some(large)) => stamp.side == large.side,
-                (Delivery::Progress { side, .. }, Some(large)) => *side == large.side,
-            };
-            if is_large {
-                self.apply_batch(std::mem::take(&mut batch)).await?;
-                row_count = 0;
-                self.apply_large(delivery).await?;
-                continue;
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            if self.is_large(&delivery) {
+                self.apply_batch(batch).await?;
+                return self.apply_large(delivery).await;
             }
-            row_count += match &delivery {
-                Delivery::Transaction { observations, .. } => observations.len(),
-                _ => 0,
-            };
+            if let Delivery::Transaction { observations, .. } = &delivery {
+                row_count += observations.len();
+            }
             batch.push(delivery);
             if row_count >= self.limits.batch_row_count_max {
-                self.apply_batch(std::mem::take(&mut batch)).await?;
-                row_count = 0;
+                break;
             }
+            next = deliveries.try_recv().ok();
         }
         self.apply_batch(batch).await
+    }
+
+    /// Whether a delivery belongs to a large transaction.
+    fn is_large(&self, delivery: &Delivery) -> bool {
+        match (delivery, &self.large) {
+            (Delivery::Part { .. } | Delivery::Abandoned { .. }, _) => true,
+            (_, None) => false,
+            (Delivery::Transaction { stamp, .. }, Some(large)) => stamp.side == large.side,
+            (Delivery::Progress { side, .. }, Some(large)) => *side == large.side,
+        }
     }
 
     /// Whole transactions, as one.
@@ -144,84 +165,23 @@ impl Apply {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut items = Vec::new();
-        let mut transactions = Vec::new();
-        let mut positions: Vec<(Side, Position)> = Vec::new();
-        for delivery in batch {
-            match delivery {
-                Delivery::Transaction { stamp, observations } => {
-                    let id = self.writer.new_transaction_id();
-                    if let Some(position) = &stamp.position {
-                        positions.push((stamp.side, position.clone()));
-                    }
-                    let (side, at) = (stamp.side, stamp.at);
-                    items.extend(observations.into_iter().map(|observation| Item {
-                        transaction: id,
-                        side,
-                        at,
-                        observation,
-                    }));
-                    transactions.push(TransactionRow { id, stamp });
-                }
-                Delivery::Progress { side, position } => positions.push((side, position)),
-                // These go to `apply_large`.
-                Delivery::Part { .. } | Delivery::Abandoned { .. } => {}
-            }
+        let batch = self.gather(batch);
+        if self.large.is_none() {
+            return self.start_batch(batch).await;
         }
-        let items = self.with_truncates_spelled_out(items).await?;
-        if self.large.is_some() {
-            // Another side's large transaction is under way: this becomes visible together with it.
-            self.write_carefully(items, transactions).await?;
-            let writes = self.position_writes(&positions);
-            self.writer.write_part(writes).await?;
-            if let Some(large) = &mut self.large {
-                large.positions.extend(positions);
-            }
-        } else {
-            self.write_batch(items, transactions, &positions).await?;
-            self.publish(&positions);
+        // Another side's large transaction is under way: this becomes visible together with it.
+        let items = self.with_truncates_spelled_out(batch.items).await?;
+        self.write_carefully(items, batch.transactions).await?;
+        self.write_positions(&batch.positions).await?;
+        if let Some(large) = &mut self.large {
+            large.positions.extend(batch.positions);
         }
         Ok(())
     }
 
-    /// The usual way: fold, write, commit at once. Where the database finds fault with the data, once more,
-    /// carefully.
-    async fn write_batch(
-        &mut self,
-        items: Vec<Item>,
-        transactions: Vec<TransactionRow>,
-        positions: &[(Side, Position)],
-    ) -> Result<(), Error> {
-        let folded = self.fold(&items).await?;
-        let awaited = folded.awaited;
-        let mut writes = folded.writes;
-        if awaited.is_empty() {
-            writes.transactions = used(&writes, &transactions);
-            writes.positions = self.position_writes(positions).positions;
-            match self.writer.write(writes).await {
-                Ok(()) => return Ok(()),
-                Err(error) if error.is_about_data() => {
-                    debug!(row_count = items.len(), %error, "a batch holds a record that does not fit");
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.writer.begin().await?;
-        let outcome = async {
-            self.write_carefully(items, transactions).await?;
-            let writes = self.position_writes(positions);
-            self.writer.write_part(writes).await?;
-            Ok::<_, Error>(self.writer.commit().await?)
-        }
-        .await;
-        if outcome.is_err() {
-            drop(self.writer.rollback().await);
-        }
-        outcome
-    }
-
     /// A part of a large transaction, or its end.
     async fn apply_large(&mut self, delivery: Delivery) -> Result<(), Error> {
+        self.settle().await?;
         match delivery {
             Delivery::Part { side, observations } => {
                 if self.large.as_ref().is_some_and(|large| large.side != side) {
@@ -284,13 +244,17 @@ impl Apply {
         let Some(large) = self.large.take() else { return Ok(()) };
         let mut positions: Vec<_> =
             stamp.position.iter().map(|position| (stamp.side, position.clone())).collect();
-        let mut writes = self.position_writes(&positions);
-        writes.transactions.push(TransactionRow { id: large.transaction, stamp });
-        self.writer.write_part(writes).await?;
+        let writes = Writes {
+            positions: self.positions_of(&positions),
+            transactions: vec![TransactionRow { id: large.transaction, stamp }],
+            ..Writes::default()
+        };
+        self.writer.write_part(&writes).await?;
+        self.note_stored(&writes.positions);
         if let Some(first_copy) = large.first_copy {
             let refused = first_copy.end(&mut self.writer, large.transaction).await?;
             if !refused.is_empty() {
-                self.writer.write_part(Writes { refusals: refused, ..Writes::default() }).await?;
+                self.writer.write_part(&Writes { refusals: refused, ..Writes::default() }).await?;
             }
         }
         self.writer.commit().await?;
@@ -309,7 +273,7 @@ impl Apply {
     ) -> Result<(), Error> {
         if !transactions.is_empty() {
             // All of them: which ones will be used is not known before the last item is written.
-            self.writer.write_part(Writes { transactions, ..Writes::default() }).await?;
+            self.writer.write_part(&Writes { transactions, ..Writes::default() }).await?;
         }
         let mut items = items;
         while !items.is_empty() {
@@ -318,28 +282,43 @@ impl Apply {
         Ok(())
     }
 
+    async fn write_positions(&mut self, positions: &[(Side, Position)]) -> Result<(), Error> {
+        let writes = Writes { positions: self.positions_of(positions), ..Writes::default() };
+        self.writer.write_part(&writes).await?;
+        self.note_stored(&writes.positions);
+        Ok(())
+    }
+
     /// The positions to store, each with what it belongs to. What an Airtable position belongs to is stored even
     /// before there is one: a webhook that nobody remembers would take one of ten places for a week.
-    fn position_writes(&mut self, positions: &[(Side, Position)]) -> Writes {
-        let mut latest: BTreeMap<String, (Side, String, Option<serde_json::Value>)> =
-            BTreeMap::new();
-        for log in &mut self.logs {
-            if log.side == Side::Airtable && log.identity.has_changed().unwrap_or(false) {
-                let identity = log.identity.borrow_and_update().clone();
-                latest.insert(log.name.clone(), (log.side, String::new(), identity));
+    fn positions_of(&self, positions: &[(Side, Position)]) -> Vec<PositionRow> {
+        let mut latest: BTreeMap<&str, PositionRow> = BTreeMap::new();
+        for log in &self.logs {
+            let identity = log.identity.borrow().clone();
+            if log.side == Side::Airtable && identity.is_some() && identity != log.stored_identity {
+                let (name, position) = (log.name.clone(), String::new());
+                latest.insert(
+                    &log.name,
+                    PositionRow { log: name, side: log.side, position, identity },
+                );
             }
         }
         for (side, position) in positions {
             let name = log_name(position);
-            let log = self.logs.iter().find(|log| log.name == name);
-            let identity = log.and_then(|log| log.identity.borrow().clone());
-            latest.insert(name, (*side, position.to_string(), identity));
+            let Some(log) = self.logs.iter().find(|log| log.name == name) else { continue };
+            let identity = log.identity.borrow().clone();
+            let position = position.to_string();
+            latest.insert(&log.name, PositionRow { log: name, side: *side, position, identity });
         }
-        let positions = latest.into_iter();
-        let positions = positions
-            .map(|(name, (side, position, identity))| (name, side, position, identity))
-            .collect();
-        Writes { positions, ..Writes::default() }
+        latest.into_values().collect()
+    }
+
+    fn note_stored(&mut self, rows: &[PositionRow]) {
+        for row in rows {
+            if let Some(log) = self.logs.iter_mut().find(|log| log.name == row.log) {
+                log.stored_identity.clone_from(&row.identity);
+            }
+        }
     }
 
     /// Tells the captures how far they may let go.
@@ -360,25 +339,56 @@ impl Apply {
         }
     }
 
-    /// A truncate deletes every record that the side has.
+    /// A truncate deletes every record that the side has; one of a junction table, every row of it.
     async fn with_truncates_spelled_out(&mut self, items: Vec<Item>) -> Result<Vec<Item>, Error> {
-        let is_truncate = |item: &Item| item.observation.change == Change::Truncated;
         if !items.iter().any(is_truncate) {
             return Ok(items);
         }
-        let mut spelled = Vec::new();
+        let mut spelled: Vec<Item> = Vec::new();
         for item in items {
             if !is_truncate(&item) {
                 spelled.push(item);
                 continue;
             }
             let entity = item.observation.entity;
-            for key in self.keys_before(item.side, entity, &spelled).await? {
-                let observation = Observation { entity, key, change: Change::Absent };
-                spelled.push(Item { observation, ..item.clone() });
-            }
+            let gone: Vec<(SideKey, Change)> =
+                if let Change::Element(all) = &item.observation.change {
+                    let rows = self.rows_before(item.side, entity, all.field, &spelled).await?;
+                    let gone = |row| Change::Element(Element { row, ..all.clone() });
+                    rows.into_iter().map(|row| (SideKey::from(""), gone(row))).collect()
+                } else {
+                    let keys = self.keys_before(item.side, entity, &spelled).await?;
+                    keys.into_iter().map(|key| (key, Change::Absent)).collect()
+                };
+            spelled.extend(gone.into_iter().map(|(key, change)| Item {
+                observation: Observation { entity, key, change },
+                ..item.clone()
+            }));
         }
         Ok(spelled)
+    }
+
+    /// The rows of a junction table that are known, and those that come in `items` before.
+    async fn rows_before(
+        &self,
+        side: Side,
+        entity: EntityNo,
+        field: FieldNo,
+        items: &[Item],
+    ) -> Result<Vec<SideKey>, Error> {
+        let mut rows = self.writer.element_rows(side, entity, field).await?;
+        rows.extend(items.iter().filter_map(|item| match &item.observation.change {
+            Change::Element(element)
+                if item.side == side
+                    && item.observation.entity == entity
+                    && element.field == field
+                    && element.element.is_some() =>
+            {
+                Some(element.row.clone())
+            }
+            _ => None,
+        }));
+        Ok(rows)
     }
 
     /// The records of `side` that canonical knows, and those that come in `items` before.
@@ -400,27 +410,19 @@ impl Apply {
     }
 }
 
+/// Whether an item stands for all records, or all rows of a junction table.
+fn is_truncate(item: &Item) -> bool {
+    match &item.observation.change {
+        Change::Truncated => true,
+        Change::Element(element) => element.row.0.is_empty(),
+        _ => false,
+    }
+}
+
 /// The name of the log that a position belongs to, in `mirror.position`.
 pub(crate) fn log_name(position: &Position) -> String {
     match position {
         Position::Lsn(_) => Side::Directus.name().to_owned(),
         Position::Cursor(cursor) => format!("{}:{}", Side::Airtable, cursor.base),
     }
-}
-
-/// The transactions that something in `writes` refers to: those that changed nothing leave no row.
-fn used(writes: &Writes, transactions: &[TransactionRow]) -> Vec<TransactionRow> {
-    let mut ids: Vec<i64> = writes.journal.iter().map(|row| row.transaction).collect();
-    ids.extend(writes.conflicts.iter().map(|row| row.transaction));
-    ids.extend(writes.refusals.iter().map(|row| row.transaction));
-    for entity in &writes.entities {
-        ids.extend(entity.absences.iter().map(|row| row.transaction));
-    }
-    ids.sort_unstable();
-    ids.dedup();
-    transactions
-        .iter()
-        .filter(|row| ids.binary_search(&row.id).is_ok())
-        .map(|row| TransactionRow { id: row.id, stamp: row.stamp.clone() })
-        .collect()
 }

@@ -54,7 +54,7 @@ impl Apply {
     /// A record with a UUID as key is that canonical record. One that carries a canonical id joins it, unless
     /// another living record of its side has that id: then a person has duplicated a row, and the copy is a
     /// new entity. Everything else is new.
-    pub(super) async fn resolve(&mut self, items: &[Item]) -> Result<Keys, Error> {
+    pub(super) async fn resolve(&self, items: &[Item]) -> Result<Keys, Error> {
         let mut keys = Keys::default();
         let wanted = self.wanted(items);
         for ((side, entity), names) in &wanted {
@@ -87,6 +87,11 @@ impl Apply {
             }
         }
         Ok(keys)
+    }
+
+    /// Whether links have to be read before it is known which records `items` are about.
+    pub(super) fn has_keys_to_look_up(&self, items: &[Item]) -> bool {
+        !self.wanted(items).is_empty()
     }
 
     /// The keys of all pairs of side and entity whose keys cannot be told from their text: Airtable's, those
@@ -151,7 +156,7 @@ impl Apply {
     /// In a pair with links, a UUID without one is still the canonical id, unless that record goes by another
     /// key now.
     async fn take_unlinked_uuids(
-        &mut self,
+        &self,
         keys: &mut Keys,
         side: Side,
         entity: EntityNo,
@@ -180,7 +185,7 @@ impl Apply {
 
     /// Who gets each id that new records claim: (side, entity, id) → key. Of several, the oldest.
     async fn free_claims(
-        &mut self,
+        &self,
         keys: &Keys,
         items: &[Item],
     ) -> Result<HashMap<(Side, EntityNo, Uuid), SideKey>, Error> {

@@ -207,6 +207,7 @@ impl Life {
             name: name.clone(),
             side: Side::Directus,
             identity,
+            stored_identity: None,
             committed: Committed::Lsn(committed),
             is_new: position.is_none(),
         });
@@ -256,6 +257,7 @@ impl Life {
                 name: name.clone(),
                 side: Side::Airtable,
                 identity,
+                stored_identity: None,
                 committed: Committed::Cursor(committed),
                 is_new,
             });

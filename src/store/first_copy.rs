@@ -3,11 +3,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::SinkExt;
 use tokio_postgres::error::SqlState;
 
-use super::{Error, catalog::quoted, write::RefusalRow, writer::Writer};
+use super::{Error, catalog::quoted, copy_text::CopyText, write::RefusalRow, writer::Writer};
 use crate::{
     mapping::Store,
     model::{EntityNo, RecordId, RefusalKind, Side, SideKey, Value},
@@ -142,21 +142,23 @@ impl FirstCopy {
         let fields = &mapping.entity(entity).fields;
         let client = writer.client();
         client.batch_execute("savepoint part").await?;
-        let mut text = BytesMut::with_capacity(rows.len() * 256);
+        let mut text = CopyText::with_capacity(rows.len() * 256);
         for (record, values) in rows {
-            text.put_slice(record.to_string().as_bytes());
+            text.put(record);
             for (field, value) in fields.iter().zip(values) {
                 if matches!(field.store, Store::Column(_)) {
-                    text.put_u8(b'\t');
-                    put_copy_text(&mut text, value);
+                    match value.to_sql() {
+                        Some(value) => text.put(&value),
+                        None => text.put_null(),
+                    }
                 }
             }
-            text.put_u8(b'\n');
+            text.end_row();
         }
         let copied = async {
             let sink = client.copy_in::<_, Bytes>(statement.as_str()).await?;
             let mut sink = std::pin::pin!(sink);
-            sink.send(text.freeze()).await?;
+            sink.send(text.into_bytes()).await?;
             sink.finish().await
         }
         .await;
@@ -240,7 +242,7 @@ impl FirstCopy {
 /// Takes all locks that a first copy will need at once, or none: one that waited with some of them in hand could
 /// deadlock with a reader of several tables. Begins the transaction anew for each try; `false` when readers never
 /// leave a gap, and the copy has to go the usual way.
-async fn lock(writer: &Writer, tables: &[(EntityNo, String)]) -> Result<bool, Error> {
+async fn lock(writer: &mut Writer, tables: &[(EntityNo, String)]) -> Result<bool, Error> {
     let names: Vec<&str> = tables.iter().map(|(_, table)| table.as_str()).collect();
     let parents = writer
         .client()
@@ -271,27 +273,4 @@ async fn lock(writer: &Writer, tables: &[(EntityNo, String)]) -> Result<bool, Er
         }
     }
     Ok(false)
-}
-
-/// A value in the text format of `COPY`.
-fn put_copy_text(to: &mut BytesMut, value: &Value) {
-    let Some(text) = value.to_sql() else {
-        to.put_slice(b"\\N");
-        return;
-    };
-    let bytes = text.as_bytes();
-    let mut from = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        let escape: &[u8] = match byte {
-            b'\\' => b"\\\\",
-            b'\n' => b"\\n",
-            b'\r' => b"\\r",
-            b'\t' => b"\\t",
-            _ => continue,
-        };
-        to.put_slice(&bytes[from..at]);
-        to.put_slice(escape);
-        from = at + 1;
-    }
-    to.put_slice(&bytes[from..]);
 }

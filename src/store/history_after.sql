@@ -8,5 +8,5 @@ select j.journal_id, t.at, t.side, coalesce(t.author_name, t.author_id, t.via) a
 from entry j
 join mirror.source_transaction t using (source_transaction_id)
 join mirror.entity e using (entity_no)
-left join lateral (select jsonb_object_keys(j.before || j.after) as field) f on true
+left join lateral (select json_object_keys(j.before) as field union select json_object_keys(j.after)) f on true
 order by j.journal_id, f.field

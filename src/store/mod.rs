@@ -3,9 +3,12 @@
 //! over sqlx ([`reading`]).
 
 mod catalog;
+mod column;
 mod connect;
+mod copy_text;
 mod first_copy;
 pub(crate) mod reading;
+mod session;
 mod state;
 mod write;
 mod writer;
@@ -13,10 +16,11 @@ mod writer;
 pub(crate) use catalog::shapes;
 pub(crate) use connect::{connect, migrate};
 pub(crate) use first_copy::FirstCopy;
+pub(crate) use session::Call;
 pub(crate) use state::ElementRow;
 pub(crate) use write::{
-    AbsenceRow, ConflictRow, EntityWrites, JournalRow, LinkRow, RefusalRow, SetChange, ShadowRow,
-    TransactionRow, TransitionRow, Writes,
+    AbsenceRow, ConflictRow, EntityWrites, JournalRow, LinkRow, PositionRow, RefusalRow, SetChange,
+    ShadowRow, TransactionRow, TransitionRow, Writes,
 };
 pub(crate) use writer::Writer;
 
@@ -37,6 +41,8 @@ pub(crate) enum Error {
         "another plait works on this canonical database: stop it first, or use another database"
     )]
     Locked,
+    #[error("the task that wrote a batch broke off")]
+    BrokenOff(#[source] tokio::task::JoinError),
     #[error("{0}")]
     Shape(String),
 }

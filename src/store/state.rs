@@ -5,11 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{
-    Error,
-    catalog::quoted,
-    writer::{Param, Writer},
-};
+use super::{Error, catalog::quoted, session::Param, writer::Writer};
 use crate::{
     mapping::{Entity, Field, Store},
     merge::RecordState,
@@ -27,7 +23,7 @@ pub(crate) struct ElementRow {
 impl Writer {
     /// The states of `records`; one that canonical does not have is in the answer too, as unknown.
     pub(crate) async fn states(
-        &mut self,
+        &self,
         entity: EntityNo,
         records: Vec<Uuid>,
     ) -> Result<HashMap<RecordId, RecordState>, Error> {
@@ -35,19 +31,16 @@ impl Writer {
         let described = mapping.entity(entity);
         let number = self.entity_number(entity);
         let is_two_sided = Side::ALL.iter().all(|side| described.is_on(*side));
-        let mut calls: Vec<(tokio_postgres::Statement, Vec<Param>)> = Vec::new();
+        let mut calls: Vec<(String, Vec<Param>)> = Vec::new();
         let select =
             select_rows(described, &self.shape(entity).table, self.shape(entity).has_deleted_at);
-        calls.push((self.prepare(&select).await?, vec![Box::new(records.clone())]));
+        calls.push((select, vec![Box::new(records.clone())]));
         if is_two_sided {
             for sql in [
                 "select record_id, side, field, value::text from mirror.shadow where entity_no = $1 and record_id = any($2)",
                 "select record_id, side, was_deleted from mirror.absence where entity_no = $1 and record_id = any($2)",
             ] {
-                calls.push((
-                    self.prepare(sql).await?,
-                    vec![Box::new(number), Box::new(records.clone())],
-                ));
+                calls.push((sql.to_owned(), vec![Box::new(number), Box::new(records.clone())]));
             }
         }
         let mut sets = Vec::new();
@@ -59,7 +52,7 @@ impl Writer {
                     element = quoted(element),
                     table = quoted(table)
                 );
-                calls.push((self.prepare(&sql).await?, vec![Box::new(records.clone())]));
+                calls.push((sql, vec![Box::new(records.clone())]));
                 sets.push(no);
             }
         }
@@ -102,7 +95,7 @@ impl Writer {
 
     /// Rows of a side's junction table: those with these keys, and all those of these records.
     pub(crate) async fn elements(
-        &mut self,
+        &self,
         side: Side,
         entity: EntityNo,
         field: &Field,
@@ -129,6 +122,23 @@ impl Writer {
                 element: row.get(2),
             })
             .collect())
+    }
+
+    /// The keys of all known rows of a side's junction table.
+    pub(crate) async fn element_rows(
+        &self,
+        side: Side,
+        entity: EntityNo,
+        field: FieldNo,
+    ) -> Result<Vec<SideKey>, Error> {
+        let name = &self.mapping.entity(entity).field(field).name;
+        let rows = self
+            .query(
+                "select row_key from mirror.element where side = $1 and entity_no = $2 and field = $3",
+                &[&side.name(), &self.entity_number(entity), name],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| SideKey::from(row.get::<_, &str>(0))).collect())
     }
 }
 

@@ -1,15 +1,18 @@
 //! What a batch changes, and the statements that write it: one a kind and table, whatever the number of rows.
 
+use std::{borrow::Cow, sync::Arc};
+
 use uuid::Uuid;
 
 use super::{
-    Error,
     catalog::quoted,
-    writer::{Call, Param, Writer},
+    column::Column,
+    session::{Call, Param},
+    writer::Writer,
 };
 use crate::{
     mapping::Store,
-    merge::Action,
+    merge::{Action, RecordState},
     model::{EntityNo, FieldNo, RecordId, RefusalKind, Side, SideKey, Stamp, Value},
 };
 
@@ -26,17 +29,16 @@ pub(crate) struct Writes {
     pub(crate) refusals: Vec<RefusalRow>,
     /// Refusals that a fitting value has made void: (side, entity, key, field).
     pub(crate) accepted: Vec<(Side, EntityNo, SideKey, String)>,
-    /// Log, side, position (empty: as it was), identity.
-    pub(crate) positions: Vec<(String, Side, String, Option<serde_json::Value>)>,
+    pub(crate) positions: Vec<PositionRow>,
 }
 
 /// Changes to one entity's tables.
 #[derive(Debug)]
 pub(crate) struct EntityWrites {
     pub(crate) entity: EntityNo,
-    pub(crate) inserts: Vec<(RecordId, Vec<Value>)>,
-    /// Whole rows; only the columns of `changed` are written.
-    pub(crate) updates: Vec<(RecordId, Vec<Value>)>,
+    pub(crate) inserts: Vec<(RecordId, Arc<RecordState>)>,
+    /// Only the columns of `changed` are written.
+    pub(crate) updates: Vec<(RecordId, Arc<RecordState>)>,
     /// A flag a field: some row of `updates` changes it.
     pub(crate) changed: Vec<bool>,
     pub(crate) deletes: Vec<RecordId>,
@@ -85,7 +87,18 @@ pub(crate) struct LinkRow {
     pub(crate) record: RecordId,
 }
 
+/// How far a log is applied.
 #[derive(Debug)]
+pub(crate) struct PositionRow {
+    pub(crate) log: String,
+    pub(crate) side: Side,
+    /// Empty: as it was.
+    pub(crate) position: String,
+    /// What the position belongs to; `None`: as it was.
+    pub(crate) identity: Option<serde_json::Value>,
+}
+
+#[derive(Clone, Debug)]
 pub(crate) struct TransactionRow {
     pub(crate) id: i64,
     pub(crate) stamp: Stamp,
@@ -161,31 +174,78 @@ impl EntityWrites {
     }
 }
 
-type Pairs = Vec<(Side, EntityNo)>;
-
-impl Writes {
-    /// Pairs of side and entity that get links, and that get refusals.
-    pub(super) fn pairs(&self) -> (Pairs, Pairs) {
-        let linked = self
-            .entities
-            .iter()
-            .flat_map(|writes| writes.links.iter().map(|link| (link.side, writes.entity)))
-            .collect();
-        (linked, self.refusals.iter().map(|row| (row.side, row.entity)).collect())
-    }
-}
-
 /// Builds the calls of a batch.
 struct Calls<'a> {
-    writer: &'a mut Writer,
-    calls: &'a mut Vec<Call>,
+    writer: &'a Writer,
+    calls: Vec<Call>,
 }
 
 impl Calls<'_> {
-    async fn add(&mut self, sql: &str, params: Vec<Param>) -> Result<(), Error> {
-        let statement = self.writer.prepare(sql).await?;
-        self.calls.push(Call::Prepared(statement, params));
-        Ok(())
+    fn add(&mut self, sql: impl Into<Cow<'static, str>>, params: Vec<Param>) {
+        self.calls.push(Call::Execute(sql.into(), params));
+    }
+}
+
+/// Canonical rows as arrays: one of ids, one a column.
+struct Rows {
+    ids: Vec<Uuid>,
+    /// Name and value of each column.
+    columns: Vec<(String, String)>,
+    types: Vec<&'static str>,
+    arrays: Vec<Column>,
+}
+
+impl Rows {
+    /// The columns of `rows` for whose fields `is_wanted` holds.
+    fn new(
+        writer: &Writer,
+        entity: EntityNo,
+        rows: &[(RecordId, Arc<RecordState>)],
+        is_wanted: impl Fn(usize) -> bool,
+    ) -> Self {
+        let shape = writer.shape(entity);
+        let states: Arc<[_]> = rows.iter().map(|(_, state)| Arc::clone(state)).collect();
+        let mut these = Self {
+            ids: rows.iter().map(|(record, _)| record.0).collect(),
+            columns: Vec::new(),
+            types: Vec::new(),
+            arrays: Vec::new(),
+        };
+        for (at, field) in writer.mapping.entity(entity).fields.iter().enumerate() {
+            let (Store::Column(name), Some(cast), true) =
+                (&field.store, &shape.casts[at], is_wanted(at))
+            else {
+                continue;
+            };
+            let array = Column::new(&states, at);
+            let element_type = array.element_type(cast);
+            let no = these.arrays.len();
+            let value = if element_type == "text" {
+                format!("u.c{no}::{cast}")
+            } else {
+                format!("u.c{no}")
+            };
+            these.columns.push((quoted(name), value));
+            these.types.push(element_type);
+            these.arrays.push(array);
+        }
+        these
+    }
+
+    /// What stands after `from`: the parameters as a table `u`.
+    fn unnest(&self) -> String {
+        let (mut params, mut names) = (String::from("$1::uuid[]"), String::from("id"));
+        for (no, element_type) in self.types.iter().enumerate() {
+            params.push_str(&format!(", ${}::{element_type}[]", no + 2));
+            names.push_str(&format!(", c{no}"));
+        }
+        format!("unnest({params}) as u ({names})")
+    }
+
+    fn params(self) -> Vec<Param> {
+        let mut params: Vec<Param> = vec![Box::new(self.ids)];
+        params.extend(self.arrays.into_iter().map(|array| Box::new(array) as Param));
+        params
     }
 }
 
@@ -202,55 +262,50 @@ fn text(value: &Value) -> Option<String> {
 }
 
 impl Writer {
-    pub(super) async fn add_calls(
-        &mut self,
-        calls: &mut Vec<Call>,
-        writes: Writes,
-    ) -> Result<(), Error> {
-        let mapping = std::sync::Arc::clone(&self.mapping);
-        let mut to = Calls { writer: self, calls };
-        to.transactions(&writes.transactions).await?;
+    /// What has to be sent to write all this, in order.
+    pub(crate) fn calls(&self, writes: &Writes) -> Vec<Call> {
+        let mut to = Calls { writer: self, calls: Vec::new() };
+        to.transactions(&writes.transactions);
         for entity in &writes.entities {
-            to.links(entity).await?;
-            to.inserts(entity).await?;
+            to.links(entity);
+            to.inserts(entity);
         }
         for entity in &writes.entities {
-            to.updates(entity).await?;
-            to.marks(entity).await?;
-            to.sets(entity).await?;
-            to.shadows(entity).await?;
-            to.absences(entity).await?;
-            to.elements(entity).await?;
+            to.updates(entity);
+            to.marks(entity);
+            to.sets(entity);
+            to.shadows(entity);
+            to.absences(entity);
+            to.elements(entity);
         }
         for entity in writes.entities.iter().rev() {
-            to.deletes(entity).await?;
+            to.deletes(entity);
         }
-        to.journal(&writes.journal).await?;
-        to.conflicts(&writes).await?;
-        to.transitions(&mapping, &writes.transitions).await?;
-        to.refusals(&writes).await?;
-        for (log, side, position, identity) in &writes.positions {
+        to.journal(&writes.journal);
+        to.conflicts(writes);
+        to.transitions(&self.mapping, &writes.transitions);
+        to.refusals(writes);
+        for row in &writes.positions {
             to.add(
                 "insert into mirror.position (log, side, position, identity) values ($1, $2, $3, coalesce($4::jsonb, '{}'))
                  on conflict (log) do update set position = coalesce(nullif(excluded.position, ''), position.position),
                      identity = coalesce($4::jsonb, position.identity), stored_at = now()",
                 vec![
-                    Box::new(log.clone()),
-                    Box::new(side.name()),
-                    Box::new(position.clone()),
-                    Box::new(identity.clone()),
+                    Box::new(row.log.clone()),
+                    Box::new(row.side.name()),
+                    Box::new(row.position.clone()),
+                    Box::new(row.identity.clone()),
                 ],
-            )
-            .await?;
+            );
         }
-        Ok(())
+        to.calls
     }
 }
 
 impl Calls<'_> {
-    async fn transactions(&mut self, rows: &[TransactionRow]) -> Result<(), Error> {
+    fn transactions(&mut self, rows: &[TransactionRow]) {
         if rows.is_empty() {
-            return Ok(());
+            return;
         }
         self.add(
             "insert into mirror.source_transaction
@@ -268,11 +323,10 @@ impl Calls<'_> {
                 column(rows, |row| row.stamp.author.via.clone()),
                 column(rows, |row| row.stamp.operation),
             ],
-        )
-        .await
+        );
     }
 
-    async fn links(&mut self, writes: &EntityWrites) -> Result<(), Error> {
+    fn links(&mut self, writes: &EntityWrites) {
         let number = self.writer.entity_number(writes.entity);
         if !writes.links_gone.is_empty() {
             self.add(
@@ -283,11 +337,10 @@ impl Calls<'_> {
                     column(&writes.links_gone, |(side, _)| side.name()),
                     column(&writes.links_gone, |(_, key)| key.to_string()),
                 ],
-            )
-            .await?;
+            );
         }
         if writes.links.is_empty() {
-            return Ok(());
+            return;
         }
         self.add(
             "insert into mirror.link (side, entity_no, side_key, record_id)
@@ -299,71 +352,41 @@ impl Calls<'_> {
                 column(&writes.links, |row| row.key.to_string()),
                 column(&writes.links, |row| row.record.0),
             ],
-        )
-        .await
+        );
     }
 
-    async fn inserts(&mut self, writes: &EntityWrites) -> Result<(), Error> {
-        if writes.inserts.is_empty() {
-            return Ok(());
+    fn inserts(&mut self, writes: &EntityWrites) {
+        let rows = Rows::new(self.writer, writes.entity, &writes.inserts, |_| true);
+        if rows.ids.is_empty() {
+            return;
         }
-        let mapping = std::sync::Arc::clone(&self.writer.mapping);
-        let shape = self.writer.shape(writes.entity);
-        let (mut names, mut values, mut unnest, mut short) = (
-            String::from("id"),
-            String::from("u.id"),
-            String::from("$1::uuid[]"),
-            String::from("id"),
-        );
-        let mut params = vec![column(&writes.inserts, |(record, _)| record.0)];
-        for (at, field) in mapping.entity(writes.entity).fields.iter().enumerate() {
-            if let (Store::Column(name), Some(cast)) = (&field.store, &shape.casts[at]) {
-                params.push(column(&writes.inserts, |(_, values)| text(&values[at])));
-                let no = params.len();
-                names.push_str(&format!(", {}", quoted(name)));
-                values.push_str(&format!(", u.c{no}::{cast}"));
-                unnest.push_str(&format!(", ${no}::text[]"));
-                short.push_str(&format!(", c{no}"));
-            }
+        let (mut names, mut values) = (vec!["id"], vec!["u.id"]);
+        for (name, value) in &rows.columns {
+            names.push(name);
+            values.push(value);
         }
-        let table = &shape.table;
-        let sql = format!(
-            "insert into {table} ({names}) select {values} from unnest({unnest}) as u ({short})"
-        );
-        self.add(&sql, params).await
+        let (names, values) = (names.join(", "), values.join(", "));
+        let (table, unnest) = (&self.writer.shape(writes.entity).table, rows.unnest());
+        let sql = format!("insert into {table} ({names}) select {values} from {unnest}");
+        self.add(sql, rows.params());
     }
 
-    async fn updates(&mut self, writes: &EntityWrites) -> Result<(), Error> {
-        let mapping = std::sync::Arc::clone(&self.writer.mapping);
-        let shape = self.writer.shape(writes.entity);
-        let (mut sets, mut unnest, mut short) =
-            (String::new(), String::from("$1::uuid[]"), String::from("id"));
-        let mut params = vec![column(&writes.updates, |(record, _)| record.0)];
-        for (at, field) in mapping.entity(writes.entity).fields.iter().enumerate() {
-            if let (Store::Column(name), Some(cast), true) =
-                (&field.store, &shape.casts[at], writes.changed[at])
-            {
-                params.push(column(&writes.updates, |(_, values)| text(&values[at])));
-                let no = params.len();
-                let comma = if sets.is_empty() { "" } else { ", " };
-                sets.push_str(&format!("{comma}{} = u.c{no}::{cast}", quoted(name)));
-                unnest.push_str(&format!(", ${no}::text[]"));
-                short.push_str(&format!(", c{no}"));
-            }
+    fn updates(&mut self, writes: &EntityWrites) {
+        let rows = Rows::new(self.writer, writes.entity, &writes.updates, |at| writes.changed[at]);
+        if rows.ids.is_empty() || rows.columns.is_empty() {
+            return;
         }
-        if writes.updates.is_empty() || sets.is_empty() {
-            return Ok(());
-        }
-        let table = &shape.table;
-        let sql = format!(
-            "update {table} t set {sets} from unnest({unnest}) as u ({short}) where t.id = u.id"
-        );
-        self.add(&sql, params).await
+        let sets: Vec<String> =
+            rows.columns.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        let (table, unnest) = (&self.writer.shape(writes.entity).table, rows.unnest());
+        let sql =
+            format!("update {table} t set {} from {unnest} where t.id = u.id", sets.join(", "));
+        self.add(sql, rows.params());
     }
 
-    async fn marks(&mut self, writes: &EntityWrites) -> Result<(), Error> {
+    fn marks(&mut self, writes: &EntityWrites) {
         if writes.marks.is_empty() {
-            return Ok(());
+            return;
         }
         let table = &self.writer.shape(writes.entity).table;
         let sql = format!(
@@ -374,20 +397,20 @@ impl Calls<'_> {
             column(&writes.marks, |(record, _)| record.0),
             column(&writes.marks, |(_, at)| *at),
         ];
-        self.add(&sql, params).await
+        self.add(sql, params);
     }
 
-    async fn deletes(&mut self, writes: &EntityWrites) -> Result<(), Error> {
+    fn deletes(&mut self, writes: &EntityWrites) {
         let number = self.writer.entity_number(writes.entity);
         if !writes.deletes.is_empty() {
             let sql = format!(
                 "delete from {} where id = any($1)",
                 self.writer.shape(writes.entity).table
             );
-            self.add(&sql, vec![column(&writes.deletes, |record| record.0)]).await?;
+            self.add(sql, vec![column(&writes.deletes, |record| record.0)]);
         }
         if writes.tombstones.is_empty() {
-            return Ok(());
+            return;
         }
         self.add(
             "insert into mirror.tombstone (record_id, entity_no, source_transaction_id)
@@ -398,12 +421,11 @@ impl Calls<'_> {
                 column(&writes.tombstones, |(record, _)| record.0),
                 column(&writes.tombstones, |(_, id)| *id),
             ],
-        )
-        .await
+        );
     }
 
-    async fn sets(&mut self, writes: &EntityWrites) -> Result<(), Error> {
-        let mapping = std::sync::Arc::clone(&self.writer.mapping);
+    fn sets(&mut self, writes: &EntityWrites) {
+        let mapping = Arc::clone(&self.writer.mapping);
         for (at, field) in mapping.entity(writes.entity).fields.iter().enumerate() {
             let Store::Junction { table, parent, element } = &field.store else { continue };
             let cast =
@@ -429,14 +451,13 @@ impl Calls<'_> {
             ] {
                 if !pairs.is_empty() {
                     let params = vec![column(&pairs, |pair| pair.0), column(&pairs, |pair| pair.1.clone())];
-                    self.add(&sql, params).await?;
+                    self.add(sql, params);
                 }
             }
         }
-        Ok(())
     }
 
-    async fn shadows(&mut self, writes: &EntityWrites) -> Result<(), Error> {
+    fn shadows(&mut self, writes: &EntityWrites) {
         let number = self.writer.entity_number(writes.entity);
         let gone = &writes.shadows_gone;
         if !gone.is_empty() {
@@ -449,12 +470,11 @@ impl Calls<'_> {
                     column(gone, |(_, side, _)| side.name()),
                     column(gone, |(.., field)| field.clone()),
                 ],
-            )
-            .await?;
+            );
         }
         let rows = &writes.shadows;
         if rows.is_empty() {
-            return Ok(());
+            return;
         }
         self.add(
             "insert into mirror.shadow (record_id, entity_no, side, field, value)
@@ -468,11 +488,10 @@ impl Calls<'_> {
                 column(rows, |row| row.field.clone()),
                 column(rows, |row| row.value.to_json().to_string()),
             ],
-        )
-        .await
+        );
     }
 
-    async fn absences(&mut self, writes: &EntityWrites) -> Result<(), Error> {
+    fn absences(&mut self, writes: &EntityWrites) {
         let number = self.writer.entity_number(writes.entity);
         let gone = &writes.absences_gone;
         if !gone.is_empty() {
@@ -484,12 +503,11 @@ impl Calls<'_> {
                     column(gone, |(record, _)| record.0),
                     column(gone, |(_, side)| side.name()),
                 ],
-            )
-            .await?;
+            );
         }
         let rows = &writes.absences;
         if rows.is_empty() {
-            return Ok(());
+            return;
         }
         self.add(
             "insert into mirror.absence (record_id, entity_no, side, source_transaction_id, was_deleted)
@@ -504,13 +522,12 @@ impl Calls<'_> {
                 column(rows, |row| row.transaction),
                 column(rows, |row| row.was_deleted),
             ],
-        )
-        .await
+        );
     }
 
-    async fn elements(&mut self, writes: &EntityWrites) -> Result<(), Error> {
+    fn elements(&mut self, writes: &EntityWrites) {
         if writes.elements.is_empty() {
-            return Ok(());
+            return;
         }
         let number = self.writer.entity_number(writes.entity);
         let rows = &writes.elements;
@@ -523,8 +540,7 @@ impl Calls<'_> {
                 column(rows, |(_, field, ..)| field.clone()),
                 column(rows, |(_, _, row, _)| row.to_string()),
             ],
-        )
-        .await?;
+        );
         let kept: Vec<_> = rows
             .iter()
             .filter_map(|(side, field, row, content)| Some((*side, field, row, content.as_ref()?)))
@@ -541,33 +557,33 @@ impl Calls<'_> {
                 column(&kept, |(.., (record, _))| record.0),
                 column(&kept, |(.., (_, element))| element.clone()),
             ],
-        )
-        .await
+        );
     }
 
-    async fn journal(&mut self, rows: &[JournalRow]) -> Result<(), Error> {
+    fn journal(&mut self, rows: &[JournalRow]) {
         if rows.is_empty() {
-            return Ok(());
+            return;
         }
-        let numbers = self.writer.entity_numbers.clone();
+        let numbers = &self.writer.entity_numbers;
+        let number = |row: &JournalRow| numbers[usize::from(row.entity.0)];
+        let params = vec![
+            column(rows, |row| row.id),
+            column(rows, |row| row.transaction),
+            column(rows, number),
+            column(rows, |row| row.record.0),
+            column(rows, |row| row.action.name()),
+            column(rows, |row| row.before.clone()),
+            column(rows, |row| row.after.clone()),
+        ];
         self.add(
             "insert into mirror.journal (journal_id, source_transaction_id, entity_no, record_id, action, before, after)
-             select a, b, c, d, e, f::jsonb, g::jsonb
+             select a, b, c, d, e, f::json, g::json
              from unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::uuid[], $5::text[], $6::text[], $7::text[]) as u (a, b, c, d, e, f, g)",
-            vec![
-                column(rows, |row| row.id),
-                column(rows, |row| row.transaction),
-                column(rows, |row| numbers[usize::from(row.entity.0)]),
-                column(rows, |row| row.record.0),
-                column(rows, |row| row.action.name()),
-                column(rows, |row| row.before.clone()),
-                column(rows, |row| row.after.clone()),
-            ],
-        )
-        .await
+            params,
+        );
     }
 
-    async fn conflicts(&mut self, writes: &Writes) -> Result<(), Error> {
+    fn conflicts(&mut self, writes: &Writes) {
         let numbers = self.writer.entity_numbers.clone();
         let agreed = &writes.agreed;
         if !agreed.is_empty() {
@@ -582,8 +598,7 @@ impl Calls<'_> {
                     column(agreed, |(_, _, field, _)| field.clone()),
                     column(agreed, |(.., side)| side.name()),
                 ],
-            )
-            .await?;
+            );
         }
         for row in &writes.conflicts {
             // Rare; who made the canonical value is looked up in the journal, which this batch has written.
@@ -600,17 +615,11 @@ impl Calls<'_> {
                     Box::new(row.transaction),
                     Box::new(row.decision),
                 ],
-            )
-            .await?;
+            );
         }
-        Ok(())
     }
 
-    async fn transitions(
-        &mut self,
-        mapping: &crate::mapping::Mapping,
-        rows: &[TransitionRow],
-    ) -> Result<(), Error> {
+    fn transitions(&mut self, mapping: &crate::mapping::Mapping, rows: &[TransitionRow]) {
         let mut rest: Vec<&TransitionRow> = rows.iter().collect();
         while let Some(first) = rest.first() {
             let (entity, field) = (first.entity, first.field);
@@ -634,12 +643,11 @@ impl Calls<'_> {
                 column(&mine, |row| text(&row.after)),
                 column(&mine, |row| row.transaction),
             ];
-            self.add(&sql, params).await?;
+            self.add(sql, params);
         }
-        Ok(())
     }
 
-    async fn refusals(&mut self, writes: &Writes) -> Result<(), Error> {
+    fn refusals(&mut self, writes: &Writes) {
         let numbers = self.writer.entity_numbers.clone();
         let accepted = &writes.accepted;
         if !accepted.is_empty() {
@@ -652,8 +660,7 @@ impl Calls<'_> {
                     column(accepted, |(_, _, key, _)| key.to_string()),
                     column(accepted, |(.., field)| field.clone()),
                 ],
-            )
-            .await?;
+            );
         }
         for row in &writes.refusals {
             self.add(
@@ -672,9 +679,7 @@ impl Calls<'_> {
                     Box::new(row.waits_for.clone()),
                     Box::new(row.transaction),
                 ],
-            )
-            .await?;
+            );
         }
-        Ok(())
     }
 }

@@ -1,30 +1,28 @@
-//! The one connection that writes. Statements are prepared once, sent in order without waiting for each
-//! other's answers, and the answers are awaited together: a batch costs a round trip, not one a statement.
+//! The one who writes, over one connection, and reads what it needs for that over another: a batch is read
+//! while the one before it is written.
 
 use std::{
     collections::{HashMap, HashSet},
-    pin::pin,
     sync::Arc,
 };
 
-use futures_util::{future::BoxFuture, poll};
-use tokio_postgres::{Client, Config, Row, Statement, types::ToSql};
+use tokio_postgres::{Client, Config, Row, types::ToSql};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 use uuid::Uuid;
 
-use super::{Error, catalog::TableShape, connect, shapes, write::Writes};
+use super::{
+    Error,
+    catalog::TableShape,
+    connect,
+    session::{Call, Param, Session},
+    shapes,
+    write::Writes,
+};
 use crate::{
     mapping::Mapping,
     model::{EntityNo, RecordId, Side, SideKey},
 };
-
-pub(super) type Param = Box<dyn ToSql + Sync + Send>;
-
-/// A statement with its parameters, or several without.
-pub(super) enum Call {
-    Simple(String),
-    Prepared(Statement, Vec<Param>),
-}
 
 /// A link that was refused because a record it points to had not arrived.
 #[derive(Clone, Debug)]
@@ -58,10 +56,12 @@ pub(super) fn living_keys(table: &str, is_linked: bool, side: Side) -> String {
     )
 }
 
-/// The apply path's connection, and what it keeps in mind of the database: it is the only writer.
+/// The apply path's connections, and what it keeps in mind of the database: it is the only writer.
 pub(crate) struct Writer {
-    client: Client,
-    statements: HashMap<String, Statement>,
+    write: Session,
+    read: Session,
+    /// Between [`Writer::begin`] and the end of that transaction.
+    is_open: bool,
     pub(super) mapping: Arc<Mapping>,
     pub(super) shapes: Vec<TableShape>,
     /// `mirror.entity`'s number of each entity.
@@ -109,8 +109,9 @@ impl Writer {
             )
             .await?;
         let mut writer = Self {
-            client,
-            statements: HashMap::new(),
+            write: Session::new(client),
+            read: Session::new(connect(config).await?),
+            is_open: false,
             mapping: Arc::new(mapping),
             shapes,
             entity_numbers,
@@ -136,7 +137,7 @@ impl Writer {
                 let sql = format!(
                     "select exists (select from {table} where side = $1 and entity_no = $2)"
                 );
-                let row = self.client.query_one(&sql, &[&side.name(), number]).await?;
+                let row = self.client().query_one(&sql, &[&side.name(), number]).await?;
                 if row.get(0) {
                     pairs.insert((side, EntityNo(u16::try_from(at).unwrap_or(u16::MAX))));
                 }
@@ -179,139 +180,93 @@ impl Writer {
         !self.refused.is_empty()
     }
 
-    pub(super) async fn prepare(&mut self, sql: &str) -> Result<Statement, Error> {
-        if let Some(statement) = self.statements.get(sql) {
-            return Ok(statement.clone());
-        }
-        let statement = self.client.prepare(sql).await?;
-        self.statements.insert(sql.to_owned(), statement.clone());
-        Ok(statement)
+    /// What reads go over: inside an open transaction they see what it has written.
+    fn reading(&self) -> &Session {
+        if self.is_open { &self.write } else { &self.read }
     }
 
     pub(super) async fn query(
-        &mut self,
+        &self,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
-        let statement = self.prepare(sql).await?;
-        Ok(self.client.query(&statement, params).await?)
+        self.reading().query(sql, params).await
     }
 
-    /// Several queries at once, in order.
+    /// Several queries at once; the answers in their order.
     pub(super) async fn query_all(
         &self,
-        calls: &[(Statement, Vec<Param>)],
+        queries: &[(String, Vec<Param>)],
     ) -> Result<Vec<Vec<Row>>, Error> {
-        let queries = calls.iter().map(|(statement, params)| async move {
-            let params: Vec<_> =
-                params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
-            self.client.query(statement, &params).await
-        });
-        Ok(futures_util::future::try_join_all(queries).await?)
+        self.reading().query_all(queries).await
     }
 
-    /// Sends `calls` in this order, then waits for all answers. The first failure is the result.
-    pub(super) async fn send(&self, calls: Vec<Call>) -> Result<(), Error> {
-        let mut waiting: Vec<BoxFuture<'_, Result<(), tokio_postgres::Error>>> = Vec::new();
-        let mut outcome = Ok(());
-        for call in calls {
-            let mut answer: BoxFuture<'_, _> = match call {
-                Call::Simple(sql) => Box::pin(async move { self.client.batch_execute(&sql).await }),
-                Call::Prepared(statement, params) => Box::pin(async move {
-                    let params: Vec<_> =
-                        params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
-                    self.client.execute(&statement, &params).await.map(drop)
-                }),
-            };
-            // The first poll sends; nobody waits yet.
-            match poll!(pin!(answer.as_mut())) {
-                std::task::Poll::Ready(done) if outcome.is_ok() => outcome = done,
-                std::task::Poll::Ready(_) => {}
-                std::task::Poll::Pending => waiting.push(answer),
-            }
-        }
-        for answer in waiting {
-            let done = answer.await;
-            if outcome.is_ok() {
-                outcome = done;
-            }
-        }
-        Ok(outcome?)
-    }
-
+    /// The connection that an open transaction lives on.
     pub(super) fn client(&self) -> &Client {
-        &self.client
+        self.write.client()
     }
 
     /// Opens a transaction that several chunks are written in.
-    pub(crate) async fn begin(&self) -> Result<(), Error> {
-        Ok(self.client.batch_execute("begin").await?)
+    pub(crate) async fn begin(&mut self) -> Result<(), Error> {
+        self.client().batch_execute("begin").await?;
+        self.is_open = true;
+        Ok(())
     }
 
-    pub(crate) async fn commit(&self) -> Result<(), Error> {
-        Ok(self.client.batch_execute("commit").await?)
+    pub(crate) async fn commit(&mut self) -> Result<(), Error> {
+        self.is_open = false;
+        Ok(self.client().batch_execute("commit").await?)
     }
 
-    pub(crate) async fn rollback(&self) -> Result<(), Error> {
-        Ok(self.client.batch_execute("rollback").await?)
+    pub(crate) async fn rollback(&mut self) -> Result<(), Error> {
+        self.is_open = false;
+        Ok(self.client().batch_execute("rollback").await?)
     }
 
-    /// Writes a batch as one transaction.
+    /// Sends the calls of a batch as one transaction, and does not wait for it: until it has ended, nothing else
+    /// may be written.
     ///
     /// # Errors
-    /// Nothing was written then. [`Error::is_about_data`] tells whether a record is at fault.
-    pub(crate) async fn write(&mut self, writes: Writes) -> Result<(), Error> {
-        let news = writes.pairs();
-        let mut calls = vec![Call::Simple("begin".into())];
-        self.add_calls(&mut calls, writes).await?;
-        calls.push(Call::Simple("commit".into()));
-        match self.send(calls).await {
-            Ok(()) => {
-                self.note(news);
-                Ok(())
-            }
-            Err(error) => {
-                // The commit may have ended it already, or the connection may be gone: then this is a no-op
-                // or fails in turn, and the first error is the one to tell.
-                drop(self.rollback().await);
-                Err(error)
-            }
-        }
+    /// In its outcome: nothing was written then. [`Error::is_about_data`] tells whether a record is at fault.
+    pub(crate) fn write(&self, calls: Vec<Call>) -> AbortOnDropHandle<Result<(), Error>> {
+        let session = self.write.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            session.send("begin", calls, "commit", "rollback").await
+        }))
     }
 
     /// Writes a part of the transaction that [`Writer::begin`] opened, all constraints checked at its end.
     ///
     /// # Errors
     /// Nothing of this part was written then; the parts before it stand.
-    pub(crate) async fn write_part(&mut self, writes: Writes) -> Result<(), Error> {
-        let news = writes.pairs();
-        let mut calls = vec![Call::Simple("savepoint part".into())];
-        self.add_calls(&mut calls, writes).await?;
-        calls.push(Call::Simple(
-            "set constraints all immediate; set constraints all deferred; release savepoint part"
-                .into(),
-        ));
-        match self.send(calls).await {
+    pub(crate) async fn write_part(&mut self, writes: &Writes) -> Result<(), Error> {
+        const END: &str =
+            "set constraints all immediate; set constraints all deferred; release savepoint part";
+        const UNDO: &str = "rollback to savepoint part";
+        match self.write.send("savepoint part", self.calls(writes), END, UNDO).await {
             Ok(()) => {
-                self.note(news);
+                self.note(writes);
                 Ok(())
             }
             Err(error) => {
                 debug!(error = ?error, "a part was refused");
-                self.client.batch_execute("rollback to savepoint part").await?;
+                self.client().batch_execute(UNDO).await?;
                 Err(error)
             }
         }
     }
 
-    fn note(&mut self, (linked, refused): (Vec<(Side, EntityNo)>, Vec<(Side, EntityNo)>)) {
-        self.linked.extend(linked);
-        self.refused.extend(refused);
+    /// Keeps in mind what `writes`, which are written now, have brought into tables that may be empty.
+    pub(crate) fn note(&mut self, writes: &Writes) {
+        for entity in &writes.entities {
+            self.linked.extend(entity.links.iter().map(|link| (link.side, entity.entity)));
+        }
+        self.refused.extend(writes.refusals.iter().map(|row| (row.side, row.entity)));
     }
 
     /// Which canonical records these keys of a side are; a key that is not linked is not in the answer.
     pub(crate) async fn linked_records(
-        &mut self,
+        &self,
         side: Side,
         entity: EntityNo,
         keys: &[&str],
@@ -330,7 +285,7 @@ impl Writer {
 
     /// By which keys a side knows these records, where that is not the canonical id itself.
     pub(crate) async fn linked_keys(
-        &mut self,
+        &self,
         side: Side,
         entity: EntityNo,
         records: &[Uuid],
@@ -348,11 +303,7 @@ impl Writer {
     }
 
     /// The keys by which `side` has the living records of `entity`.
-    pub(crate) async fn keys(
-        &mut self,
-        side: Side,
-        entity: EntityNo,
-    ) -> Result<Vec<SideKey>, Error> {
+    pub(crate) async fn keys(&self, side: Side, entity: EntityNo) -> Result<Vec<SideKey>, Error> {
         let sql = living_keys(&self.shape(entity).table, self.is_linked(side, entity), side);
         let rows = self.query(&sql, &[&side.name(), &self.entity_number(entity)]).await?;
         Ok(rows.iter().map(|row| SideKey::from(row.get::<_, &str>(0))).collect())
@@ -361,7 +312,7 @@ impl Writer {
     /// Refused links of `side` that wait for one of `keys`: record's entity and key, field, all awaited keys,
     /// the transaction that brought them and its time in µs.
     pub(crate) async fn waiting_links(
-        &mut self,
+        &self,
         side: Side,
         keys: &[&str],
     ) -> Result<Vec<WaitingLink>, Error> {
@@ -392,7 +343,7 @@ impl Writer {
 
     /// Of `records`, those that `side` is known to have deleted or never had.
     pub(crate) async fn absent(
-        &mut self,
+        &self,
         side: Side,
         entity: EntityNo,
         records: &[Uuid],

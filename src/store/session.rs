@@ -1,0 +1,147 @@
+//! A connection with the statements prepared on it, and how a batch goes over it: statements are sent in order
+//! without waiting for each other's answers, and the answers are awaited together. A batch costs a round trip,
+//! not one a statement.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+};
+
+use futures_util::{future::BoxFuture, future::try_join_all, poll};
+use tokio_postgres::{Client, Row, Statement, types::ToSql};
+
+use super::Error;
+
+pub(crate) type Param = Box<dyn ToSql + Sync + Send>;
+
+/// One step of a batch.
+pub(crate) enum Call {
+    /// Statements without parameters.
+    Simple(Cow<'static, str>),
+    Execute(Cow<'static, str>, Vec<Param>),
+}
+
+/// Cheap to clone: the clones share the connection.
+#[derive(Clone)]
+pub(super) struct Session {
+    client: Arc<Client>,
+    statements: Arc<Mutex<HashMap<String, Statement>>>,
+}
+
+impl Session {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client: Arc::new(client), statements: Arc::default() }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    async fn prepared(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        let known = self.known().get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.known().insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Statement>> {
+        // A map of statements is whole after any panic.
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn query(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        let statement = self.prepared(sql).await?;
+        Ok(self.client.query(&statement, params).await?)
+    }
+
+    /// Several queries at once; the answers in their order.
+    pub(super) async fn query_all(
+        &self,
+        queries: &[(String, Vec<Param>)],
+    ) -> Result<Vec<Vec<Row>>, Error> {
+        let statements = try_join_all(queries.iter().map(|(sql, _)| self.prepared(sql))).await?;
+        let answers = statements.iter().zip(queries).map(|(statement, (_, params))| async move {
+            self.client.query(statement, &borrowed(params)).await
+        });
+        Ok(try_join_all(answers).await?)
+    }
+
+    /// Sends `calls` in this order between `begin` and `end`, or `undo` instead of `end` where one of them could
+    /// not even be sent; then waits for all answers. The first failure is the result.
+    pub(super) async fn send(
+        &self,
+        begin: &'static str,
+        calls: Vec<Call>,
+        end: &'static str,
+        undo: &'static str,
+    ) -> Result<(), Error> {
+        // Before `begin`: a statement prepared inside could not be after a failure.
+        try_join_all(calls.iter().filter_map(|call| match call {
+            Call::Execute(sql, _) => Some(self.prepared(sql)),
+            Call::Simple(_) => None,
+        }))
+        .await?;
+        let mut sent = Sent { session: self, waiting: Vec::new(), outcome: Ok(()) };
+        sent.add(Call::Simple(begin.into())).await;
+        for call in calls {
+            sent.add(call).await;
+        }
+        let last = if sent.outcome.is_ok() { end } else { undo };
+        sent.add(Call::Simple(last.into())).await;
+        sent.done().await
+    }
+}
+
+/// Calls that are on their way.
+struct Sent<'a> {
+    session: &'a Session,
+    waiting: Vec<BoxFuture<'a, Result<(), tokio_postgres::Error>>>,
+    outcome: Result<(), tokio_postgres::Error>,
+}
+
+impl<'a> Sent<'a> {
+    async fn add(&mut self, call: Call) {
+        let client = &*self.session.client;
+        let mut answer: BoxFuture<'a, _> = match call {
+            Call::Simple(sql) => Box::pin(async move { client.batch_execute(&sql).await }),
+            Call::Execute(sql, params) => {
+                let session = self.session;
+                Box::pin(async move {
+                    let statement = session.prepared(&sql).await?;
+                    client.execute(&statement, &borrowed(&params)).await.map(drop)
+                })
+            }
+        };
+        // The first poll sends; nobody waits yet.
+        match poll!(&mut answer) {
+            Poll::Ready(done) => self.note(done),
+            Poll::Pending => self.waiting.push(answer),
+        }
+    }
+
+    fn note(&mut self, done: Result<(), tokio_postgres::Error>) {
+        if self.outcome.is_ok() {
+            self.outcome = done;
+        }
+    }
+
+    async fn done(mut self) -> Result<(), Error> {
+        for answer in std::mem::take(&mut self.waiting) {
+            self.note(answer.await);
+        }
+        Ok(self.outcome?)
+    }
+}
+
+fn borrowed(params: &[Param]) -> Vec<&(dyn ToSql + Sync)> {
+    params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect()
+}
