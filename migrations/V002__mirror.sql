@@ -105,7 +105,7 @@ create table mirror.tombstone (
     source_transaction_id bigint not null,
     constraint tombstone_pkey primary key (record_id, entity_no)
 );
-comment on table mirror.tombstone is 'Records whose canonical row was deleted; their last values are in the journal''s delete entry.';
+comment on table mirror.tombstone is 'Records whose canonical row was deleted, even if they came back since; their last values are in the journal''s delete entry.';
 comment on column mirror.tombstone.record_id is 'The canonical id.';
 comment on column mirror.tombstone.entity_no is 'mirror.entity.';
 comment on column mirror.tombstone.source_transaction_id is 'Who, when, where.';

@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use super::{Apply, Error, Item};
 use crate::{
     model::{Cell, Change, EntityNo, FieldNo, Observation, RefusalKind, Side, SideKey},
-    store::{self, RefusalRow, Writes},
+    store::{self, RefusalRow, WHOLE_RECORD, Writes},
 };
 
 impl Apply {
@@ -53,7 +53,7 @@ impl Apply {
         awaited: &mut Vec<(Side, EntityNo, SideKey)>,
     ) -> Result<(), Error> {
         let Change::Present { cells, claimed_id, made_at } = &item.observation.change else {
-            return self.refuse(item, "*", error, None).await;
+            return self.refuse(item, WHOLE_RECORD, error, None).await;
         };
         let with = |cells: Vec<(FieldNo, Cell)>| Item {
             observation: Observation {
@@ -75,7 +75,7 @@ impl Apply {
         }
         // More than one is at fault: cell by cell, onto what the record has.
         if let Some(fault) = self.try_write(&with(Vec::new()), awaited).await? {
-            return self.refuse(item, "*", &fault, None).await;
+            return self.refuse(item, WHOLE_RECORD, &fault, None).await;
         }
         for cell in good {
             if let Some(fault) = self.try_write(&with(vec![cell.clone()]), awaited).await? {

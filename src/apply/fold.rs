@@ -17,12 +17,12 @@ use crate::{
     mapping::{Entity, Field, Mapping, Store},
     merge::{Action, Changed, Merged, RecordState, Seen, SeenCell, merge},
     model::{
-        Cell, Change, Element, EntityNo, FieldNo, RecordId, Refusal, RefusalKind, Side, SideKey,
-        Value,
+        Cell, Change, Element, EntityNo, FieldNo, Observation, RecordId, Refusal, RefusalKind,
+        Side, SideKey, Value,
     },
     store::{
         AbsenceRow, ConflictRow, ElementRow, EntityWrites, JournalRow, LinkRow, RefusalRow,
-        SetChange, ShadowRow, TransitionRow, Writer, Writes,
+        SetChange, ShadowRow, TransitionRow, WHOLE_RECORD, Writer, Writes,
     },
 };
 
@@ -49,6 +49,8 @@ struct Tracked {
     /// The transaction that last touched it, and when.
     transaction: i64,
     at: i64,
+    /// The transaction that last removed it.
+    removed_by: Option<i64>,
 }
 
 type Records = HashMap<(EntityNo, RecordId), Tracked>;
@@ -177,6 +179,7 @@ impl Tracked {
             state,
             transaction: 0,
             at: 0,
+            removed_by: None,
         }
     }
 }
@@ -196,6 +199,7 @@ impl Folding<'_> {
                 self.merge(item, record, Seen::Present(seen));
             }
             Change::Absent => {
+                self.no_longer_refused(item, None);
                 if let Some(record) = self.keys.get(item.side, observation.entity, &observation.key)
                 {
                     self.merge(item, record, Seen::Absent);
@@ -211,17 +215,14 @@ impl Folding<'_> {
     fn seen_cells(&mut self, item: &Item, cells: &[(FieldNo, Cell)]) -> Vec<SeenCell> {
         let entity = item.observation.entity;
         let mapping = Arc::clone(&self.mapping);
-        let lists_refusals = self.writer.has_refusals(item.side, entity);
         let mut seen = Vec::with_capacity(cells.len());
+        self.no_longer_refused(item, Some(WHOLE_RECORD));
         for (no, cell) in cells {
             let field = mapping.entity(entity).field(*no);
             match resolved(field, cell, |target, key| self.keys.get(item.side, target, key)) {
                 Ok(value) => {
                     seen.push((*no, value));
-                    if lists_refusals {
-                        let key = item.observation.key.clone();
-                        self.writes.accepted.push((item.side, entity, key, field.name.clone()));
-                    }
+                    self.no_longer_refused(item, Some(&field.name));
                 }
                 Err((refusal, waits_for)) => {
                     self.writes.refusals.push(RefusalRow {
@@ -238,6 +239,22 @@ impl Folding<'_> {
             }
         }
         seen
+    }
+
+    /// A field, or with `None` all, of the record that `item` is about is not listed any more, if it was.
+    fn no_longer_refused(&mut self, item: &Item, field: Option<&str>) {
+        let Observation { entity, key, .. } = &item.observation;
+        // Refusals are rare, and this is on the way of every cell.
+        if !self.writes.refusals.is_empty() {
+            self.writes.refusals.retain(|row| {
+                (row.side, row.entity, &row.key) != (item.side, *entity, key)
+                    || field.is_some_and(|field| field != row.field)
+            });
+        }
+        if self.writer.has_refusals(item.side, *entity) {
+            let field = field.map(str::to_owned);
+            self.writes.accepted.push((item.side, *entity, key.clone(), field));
+        }
     }
 
     /// A junction row came, changed or went: the set of its owner is what the rows now say.
@@ -287,6 +304,9 @@ impl Folding<'_> {
         let merged = merge(described, &mut tracked.state, item.side, seen);
         tracked.transaction = item.transaction;
         tracked.at = item.at;
+        if merged.action == Some(Action::Delete) && !tracked.state.exists {
+            tracked.removed_by = Some(item.transaction);
+        }
         for changed in &merged.changed {
             let at = usize::from(changed.field.0);
             if !tracked.changed[at] && matches!(described.fields[at].store, Store::Junction { .. })
@@ -431,7 +451,7 @@ impl Tracked {
             }
         }
         for (side, was_deleted) in &state.absent {
-            if !self.old_absent.contains(&(*side, *was_deleted)) {
+            if entity.has_absences() && !self.old_absent.contains(&(*side, *was_deleted)) {
                 let (transaction, was_deleted) = (self.transaction, *was_deleted);
                 writes.absences.push(AbsenceRow { record, side: *side, transaction, was_deleted });
             }
@@ -444,6 +464,7 @@ impl Tracked {
         if state.exists && state.is_deleted != self.was_deleted {
             writes.marks.push((record, state.is_deleted.then_some(self.at)));
         }
+        writes.tombstones.extend(self.removed_by.map(|transaction| (record, transaction)));
         match (self.existed, state.exists) {
             (false, true) => writes.inserts.push((record, Arc::clone(&state))),
             (true, true) if self.changed.contains(&true) => {
@@ -454,7 +475,6 @@ impl Tracked {
             }
             (true, false) => {
                 writes.deletes.push(record);
-                writes.tombstones.push((record, self.transaction));
             }
             _ => {}
         }

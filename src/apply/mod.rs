@@ -10,6 +10,8 @@ mod careful;
 mod first_copy;
 mod fold;
 mod resolve;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -388,6 +390,8 @@ impl Apply {
             }
             _ => None,
         }));
+        rows.sort_unstable();
+        rows.dedup();
         Ok(rows)
     }
 
@@ -406,6 +410,9 @@ impl Apply {
                 && matches!(observation.change, Change::Present { .. });
             is_here.then(|| observation.key.clone())
         }));
+        // Those that come are known already, as a rule; and the journal has them in the same order every time.
+        keys.sort_unstable();
+        keys.dedup();
         Ok(keys)
     }
 }

@@ -298,6 +298,17 @@ impl Entity {
             Side::Directus => self.directus.is_some(),
         }
     }
+
+    /// Whether both sides have it: only then can one hold something else than canonical.
+    pub(crate) fn is_two_sided(&self) -> bool {
+        Side::ALL.iter().all(|side| self.is_on(*side))
+    }
+
+    /// Whether a side can lack a record that canonical has. Where the one side's deletes delete the canonical
+    /// row, it cannot.
+    pub(crate) fn has_absences(&self) -> bool {
+        self.is_two_sided() || self.deletes != DeletePolicy::Propagate
+    }
 }
 
 impl Field {

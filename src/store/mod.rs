@@ -20,7 +20,7 @@ pub(crate) use session::Call;
 pub(crate) use state::ElementRow;
 pub(crate) use write::{
     AbsenceRow, ConflictRow, EntityWrites, JournalRow, LinkRow, PositionRow, RefusalRow, SetChange,
-    ShadowRow, TransactionRow, TransitionRow, Writes,
+    ShadowRow, TransactionRow, TransitionRow, WHOLE_RECORD, Writes,
 };
 pub(crate) use writer::Writer;
 

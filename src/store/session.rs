@@ -9,7 +9,10 @@ use std::{
     task::Poll,
 };
 
-use futures_util::{future::BoxFuture, future::try_join_all, poll};
+use futures_util::{
+    future::{BoxFuture, ready, try_join_all},
+    poll,
+};
 use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
 use super::Error;
@@ -90,12 +93,12 @@ impl Session {
             Call::Simple(_) => None,
         }))
         .await?;
-        let mut sent = Sent { session: self, waiting: Vec::new(), outcome: Ok(()) };
+        let mut sent = Sent { session: self, answers: Vec::new(), has_failed: false };
         sent.add(Call::Simple(begin.into())).await;
         for call in calls {
             sent.add(call).await;
         }
-        let last = if sent.outcome.is_ok() { end } else { undo };
+        let last = if sent.has_failed { undo } else { end };
         sent.add(Call::Simple(last.into())).await;
         sent.done().await
     }
@@ -104,8 +107,9 @@ impl Session {
 /// Calls that are on their way.
 struct Sent<'a> {
     session: &'a Session,
-    waiting: Vec<BoxFuture<'a, Result<(), tokio_postgres::Error>>>,
-    outcome: Result<(), tokio_postgres::Error>,
+    /// In the order of the calls: the first that failed says why, the later ones only that something did.
+    answers: Vec<BoxFuture<'a, Result<(), tokio_postgres::Error>>>,
+    has_failed: bool,
 }
 
 impl<'a> Sent<'a> {
@@ -121,24 +125,21 @@ impl<'a> Sent<'a> {
                 })
             }
         };
-        // The first poll sends; nobody waits yet.
-        match poll!(&mut answer) {
-            Poll::Ready(done) => self.note(done),
-            Poll::Pending => self.waiting.push(answer),
+        // The first poll sends; nobody waits yet. On a quick server the answer is here at once.
+        if let Poll::Ready(done) = poll!(&mut answer) {
+            self.has_failed |= done.is_err();
+            answer = Box::pin(ready(done));
         }
+        self.answers.push(answer);
     }
 
-    fn note(&mut self, done: Result<(), tokio_postgres::Error>) {
-        if self.outcome.is_ok() {
-            self.outcome = done;
+    async fn done(self) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        for answer in self.answers {
+            let done = answer.await;
+            outcome = outcome.and(done);
         }
-    }
-
-    async fn done(mut self) -> Result<(), Error> {
-        for answer in std::mem::take(&mut self.waiting) {
-            self.note(answer.await);
-        }
-        Ok(self.outcome?)
+        Ok(outcome?)
     }
 }
 

@@ -30,16 +30,21 @@ impl Writer {
         let mapping = std::sync::Arc::clone(&self.mapping);
         let described = mapping.entity(entity);
         let number = self.entity_number(entity);
-        let is_two_sided = Side::ALL.iter().all(|side| described.is_on(*side));
         let mut calls: Vec<(String, Vec<Param>)> = Vec::new();
         let select =
             select_rows(described, &self.shape(entity).table, self.shape(entity).has_deleted_at);
         calls.push((select, vec![Box::new(records.clone())]));
-        if is_two_sided {
-            for sql in [
+        for (is_needed, sql) in [
+            (
+                described.is_two_sided(),
                 "select record_id, side, field, value::text from mirror.shadow where entity_no = $1 and record_id = any($2)",
+            ),
+            (
+                described.has_absences(),
                 "select record_id, side, was_deleted from mirror.absence where entity_no = $1 and record_id = any($2)",
-            ] {
+            ),
+        ] {
+            if is_needed {
                 calls.push((sql.to_owned(), vec![Box::new(number), Box::new(records.clone())]));
             }
         }
@@ -67,10 +72,12 @@ impl Writer {
                 read_row(described, &row, state);
             }
         }
-        if is_two_sided {
+        if described.is_two_sided() {
             for row in answers.next().unwrap_or_default() {
                 read_shadow(described, &row, &mut states);
             }
+        }
+        if described.has_absences() {
             for row in answers.next().unwrap_or_default() {
                 if let (Some(state), Some(side)) =
                     (states.get_mut(&RecordId(row.get(0))), Side::from_name(row.get(1)))

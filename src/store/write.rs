@@ -16,6 +16,9 @@ use crate::{
     model::{EntityNo, FieldNo, RecordId, RefusalKind, Side, SideKey, Stamp, Value},
 };
 
+/// In place of a field's name: all of the record was refused.
+pub(crate) const WHOLE_RECORD: &str = "*";
+
 /// All that one batch, or one part of a large transaction, writes.
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
@@ -27,8 +30,8 @@ pub(crate) struct Writes {
     pub(crate) agreed: Vec<(EntityNo, RecordId, String, Side)>,
     pub(crate) transitions: Vec<TransitionRow>,
     pub(crate) refusals: Vec<RefusalRow>,
-    /// Refusals that a fitting value has made void: (side, entity, key, field).
-    pub(crate) accepted: Vec<(Side, EntityNo, SideKey, String)>,
+    /// Refusals that a fitting value has made void: (side, entity, key, field); without a field, all of a record.
+    pub(crate) accepted: Vec<(Side, EntityNo, SideKey, Option<String>)>,
     pub(crate) positions: Vec<PositionRow>,
 }
 
@@ -653,7 +656,8 @@ impl Calls<'_> {
         if !accepted.is_empty() {
             self.add(
                 "delete from mirror.refusal r using unnest($1::text[], $2::smallint[], $3::text[], $4::text[]) as u (side, entity_no, side_key, field)
-                 where r.side = u.side and r.entity_no = u.entity_no and r.side_key = u.side_key and r.field = u.field",
+                 where r.side = u.side and r.entity_no = u.entity_no and r.side_key = u.side_key
+                   and (u.field is null or r.field = u.field)",
                 vec![
                     column(accepted, |(side, ..)| side.name()),
                     column(accepted, |(_, entity, ..)| numbers[usize::from(entity.0)]),

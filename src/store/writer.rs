@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio_postgres::{Client, Config, Row, types::ToSql};
+use tokio_postgres::{Client, Config, Row, error::SqlState, types::ToSql};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 use uuid::Uuid;
@@ -81,10 +81,17 @@ impl Writer {
     /// [`Error::Locked`] if another plait holds that place; [`Error::Shape`] where mapping and tables differ.
     pub(crate) async fn open(config: &Config, mut mapping: Mapping) -> Result<Self, Error> {
         let client = connect(config).await?;
-        let lock =
-            client.query_one("select pg_try_advisory_lock(hashtext('plait apply'))", &[]).await?;
-        if !lock.get::<_, bool>(0) {
-            return Err(Error::Locked);
+        // The server may take a while to notice that a plait before this one is gone.
+        let locked = client
+            .batch_execute(
+                "set lock_timeout = '5s'; select pg_advisory_lock(hashtext('plait apply')); reset lock_timeout",
+            )
+            .await;
+        match locked {
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                return Err(Error::Locked);
+            }
+            locked => locked?,
         }
         let shapes = shapes(&client, &mut mapping).await?;
         let mut entity_numbers = Vec::new();

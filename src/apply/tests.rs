@@ -1,0 +1,289 @@
+//! Batches against a real Postgres: however deliveries are cut into batches, and whatever is folded while something
+//! else is being written, the outcome is that of one delivery at a time.
+
+use std::time::Duration;
+
+use proptest::{
+    prelude::*,
+    test_runner::{Config as RunnerConfig, TestCaseError, TestRunner},
+};
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, watch},
+};
+use tokio_postgres::{Client, Config};
+use uuid::Uuid;
+
+use super::{Apply, Committed, Limits, Log};
+use crate::{
+    demo::{cache::postgres_bin, cluster::Cluster},
+    mapping,
+    model::{
+        Author, Cell, Change, Delivery, Element, EntityNo, FieldNo, Lsn, Observation, Position,
+        Side, SideKey, Stamp, Value,
+    },
+    store::{self, Writer},
+};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+const BOX: EntityNo = EntityNo(0);
+const THING: EntityNo = EntityNo(1);
+const TAGS: FieldNo = FieldNo(3);
+
+const MAPPING: &str = r#"
+version = 1
+[entity.box]
+table = "box"
+directus = { table = "box" }
+deletes = "propagate"
+[entity.box.field]
+label = { type = "text", directus = "label" }
+seen_at = { type = "datetime", directus = "seen_at" }
+[entity.thing]
+table = "thing"
+directus = { table = "thing" }
+deletes = "propagate"
+[entity.thing.field]
+name = { type = "text", directus = "name" }
+size = { type = "decimal", scale = 2, directus = "size" }
+box_id = { type = "link", target = "box", directus = "box_id" }
+tags = { type = "multi_select", junction = { table = "thing_tag", parent = "thing_id", element = "tag" }, directus = { junction = "thing_tag", parent = "thing_id", element = "tag" } }
+"#;
+
+const TABLES: &str = "
+    create table canon.box (id uuid primary key, label varchar(8), seen_at timestamptz);
+    create table canon.thing (id uuid primary key, name varchar(8), size numeric(6, 2),
+        box_id uuid references canon.box deferrable initially deferred);
+    create table canon.thing_tag (thing_id uuid references canon.thing on delete cascade deferrable initially deferred,
+        tag text, primary key (thing_id, tag))";
+
+const EMPTY: &str = "truncate canon.box, canon.thing, canon.thing_tag, mirror.source_transaction, mirror.journal,
+    mirror.link, mirror.shadow, mirror.absence, mirror.tombstone, mirror.element, mirror.conflict, mirror.refusal,
+    mirror.position";
+
+/// What a transaction does.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Which box, its label, when seen in s.
+    Box(u8, String, i64),
+    /// Which thing, its name, size in hundredths, box.
+    Thing(u8, String, i64, Option<u8>),
+    Gone(u8),
+    /// Which thing, which tag, whether it is there.
+    Tag(u8, u8, bool),
+    NoThings,
+    NoTags,
+}
+
+fn id(kind: u64, no: u8) -> Uuid {
+    Uuid::from_u64_pair(kind << 48 | 0x4000, 1 << 63 | u64::from(no))
+}
+
+fn key(id: Uuid) -> SideKey {
+    SideKey::from(id.to_string().as_str())
+}
+
+fn text(text: &str) -> Cell {
+    Cell::Value(if text.is_empty() { Value::Null } else { Value::Text(text.into()) })
+}
+
+fn observation(step: &Step) -> Observation {
+    let present = |cells: Vec<Cell>| Change::Present {
+        cells: cells.into_iter().enumerate().map(|(no, cell)| (FieldNo(no as u16), cell)).collect(),
+        claimed_id: None,
+        made_at: None,
+    };
+    let element =
+        |row: String, element| Element { field: TAGS, row: SideKey::from(&*row), element };
+    let (entity, key, change) = match step {
+        Step::Box(no, label, seen) => {
+            let seen = Cell::Value(Value::Timestamp(seen * 1_000_000));
+            (BOX, key(id(1, *no)), present(vec![text(label), seen]))
+        }
+        Step::Thing(no, name, size, boxed) => {
+            let size = Cell::Value(Value::Decimal(bigdecimal::BigDecimal::new((*size).into(), 2)));
+            let boxed = Cell::Link(boxed.map(|no| key(id(1, no))));
+            (THING, key(id(2, *no)), present(vec![text(name), size, boxed]))
+        }
+        Step::Gone(no) => (THING, key(id(2, *no)), Change::Absent),
+        Step::Tag(no, tag, true) => {
+            let change = element(format!("{no}-{tag}"), Some(text(&format!("tag{tag}"))));
+            (THING, key(id(2, *no)), Change::Element(change))
+        }
+        // As the log tells it: by the row's own key alone.
+        Step::Tag(no, tag, false) => {
+            (THING, "".into(), Change::Element(element(format!("{no}-{tag}"), None)))
+        }
+        Step::NoThings => (THING, "".into(), Change::Truncated),
+        Step::NoTags => (THING, "".into(), Change::Element(element(String::new(), None))),
+    };
+    Observation { entity, key, change }
+}
+
+fn deliveries(transactions: &[Vec<Step>]) -> Vec<Delivery> {
+    let delivery = |(no, steps): (usize, &Vec<Step>)| Delivery::Transaction {
+        stamp: Stamp {
+            side: Side::Directus,
+            at: no as i64 * 1_000_000,
+            position: Some(Position::Lsn(Lsn(no as u64 + 1))),
+            author: Author { via: "sql".into(), ..Author::default() },
+            operation: None,
+        },
+        observations: steps.iter().map(observation).collect(),
+    };
+    transactions.iter().enumerate().map(delivery).collect()
+}
+
+/// Applies all; with `is_one_at_a_time`, each only when the one before is committed.
+async fn apply(config: &Config, transactions: &[Vec<Step>], is_one_at_a_time: bool) {
+    let mapping =
+        mapping::read(MAPPING, "mapping.toml").unwrap_or_else(|problems| panic!("{problems}"));
+    let writer = Writer::open(config, mapping).await.unwrap();
+    let (committed, mut told) = watch::channel(None);
+    let (_identity, identity) = watch::channel(None);
+    let log = Log {
+        name: "directus".into(),
+        side: Side::Directus,
+        identity,
+        stored_identity: None,
+        committed: Committed::Lsn(committed),
+        is_new: false,
+    };
+    let limits = Limits { batch_row_count_max: if is_one_at_a_time { 100 } else { 4 } };
+    let (sender, received) = mpsc::channel(transactions.len().max(1));
+    let apply = Apply::new(writer, vec![log], limits);
+    let sending = async move {
+        for (no, delivery) in deliveries(transactions).into_iter().enumerate() {
+            sender.send(delivery).await.unwrap();
+            if is_one_at_a_time {
+                told.wait_for(|lsn| *lsn == Some(Lsn(no as u64 + 1))).await.unwrap();
+            }
+        }
+    };
+    // In this order, all is in the channel before the first batch is cut.
+    let (applied, ()) = if is_one_at_a_time {
+        tokio::join!(apply.run(received), sending)
+    } else {
+        sending.await;
+        (apply.run(received).await, ())
+    };
+    applied.unwrap();
+}
+
+/// What there is afterwards, as text.
+async fn outcome(client: &Client, with_journal: bool) -> String {
+    let mut outcome = String::new();
+    let mut queries = vec![
+        "select b::text from canon.box b order by id",
+        "select t::text from canon.thing t order by id",
+        "select t::text from canon.thing_tag t order by 1",
+        "select concat_ws(' ', side_key, field, kind, reason, waits_for) from mirror.refusal order by 1",
+        "select concat_ws(' ', row_key, record_id, element) from mirror.element order by 1",
+        "select record_id::text from mirror.tombstone order by 1",
+        "select position from mirror.position",
+    ];
+    if with_journal {
+        queries.push(
+            "select concat_ws(' ', t.position, j.record_id, j.action, j.before, j.after)
+             from mirror.journal j join mirror.source_transaction t using (source_transaction_id) order by journal_id",
+        );
+    }
+    for query in queries {
+        for row in client.query(query, &[]).await.unwrap() {
+            outcome.push_str(&row.get::<_, Option<String>>(0).unwrap_or_default());
+            outcome.push('\n');
+        }
+        outcome.push('\n');
+    }
+    outcome
+}
+
+/// A cluster with two databases, for the histories of one test.
+struct Lab {
+    runtime: Runtime,
+    _cluster: Cluster,
+    databases: [(Config, Client); 2],
+}
+
+impl Lab {
+    fn open() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let (cluster, databases) = runtime.block_on(async {
+            let cluster = Cluster::throw_away(&postgres_bin().unwrap(), &[]).await.unwrap();
+            let mut databases = Vec::new();
+            for name in ["batched", "single"] {
+                cluster.sql("postgres", &format!("create database {name}")).await.unwrap();
+                let config = cluster.config(name, "postgres", cluster.password());
+                store::migrate(&config).await.unwrap();
+                let client = cluster.connect(name).await.unwrap();
+                // The project's own tables are in the way of nothing but these names.
+                client.batch_execute(TABLES).await.unwrap();
+                databases.push((config, client));
+            }
+            (cluster, databases.try_into().ok().unwrap())
+        });
+        Self { runtime, _cluster: cluster, databases }
+    }
+
+    fn same_either_way(
+        &self,
+        transactions: &[Vec<Step>],
+        with_journal: bool,
+    ) -> Result<(), TestCaseError> {
+        let outcomes = self.runtime.block_on(async {
+            let mut outcomes = Vec::new();
+            for (at, (config, client)) in self.databases.iter().enumerate() {
+                client.batch_execute(EMPTY).await.unwrap();
+                tokio::time::timeout(PATIENCE, apply(config, transactions, at == 1))
+                    .await
+                    .expect("applied in time");
+                outcomes.push(outcome(client, with_journal).await);
+            }
+            outcomes
+        });
+        prop_assert_eq!(&outcomes[0], &outcomes[1]);
+        Ok(())
+    }
+}
+
+fn check(name: &'static str, steps: impl Strategy<Value = Step>, with_journal: bool) {
+    let lab = Lab::open();
+    let transaction = prop::collection::vec(steps, 1..4);
+    let history = prop::collection::vec(transaction, 1..40);
+    let config = RunnerConfig {
+        cases: 24,
+        source_file: Some(file!()),
+        test_name: Some(name),
+        ..RunnerConfig::default()
+    };
+    TestRunner::new(config)
+        .run(&history, |transactions| lab.same_either_way(&transactions, with_journal))
+        .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[test]
+fn apply_batches_come_to_the_same_as_one_delivery_at_a_time() {
+    let steps = prop_oneof![
+        4 => (0..3_u8, "[a-z]{0,3}", 0..99_i64).prop_map(|(no, label, seen)| Step::Box(no, label, seen)),
+        8 => (0..6_u8, "[a-z]{0,3}", 0..999_i64).prop_map(|(no, name, size)| Step::Thing(no, name, size, None)),
+        2 => (0..6_u8).prop_map(Step::Gone),
+        5 => (0..6_u8, 0..3_u8, any::<bool>()).prop_map(|(no, tag, is_there)| Step::Tag(no, tag, is_there)),
+        1 => Just(Step::NoThings),
+        1 => Just(Step::NoTags),
+    ];
+    check("apply_batches", steps, true);
+}
+
+#[test]
+fn apply_batches_with_what_does_not_fit_come_to_the_same() {
+    let steps = prop_oneof![
+        // A label of more than 8 letters, a size of more than 4 digits, a box that comes later or never.
+        2 => (0..3_u8, "[a-z]{0,10}", 0..99_i64).prop_map(|(no, label, seen)| Step::Box(no, label, seen)),
+        8 => (0..6_u8, "[a-z]{0,10}", 0..2_000_000_i64, prop::option::of(0..4_u8))
+            .prop_map(|(no, name, size, boxed)| Step::Thing(no, name, size, boxed)),
+        1 => (0..6_u8).prop_map(Step::Gone),
+    ];
+    check("apply_misfits", steps, false);
+}
