@@ -119,8 +119,17 @@ impl Page {
         eventually(SOON, async || self.browser.find(Locator::Css(css)).await).await
     }
 
-    async fn cell(&self, record: &str, field: &str) -> Element {
-        self.element(&format!("tr[data-id='{record}'] td[data-field='{field}']")).await
+    /// Brings a cell to the middle, from under the first column that stays, and clicks it.
+    async fn click_cell(&self, record: &str, field: &str) {
+        let css = format!("tr[data-id='{record}'] td[data-field='{field}']");
+        eventually(SOON, async || {
+            let cell = self.browser.find(Locator::Css(&css)).await?;
+            let to_the_middle =
+                "arguments[0].scrollIntoView({ block: 'center', inline: 'center' })";
+            self.browser.execute(to_the_middle, vec![serde_json::to_value(&cell).unwrap()]).await?;
+            cell.click().await
+        })
+        .await;
     }
 
     /// Waits until the cell shows this text.
@@ -147,9 +156,8 @@ impl Page {
 
     /// Clicks a cell and types into what opens there, as a person does.
     async fn type_into(&self, record: &str, field: &str, text: &str) {
-        self.cell(record, field).await.click().await.unwrap();
+        self.click_cell(record, field).await;
         let input = self.element("td input").await;
-        input.clear().await.unwrap();
         input.send_keys(text).await.unwrap();
         input.send_keys(&String::from(char::from(Key::Enter))).await.unwrap();
     }
@@ -192,11 +200,11 @@ async fn sandbox_page_edit_of_a_person_reaches_api_and_webhook() {
         page.shows(&id, "Ticket min", "7500.5").await;
 
         // A choice from the list, and a box that is ticked at a click.
-        page.cell(&id, "Statut").await.click().await.unwrap();
+        page.click_cell(&id, "Statut").await;
         page.element("td select").await.select_by_label("Parti").await.unwrap();
         page.element("h1").await.click().await.unwrap();
         page.shows(&id, "Statut", "Parti").await;
-        page.cell(&id, "Newsletter").await.click().await.unwrap();
+        page.click_cell(&id, "Newsletter").await;
         let was_ticked = before["Newsletter"] == true;
         page.shows(&id, "Newsletter", if was_ticked { "" } else { "✓" }).await;
 
@@ -236,7 +244,7 @@ async fn sandbox_page_shows_what_others_do_adds_deletes_and_tells_refusals() {
         page.shows(&id, "Ville", "Quimperlé").await;
 
         // Escape leaves the cell as it was.
-        page.cell(&id, "Ville").await.click().await.unwrap();
+        page.click_cell(&id, "Ville").await;
         let input = page.element("td input").await;
         input.send_keys("xyz").await.unwrap();
         input.send_keys(&String::from(char::from(Key::Escape))).await.unwrap();
