@@ -29,9 +29,10 @@ pub(super) const CITIES: [(&str, &str); 16] = [
     ("L'Haÿ-les-Roses", "94240"), ("Bourg-en-Bresse", "01000"), ("Ajaccio", "20000"), ("Montpellier", "34000"),
 ];
 
+/// Of a known top-level domain: Directus refuses an account with another.
 #[rustfmt::skip]
 pub(super) const MAIL_HOSTS: [&str; 5] =
-    ["exemple.fr", "courriel.example", "cabinet-conseil.example", "holding.example", "poste.example"];
+    ["exemple.fr", "courriel.exemple.fr", "conseil.exemple.fr", "holding.exemple.fr", "poste.exemple.fr"];
 
 #[rustfmt::skip]
 pub(super) const NOTES: [&str; 6] = [
