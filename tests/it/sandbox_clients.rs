@@ -10,7 +10,7 @@ use tokio::process::Command;
 use crate::sandbox_program::Program;
 
 /// Far more than a run takes; a client that waits for an answer for ever is the fault this would show.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_mins(3);
 
 fn script(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)

@@ -1,5 +1,5 @@
 //! The page on which a person edits a grid, in a real Chromium. `fantoccini` speaks to Debian's chromedriver over
-//! plain HTTP: small, without TLS, and maintained, where the alternative would be the WebDriver protocol by hand.
+//! plain HTTP: small, without TLS, and maintained, where the alternative would be its protocol by hand.
 
 use std::{panic::AssertUnwindSafe, path::PathBuf, process::Stdio, time::Duration};
 
@@ -85,8 +85,11 @@ impl Drop for Driver {
             };
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             if String::from_utf8_lossy(&line).split(['\0', ' ']).any(|part| part == mark) {
+                let outcome = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
                 // One that ended meanwhile is what is wanted.
-                drop(kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL));
+                if outcome.is_err() {
+                    eprintln!("browser process {pid} had ended");
+                }
             }
         }
     }

@@ -36,7 +36,7 @@ pub(super) fn member(rng: &mut Rng, row: usize) -> Value {
     let mut roles = vec!["Investisseur"];
     for (role, every) in [("Expert", 5), ("Bénévole", 11), ("Délégué", 29), ("Permanent", 64)]
     {
-        if row % every == 0 {
+        if row.is_multiple_of(every) {
             roles.push(role);
         }
     }
@@ -107,7 +107,7 @@ pub(super) fn project(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, Se
         link(links, "Startup", "Startups", vec![row]);
     }
     link(links, "Référent", "Membres", vec![rng.below(320)]);
-    let mut interested: Vec<usize> = (0..1 + rng.below(5)).map(|_| rng.below(320)).collect();
+    let mut interested: Vec<usize> = (0..=rng.below(5)).map(|_| rng.below(320)).collect();
     interested.sort_unstable();
     interested.dedup();
     link(links, "Intéressés", "Membres", interested);

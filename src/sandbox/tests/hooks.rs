@@ -224,7 +224,7 @@ async fn hook_h27_lives_a_week_from_the_last_call_then_a_week_for_reading_then_i
     bench.payloads(&hook).await;
     assert_eq!(expiry().await, "2026-05-03T15:07:42.507Z");
     bench.record(AUTRES, json!({})).await;
-    bench.sandbox.advance(DAY * 7 - Duration::from_millis(1));
+    bench.sandbox.advance(Duration::from_millis(7 * 86_400_000 - 1));
     assert_eq!(bench.listed_hook(&hook).await["isHookEnabled"], true);
     bench.sandbox.advance(Duration::from_millis(1));
     assert_eq!(bench.listed_hook(&hook).await["isHookEnabled"], false);

@@ -159,7 +159,7 @@ async fn ping_h23_h24_success_is_200_or_204_and_a_late_answer_is_none() {
             listed["lastNotificationResult"].as_object().unwrap().keys().collect();
         assert_eq!(keys, ["completionTimestamp", "durationMs", "retryNumber", "success"]);
         // Rounded to the second.
-        assert!(listed["lastSuccessfulNotificationTime"].as_str().unwrap().ends_with(".000Z"));
+        assert!(listed["lastSuccessfulNotificationTime"].as_str().unwrap().contains(".000Z"));
         bench.sandbox.advance(Duration::from_secs(1));
     }
     for (status, message) in [
@@ -251,7 +251,7 @@ async fn ping_h26_enabling_pings_for_the_backlog_on_demand_only() {
             result(&bench, &hook, 0).await;
         }
         write(&bench).await;
-        bench.until(async || (receiver.count() >= usize::from(pings) + 1).then_some(())).await;
+        bench.until(async || (receiver.count() > usize::from(pings)).then_some(())).await;
         assert_eq!(receiver.count(), usize::from(pings) + 1);
     }
 }

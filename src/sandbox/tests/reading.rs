@@ -20,7 +20,7 @@ async fn pages(bench: &Bench, path: &str, query: &str) -> Vec<Value> {
     }
 }
 
-async fn rows(bench: &Bench, count: usize) -> Vec<String> {
+fn rows(bench: &Bench, count: usize) -> Vec<String> {
     let edits: Vec<Edit> = (0..count)
         .map(|n| create("Autres", json!({ "Nom": format!("r{n}"), "Nombre": n })))
         .collect();
@@ -90,7 +90,7 @@ async fn list_l4_l5_half_and_forgotten_offsets_are_refused() {
 #[tokio::test]
 async fn list_l6_exactly_100_records_have_no_offset_or_an_empty_page() {
     let bench = emptied().await;
-    rows(&bench, 100).await;
+    rows(&bench, 100);
     assert_eq!(sizes(&pages(&bench, AUTRES, "").await), [100]);
     bench.sandbox.configure(|config| config.full_last_page_has_offset = true);
     assert_eq!(sizes(&pages(&bench, AUTRES, "").await), [100, 0]);
@@ -99,7 +99,7 @@ async fn list_l6_exactly_100_records_have_no_offset_or_an_empty_page() {
 #[tokio::test]
 async fn list_l7_max_records_cut_the_last_page() {
     let bench = emptied().await;
-    rows(&bench, 60).await;
+    rows(&bench, 60);
     assert_eq!(sizes(&pages(&bench, AUTRES, "pageSize=10&maxRecords=25").await), [10, 10, 5]);
     assert_eq!(
         sizes(&pages(&bench, AUTRES, "pageSize=10&maxRecords=25&view=Grid%20view").await),
@@ -192,7 +192,7 @@ async fn list_l12_comment_count_on_demand() {
 #[tokio::test]
 async fn list_l13_formulas_filter_and_bad_ones_are_refused_in_airtables_words() {
     let bench = emptied().await;
-    let made = rows(&bench, 12).await;
+    let made = rows(&bench, 12);
     bench.sandbox.advance(Duration::from_hours(1));
     bench
         .patch(&format!("{AUTRES}/{}", made[3]), json!({ "fields": { "Nom": "R3 changé" } }))
@@ -319,7 +319,7 @@ async fn get_l16_without_fields_across_tables_and_unknown() {
 #[tokio::test]
 async fn list_l17_records_that_come_and_go_while_paging() {
     let bench = emptied().await;
-    rows(&bench, 30).await;
+    rows(&bench, 30);
     let first = bench.get(&format!("{AUTRES}?pageSize=10")).await.ok();
     let last = ids(&first).last().unwrap().clone();
     // The last record of the page goes, and so does one of the next page; two come.
@@ -329,7 +329,7 @@ async fn list_l17_records_that_come_and_go_while_paging() {
         .map(|record| Edit::Delete { table: "Autres".into(), record })
         .collect();
     bench.edit(&gone);
-    let come = rows(&bench, 6).await;
+    let come = rows(&bench, 6);
     let mut seen = ids(&first);
     let mut offset = text(&first["offset"]);
     loop {
@@ -350,7 +350,7 @@ async fn list_l17_records_that_come_and_go_while_paging() {
 #[tokio::test]
 async fn list_views_and_sorts_order_restrict_and_are_refused_by_name_id_and_table() {
     let bench = emptied().await;
-    let made = rows(&bench, 5).await;
+    let made = rows(&bench, 5);
     let view = Edit::CreateView {
         table: "Autres".into(),
         spec: json!({ "name": "Grands", "filter": "Nombre > 2" }),

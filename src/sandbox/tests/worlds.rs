@@ -15,7 +15,7 @@ async fn world_t1_time_moves_on_demand() {
 async fn world_t2_the_same_seed_gives_the_same_bases_and_another_other_ids() {
     let schema = async |seed: u64| {
         let clock = Arc::new(Clock::manual(START_MS));
-        let mut options = Options { clock, seed, ..Options::default() };
+        let mut options = Options { seed, clock, ..Options::default() };
         options.config.limits = false;
         options.config.shuffle_keys = false;
         let sandbox = Sandbox::start(options).await.unwrap();

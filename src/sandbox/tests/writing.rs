@@ -30,7 +30,7 @@ async fn write_w2_eleven_records_are_refused_whatever_is_done_to_them() {
         let body = eleven(json!({ "id": "rec00000000000000", "fields": {} }));
         bench.send(method, AUTRES, body).await.refused_saying(422, "INVALID_RECORDS", message);
     }
-    let query = vec!["records[]=rec00000000000000"; 11].join("&");
+    let query = ["records[]=rec00000000000000"; 11].join("&");
     bench.delete(&format!("{AUTRES}?{query}")).await.refused(422, "INVALID_RECORDS");
     bench.sandbox.configure(|config| config.record_count_max = 11);
     bench.post(AUTRES, eleven(json!({ "fields": {} }))).await.ok();
