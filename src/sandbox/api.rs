@@ -31,6 +31,7 @@ pub(super) struct Call {
 pub(super) enum Kind {
     Whoami,
     Bases,
+    CreateBase,
     Schema,
     CreateTable,
     UpdateTable,
@@ -62,6 +63,7 @@ impl Kind {
         match self {
             Self::Whoami => "whoami",
             Self::Bases => "bases",
+            Self::CreateBase => "create_base",
             Self::Schema => "schema",
             Self::CreateTable => "create_table",
             Self::UpdateTable => "update_table",
@@ -91,6 +93,7 @@ impl Kind {
             Self::Whoami => (&[], "none"),
             Self::Bases => (&["schema.bases:read"], "none"),
             Self::Schema => (&["schema.bases:read"], "read"),
+            Self::CreateBase => (&["schema.bases:write"], "create"),
             Self::CreateTable | Self::UpdateTable | Self::CreateField | Self::UpdateField => {
                 (&["schema.bases:write"], "create")
             }
@@ -117,6 +120,7 @@ impl Kind {
             self,
             Self::Whoami
                 | Self::Bases
+                | Self::CreateBase
                 | Self::Schema
                 | Self::CreateTable
                 | Self::UpdateTable
@@ -134,6 +138,7 @@ pub(super) fn route(call: &Call) -> Option<(Kind, Option<&str>)> {
     let found = match (method, parts.as_slice()) {
         ("GET", ["meta", "whoami"]) => return Some((Kind::Whoami, None)),
         ("GET", ["meta", "bases"]) => return Some((Kind::Bases, None)),
+        ("POST", ["meta", "bases"]) => return Some((Kind::CreateBase, None)),
         ("GET", ["meta", "bases", id, "tables"]) => (base(Kind::Schema, id), *id),
         ("POST", ["meta", "bases", id, "tables"]) => (base(Kind::CreateTable, id), *id),
         ("PATCH", ["meta", "bases", id, "tables", _]) => (base(Kind::UpdateTable, id), *id),
@@ -213,12 +218,12 @@ fn try_answer(state: &mut State, call: &Call, now_ms: i64) -> Answer<Value> {
         if matches!(kind, Kind::CreateHook) {
             need_creator(&caller)?;
         }
-        caller.need_role(role)?;
         let State { world, config, .. } = state;
         if let Some(base) = world.bases.get_mut(base_id) {
             super::webhook::age(base, now_ms, config);
         }
     }
+    caller.need_role(role)?;
     if call.body.len() > state.config.body_byte_max {
         return Err(error(413, "REQUEST_TOO_LARGE", "The request body is too large"));
     }
@@ -247,7 +252,8 @@ fn dispatch(
     let query = call.query.as_slice();
     let has_body = matches!(
         kind,
-        Kind::CreateTable
+        Kind::CreateBase
+            | Kind::CreateTable
             | Kind::UpdateTable
             | Kind::CreateField
             | Kind::UpdateField
@@ -266,6 +272,7 @@ fn dispatch(
     match kind {
         Kind::Whoami => Ok(state.whoami(caller)),
         Kind::Bases => state.list_bases(caller, query),
+        Kind::CreateBase => state.create_base(caller, &body, now_ms),
         Kind::Schema => state.base_schema(base, query),
         Kind::CreateTable => state.create_table(base, caller, &body, now_ms),
         Kind::UpdateTable => state.update_table(base, part(4), caller, &body, now_ms),

@@ -23,6 +23,8 @@ pub struct Config {
     pub retry_after_seconds: Option<u64>,
     /// Calls until the month's quota is used up; none: unlimited.
     pub monthly_quota: Option<u64>,
+    /// The month's quota does not hold for `/v0/meta/…`.
+    pub quota_spares_meta: bool,
     /// An unknown table is a 404 `TABLE_NOT_FOUND` (as in 2022) instead of a 403.
     pub unknown_table_is_404: bool,
     /// Status for a body that is not JSON: 422 (as reported) or 400 (as documented).
@@ -59,6 +61,9 @@ pub struct Config {
     pub inverse_payload: String,
     /// `same` payload or `following` payload, for changes of computed cells.
     pub computed_payload: String,
+    /// `empty` entry of the field, or `none`, for a change of a field's options: a choice renamed or added, a
+    /// formula's text.
+    pub option_payload: String,
     /// Records in one payload before an action is split into several.
     pub payload_record_max: usize,
     /// How long payloads are kept, ms.
@@ -100,6 +105,7 @@ impl Default for Config {
             rate_limit_body: "plural".into(),
             retry_after_seconds: None,
             monthly_quota: None,
+            quota_spares_meta: true,
             unknown_table_is_404: false,
             bad_json_status: 422,
             long_url_status: 414,
@@ -118,6 +124,7 @@ impl Default for Config {
             base_record_count_max: 125_000,
             inverse_payload: "same".into(),
             computed_payload: "same".into(),
+            option_payload: "empty".into(),
             payload_record_max: 50,
             payload_kept_ms: 7 * DAY_MS,
             purged_cursor_is_refused: false,

@@ -69,7 +69,7 @@ impl Limits {
             }
         }
         if let Some(quota) = config.monthly_quota
-            && !is_meta
+            && !(is_meta && config.quota_spares_meta)
         {
             if self.month_count >= quota {
                 return Err(billing_refusal());

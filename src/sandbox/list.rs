@@ -14,6 +14,7 @@ use super::reply::{
     Answer, error, error_without_message, forbidden_or_unknown, invalid_request, record_not_found,
     unknown_field,
 };
+use super::text::{Reader, text_for};
 use super::transaction::Transaction;
 
 const PAGE_SIZE_MAX: usize = 100;
@@ -22,7 +23,8 @@ const PAGE_SIZE_MAX: usize = 100;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shape {
     pub(super) is_keyed_by_id: bool,
-    pub(super) is_text: bool,
+    /// Cells as text, for this reader.
+    pub(super) reader: Option<Reader>,
     pub(super) has_comment_count: bool,
     pub(super) has_date_dependency: bool,
     pub(super) field_ids: Option<Vec<String>>,
@@ -116,7 +118,10 @@ impl Question {
     /// From the body of `POST …/listRecords`; `timeZone` and `userLocale` count in the query only.
     fn from_body(body: &Value, query: &[(String, String)]) -> Answer<Self> {
         let map = body.as_object().ok_or_else(invalid_request)?;
-        if map.keys().any(|key| !LIST_KEYS.contains(&key.as_str())) {
+        // airtable.js leaves these three in the body; the last two count in the query only.
+        let passed_over = ["method", "timeZone", "userLocale"];
+        let is_known = |key: &str| LIST_KEYS.contains(&key) || passed_over.contains(&key);
+        if map.keys().any(|key| !is_known(key)) {
             return Err(invalid_request());
         }
         let number = |name: &str| match &body[name] {
@@ -147,7 +152,7 @@ impl Question {
         Ok(Self {
             shape: Shape {
                 is_keyed_by_id: is_set("returnFieldsByFieldId"),
-                is_text: is_text(body["cellFormat"].as_str(), query)?,
+                reader: reader_of(body["cellFormat"].as_str(), query)?,
                 has_comment_count: strings(&body["recordMetadata"])
                     .iter()
                     .any(|name| name == "commentCount"),
@@ -172,16 +177,14 @@ fn direction_of(text: &str) -> Answer<bool> {
     }
 }
 
-/// Whether cells are asked for as text, which needs a time zone and a locale.
-fn is_text(format: Option<&str>, query: &[(String, String)]) -> Answer<bool> {
-    match format {
-        None | Some("json") => Ok(false),
-        Some("string")
-            if one(query, "timeZone").is_some() && one(query, "userLocale").is_some() =>
-        {
-            Ok(true)
+/// For whom cells are asked for as text, which needs a time zone and a locale; none: as JSON.
+fn reader_of(format: Option<&str>, query: &[(String, String)]) -> Answer<Option<Reader>> {
+    match (format, one(query, "timeZone"), one(query, "userLocale")) {
+        (None | Some("json"), ..) => Ok(None),
+        (Some("string"), Some(zone), Some(locale)) => {
+            Reader::new(zone, locale).map(Some).ok_or_else(invalid_request)
         }
-        Some(_) => Err(invalid_request()),
+        _ => Err(invalid_request()),
     }
 }
 
@@ -189,7 +192,7 @@ impl Shape {
     pub(super) fn from_query(query: &[(String, String)]) -> Answer<Self> {
         Ok(Self {
             is_keyed_by_id: flag(one(query, "returnFieldsByFieldId")),
-            is_text: is_text(one(query, "cellFormat"), query)?,
+            reader: reader_of(one(query, "cellFormat"), query)?,
             has_comment_count: all(query, "recordMetadata").contains(&"commentCount"),
             has_date_dependency: flag(one(query, "includeDateDependencyMetadata")),
             field_ids: None,
@@ -201,12 +204,13 @@ impl Shape {
 pub(super) fn show(look: &Look<'_>, table: &Table, record: &Record, shape: &Shape) -> Value {
     let wanted = shape.field_ids.as_deref();
     let mut fields = look.rest_fields(table, record, wanted, shape.is_keyed_by_id);
-    for field in table.fields.iter().filter(|_| shape.is_text || shape.has_date_dependency) {
+    let is_other = shape.reader.is_some() || shape.has_date_dependency;
+    for field in table.fields.iter().filter(|_| is_other) {
         let key = if shape.is_keyed_by_id { &field.id } else { &field.name };
         let Some(shown) = fields.get_mut(key) else { continue };
-        if shape.is_text {
-            let stored = record.cells.get(&field.id).cloned().unwrap_or_default();
-            *shown = json!(look.text(field, &stored));
+        if let Some(reader) = &shape.reader {
+            let stored = record.injected.get(&field.id).or_else(|| record.cells.get(&field.id));
+            *shown = json!(text_for(look, field, stored.unwrap_or(&Value::Null), reader));
         } else if field.is_link() {
             *shown = strings(shown).into_iter().map(|id| json!({ "id": id })).collect();
         }

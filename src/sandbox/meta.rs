@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::auth::Caller;
-use super::clock::iso_ms;
+use super::clock::{iso_ms, iso_seconds};
 use super::ids::is_id;
 use super::model::{Base, State, Table};
 use super::reply::{
@@ -60,12 +60,11 @@ impl State {
         map.insert("id".into(), json!(caller.user));
         if caller.oauth.is_some() {
             map.insert("scopes".into(), json!(caller.scopes));
-            if caller.scopes.contains("user.email:read") {
-                map.insert(
-                    "email".into(),
-                    json!(self.world.users.get(&caller.user).map(|user| &user.email)),
-                );
-            }
+        }
+        if caller.scopes.contains("user.email:read")
+            && let Some(user) = self.world.users.get(&caller.user)
+        {
+            map.insert("email".into(), json!(user.email));
         }
         Value::Object(map)
     }
@@ -112,6 +111,40 @@ impl State {
         let tables: Vec<Value> =
             base.tables.iter().map(|table| table_meta(table, with_visible)).collect();
         Ok(json!({ "tables": tables }))
+    }
+
+    /// Makes a base. Its `workspaceId` is checked for its shape only: the sandbox knows no workspaces.
+    pub(super) fn create_base(
+        &mut self,
+        caller: &Caller,
+        body: &Value,
+        now_ms: i64,
+    ) -> Answer<Value> {
+        only_keys(body, &["name", "workspaceId", "tables"])?;
+        let name = body["name"].as_str().filter(|name| !name.is_empty());
+        let workspace = body["workspaceId"].as_str().unwrap_or_default();
+        let tables = body["tables"].as_array().filter(|tables| !tables.is_empty());
+        let (Some(name), Some(tables), true) = (name, tables, workspace.starts_with("wsp")) else {
+            return Err(invalid_request());
+        };
+        let id = self.ids.make("app");
+        let base = Base { id: id.clone(), name: name.to_owned(), ..Base::default() };
+        self.world.bases.insert(id.clone(), base);
+        let made = self.transact(&id, actor(caller), now_ms, |tx| {
+            let made = tables.iter().map(|table| {
+                only_keys(table, &["name", "description", "fields"])?;
+                let index = make_table(tx, table, false)?;
+                Ok(table_meta(&tx.base.tables[index], false))
+            });
+            made.collect::<Answer<Vec<_>>>()
+        });
+        match made {
+            Ok(tables) => Ok(json!({ "id": id, "tables": tables })),
+            Err(refusal) => {
+                self.world.bases.remove(&id);
+                Err(refusal)
+            }
+        }
     }
 
     pub(super) fn create_table(
@@ -203,6 +236,19 @@ impl State {
         })
     }
 
+    /// The people that a comment names as `@[usr…]`.
+    fn mentioned_in(&self, text: &str) -> Map<String, Value> {
+        let ids = text.split("@[").skip(1).filter_map(|rest| rest.split_once(']'));
+        ids.filter_map(|(id, _)| self.world.users.get(id))
+            .map(|user| {
+                let shown = json!({
+                    "type": "user", "id": user.id, "displayName": user.name, "email": user.email,
+                });
+                (user.id.clone(), shown)
+            })
+            .collect()
+    }
+
     pub(super) fn list_comments(
         &self,
         base_id: &str,
@@ -228,7 +274,21 @@ impl State {
                 String::from_utf8_lossy(&bytes).parse().map_err(|_| invalid_request())?
             }
         };
-        let page: Vec<&Value> = record.comments.iter().rev().skip(start).take(size).collect();
+        let page: Vec<Value> = record
+            .comments
+            .iter()
+            .rev()
+            .skip(start)
+            .take(size)
+            .map(|comment| {
+                // Listed later, a comment's time has lost its milliseconds.
+                let mut comment = comment.clone();
+                if let Some(at) = comment["createdTime"].as_str().and_then(millis_of) {
+                    comment["createdTime"] = json!(iso_seconds(at));
+                }
+                comment
+            })
+            .collect();
         let end = start + page.len();
         let offset = (end < record.comments.len()).then(|| STANDARD.encode(end.to_string()));
         Ok(json!({ "comments": page, "offset": offset }))
@@ -247,13 +307,14 @@ impl State {
         let index = self.table_index(base_id, table)?;
         let author =
             self.world.users.get(&caller.user).map(super::model::User::to_rest).unwrap_or_default();
-        let new_id = self.ids.make("com");
-        let base = self.world.bases.get_mut(base_id).ok_or_else(forbidden_or_unknown)?;
-        let record = base.tables[index].records.get_mut(record_id).ok_or_else(record_not_found)?;
         let text = match body {
             None => None,
             Some(body) => Some(body["text"].as_str().ok_or_else(invalid_request)?),
         };
+        let mentioned = self.mentioned_in(text.unwrap_or_default());
+        let new_id = self.ids.make("com");
+        let base = self.world.bases.get_mut(base_id).ok_or_else(forbidden_or_unknown)?;
+        let record = base.tables[index].records.get_mut(record_id).ok_or_else(record_not_found)?;
         let Some(comment_id) = comment_id else {
             let mut comment = json!({
                 "id": new_id, "author": author, "text": text, "createdTime": iso_ms(now_ms),
@@ -261,6 +322,9 @@ impl State {
             });
             if let Some(parent) = body.and_then(|body| body["parentCommentId"].as_str()) {
                 comment["parentCommentId"] = json!(parent);
+            }
+            if !mentioned.is_empty() {
+                comment["mentioned"] = Value::Object(mentioned);
             }
             record.comments.push(comment.clone());
             return Ok(comment);
@@ -281,6 +345,10 @@ impl State {
         record.comments[position]["lastUpdatedTime"] = json!(iso_ms(now_ms));
         Ok(record.comments[position].clone())
     }
+}
+
+fn millis_of(text: &str) -> Option<i64> {
+    chrono::DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_millis())
 }
 
 fn only_keys(body: &Value, known: &[&str]) -> Answer<()> {

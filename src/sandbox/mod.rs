@@ -32,6 +32,7 @@ mod seed;
 mod server;
 #[cfg(test)]
 mod tests;
+mod text;
 mod transaction;
 mod webhook;
 mod write;

@@ -30,14 +30,16 @@ const start = (cell, field, row) => {
   let input;
   if (field.type === "singleSelect") { input = document.createElement("select"); options(input, [["", ""], ...field.options.choices.map((c) => [c.name, c.name])]); }
   else { input = document.createElement("input"); if (field.type === "date") input.type = "date"; }
-  input.value = text(old); cell.replaceChildren(input); input.focus();
+  input.value = text(old); cell.replaceChildren(input); input.focus(); input.select?.();
   let done = false;
   const end = async (keep) => {
     if (done) return;
     done = true; busy = false;
     if (!keep || input.value === text(old)) { version = -1; return load(); }
     const numeric = ["number", "currency", "percent", "rating", "duration"].includes(field.type);
-    let value = input.value === "" ? null : numeric ? Number(input.value.replace(",", ".")) : input.value;
+    const number = Number(input.value.replace(",", "."));
+    // What is no number goes as it is, to be refused; as a number it would be null, which clears the cell.
+    let value = input.value === "" ? null : numeric && !Number.isNaN(number) ? number : input.value;
     if (field.type === "multipleSelects" && value) value = value.split(",").map((part) => part.trim()).filter(Boolean);
     await edit({ do: "update", record: row.id, fields: { [field.id]: value } });
   };

@@ -13,6 +13,7 @@ use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::http::{Request, Response};
 use axum::serve::{IncomingStream, Listener};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -287,9 +288,15 @@ async fn go_wrong(shared: &Shared, peer: &Peer, reply: Reply, fault: &Fault) -> 
                 reply.body.iter().take(reply.body.len() / 2).copied().collect::<Vec<_>>(),
             );
             let whole = reply.body.len();
-            let parts = [Ok(half), Err(io::Error::from(io::ErrorKind::ConnectionAborted))];
+            // The pause lets the half go out: without it the cut comes before the first byte.
+            let parts = futures_util::stream::once(async { Ok(half) }).chain(
+                futures_util::stream::once(async {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    Err(io::Error::from(io::ErrorKind::ConnectionAborted))
+                }),
+            );
             let mut cut = response(Reply { body: Vec::new(), ..reply });
-            *cut.body_mut() = Body::from_stream(futures_util::stream::iter(parts));
+            *cut.body_mut() = Body::from_stream(parts);
             cut.headers_mut().insert("content-length", whole.into());
             return cut;
         }

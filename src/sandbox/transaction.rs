@@ -142,6 +142,7 @@ impl State {
         let backup = SchemaBackup::of(tx.base);
         match edit(&mut tx) {
             Ok(value) => {
+                tx.note_option_changes(&backup);
                 tx.commit();
                 self.version += 1;
                 Ok(value)
@@ -359,6 +360,29 @@ impl Transaction<'_> {
             }
         }
         self.base.trash.truncate(backup.1);
+    }
+
+    /// A change of a field's options leaves an entry that does not say what changed.
+    fn note_option_changes(&mut self, backup: &SchemaBackup) {
+        if self.config.option_payload != "empty" {
+            return;
+        }
+        for (table_id, fields, _) in &backup.0 {
+            let Some(table) = self.base.tables.iter().find(|table| table.id == *table_id) else {
+                continue;
+            };
+            let changed: Vec<String> = fields
+                .iter()
+                .filter(|old| {
+                    table.fields.iter().any(|new| new.id == old.id && new.options != old.options)
+                })
+                .map(|old| old.id.clone())
+                .collect();
+            for id in changed {
+                let entries = &mut self.table_change(table_id).changed_fields;
+                entries.entry(id).or_insert_with(|| (json!({}), json!({})));
+            }
+        }
     }
 
     fn commit(mut self) {

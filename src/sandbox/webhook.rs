@@ -240,7 +240,9 @@ impl State {
             return Err(invalid_request());
         }
         hook.expires_ms = now_ms + life_ms;
-        Ok(json!({ "expirationTime": iso_ms(hook.expires_ms) }))
+        let shown = json!({ "expirationTime": iso_ms(hook.expires_ms) });
+        self.version += 1;
+        Ok(shown)
     }
 
     pub(super) fn enable_hook(
@@ -259,6 +261,7 @@ impl State {
         if is_enabled && pings_backlog && hook.next_number > 1 {
             hook.ask_for_ping(now_ms);
         }
+        self.version += 1;
         Ok(json!({}))
     }
 

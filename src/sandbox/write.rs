@@ -326,7 +326,9 @@ impl State {
     ) -> Answer<Value> {
         let text = |key: &str| write.body[key].as_str().ok_or_else(invalid_request);
         let (kind, filename) = (text("contentType")?, text("filename")?);
-        let bytes = STANDARD.decode(text("file")?).map_err(|_| invalid_request())?;
+        // Clients break base64 into lines, as Python's `encodebytes` does.
+        let file: String = text("file")?.split_whitespace().collect();
+        let bytes = STANDARD.decode(file).map_err(|_| invalid_request())?;
         if bytes.len() > UPLOAD_BYTE_MAX {
             let text = "The file is larger than 5 MB";
             return Err(error(self.config.upload_too_large_status, "REQUEST_TOO_LARGE", text));

@@ -297,7 +297,7 @@ async fn directus_seeded_holds_what_both_sides_share_and_more() {
     );
     let member = cluster.sql("seeded", &member).await.unwrap().remove(0);
     let member: Vec<&str> = member.iter().map(|value| value.as_deref().unwrap()).collect();
-    assert_eq!(member[..3], ["Jeanne", "MÜLLER", "membre.20@exemple.fr"]);
+    assert_eq!(member[..3], ["Aurélien", "ISAAC", "aurelien.isaac.20@exemple.fr"]);
     assert!(member[3].starts_with("+33") && member[3].len() == 12, "{member:?}");
     assert_eq!(member[4..], ["t", "active"]);
     source.server.remove().await.unwrap();

@@ -4,4 +4,7 @@
 mod compose;
 mod demo_parts;
 mod mirror;
+mod sandbox_clients;
+mod sandbox_page;
+mod sandbox_program;
 mod world;

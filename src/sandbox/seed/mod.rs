@@ -1,7 +1,10 @@
 //! The bases that a fresh sandbox holds: a business-angel network at its real size, and a playground.
 
+mod figures;
+mod people;
 mod rows;
 mod tables;
+mod words;
 
 use std::collections::BTreeMap;
 
@@ -145,6 +148,44 @@ fn fill(state: &mut State, now_ms: i64) -> Answer<()> {
         let made = state.edit(NETWORK_BASE, Actor::person(OWNER_USER), &edits, false, now_ms)?;
         ids.insert(table, made);
     }
+    fill_playground(state, now_ms)
+}
+
+/// A few records with a value of every type that a client can write, and one that is empty.
+fn fill_playground(state: &mut State, now_ms: i64) -> Answer<()> {
+    let record = |table: &str, fields: &Value| Edit::Create {
+        table: table.to_owned(),
+        fields: fields.as_object().cloned().unwrap_or_default(),
+    };
+    let others = ["Ancre", "Boussole", "Cabestan", "Drisse", "Écoute", "Foc"];
+    let edits: Vec<Edit> = others
+        .iter()
+        .enumerate()
+        .map(|(at, name)| record("Autres", &json!({ "Nom": name, "Nombre": 1000 + 125 * at })))
+        .collect();
+    let person = Actor::person(OWNER_USER);
+    let links = state.edit(PLAYGROUND_BASE, person.clone(), &edits, false, now_ms)?;
+    let edits: Vec<Edit> = (0..6)
+        .map(|at| {
+            if at == 5 {
+                return record("Types", &json!({}));
+            }
+            let wish = json!({
+                "singleLineText": format!("Ligne {}", at + 1), "multilineText": "Première ligne\nDeuxième ligne",
+                "richText": "**gras** et _italique_", "email": format!("adresse{at}@exemple.fr"),
+                "url": "https://www.exemple.fr/page?q=é", "phoneNumber": "06 12 34 56 78", "number": 1234.5 * f64::from(at),
+                "currency": 99.95, "percent": 0.125, "duration": 3723, "rating": 1 + at % 5, "checkbox": at % 2 == 0,
+                "date": format!("2025-0{}-15", 1 + at), "dateTime": format!("2025-0{}-15T08:30:00.000Z", 1 + at),
+                "singleCollaborator": { "id": OWNER_USER },
+                "multipleCollaborators": [{ "id": OWNER_USER }, { "id": "usrInesBenali0001" }],
+                "barcode": { "text": format!("376000000000{at}"), "type": "ean13" },
+                "singleSelect": (["A", "B", "C"][usize::try_from(at).unwrap_or(0) % 3]), "multipleSelects": ["A", "C"],
+                "multipleRecordLinks": links.iter().skip(usize::try_from(at).unwrap_or(0)).take(2).collect::<Vec<_>>(),
+            });
+            record("Types", &wish)
+        })
+        .collect();
+    state.edit(PLAYGROUND_BASE, person, &edits, false, now_ms)?;
     Ok(())
 }
 

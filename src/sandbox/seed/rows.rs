@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{super::ids::Rng, tables::SECTORS};
+use super::{super::ids::Rng, figures, people};
 
 /// Parents before those that link to them.
 pub(super) const TABLES: [&str; 8] = [
@@ -43,67 +43,8 @@ pub fn seed_uuid(table: &str, row: usize) -> Uuid {
     super::uuid_of(&format!("plait sandbox/{table}/{row}"))
 }
 
-const FIRST: [&str; 20] = [
-    "Jeanne",
-    "Élodie",
-    "François",
-    "Anne-Sophie",
-    "Jean-Baptiste",
-    "Zoé",
-    "Hélène",
-    "Loïc",
-    "Agnès",
-    "Noël",
-    "Maëlle",
-    "Yves",
-    "Inès",
-    "Thérèse",
-    "Rémi",
-    "Gaëtan",
-    "Camille",
-    "Benoît",
-    "Solène",
-    "Karim",
-];
-const LAST: [&str; 22] = [
-    "MARTIN-DUPONT",
-    "LE GOFF",
-    "DE LA TOUR",
-    "D'ORMESSON",
-    "LEFÈVRE",
-    "BERNARD",
-    "PETIT",
-    "ROUX",
-    "MÜLLER",
-    "GARCIA",
-    "NGUYEN",
-    "BENALI",
-    "DU PLESSIS",
-    "FAURE",
-    "GÉRARD",
-    "LÉVÊQUE",
-    "MOREAU",
-    "SIMON",
-    "LAURENT",
-    "MICHEL",
-    "DA SILVA",
-    "HÉBERT",
-];
-const CITIES: [(&str, &str); 6] = [
-    ("Rennes", "35000"),
-    ("Nantes", "44000"),
-    ("Lyon", "69003"),
-    ("Paris", "75011"),
-    ("Saint-Étienne", "42000"),
-    ("Besançon", "25000"),
-];
-const WORDS: [&str; 12] = [
-    "Horizon", "Kérouan", "Aber", "Lumen", "Solis", "Mistral", "Genêt", "Écume", "Boréal", "Armor",
-    "Vega", "Sillage",
-];
-
 /// Nine digits whose Luhn sum is a multiple of ten.
-fn siren(rng: &mut Rng) -> String {
+pub(super) fn siren(rng: &mut Rng) -> String {
     let mut digits: Vec<usize> = (0..8).map(|_| rng.below(10)).collect();
     digits[0] = 3 + digits[0] % 7;
     let sum: usize = digits
@@ -115,23 +56,29 @@ fn siren(rng: &mut Rng) -> String {
     digits.iter().map(ToString::to_string).collect()
 }
 
-fn phone(rng: &mut Rng, row: usize) -> String {
+/// A number as people write it; all of them mean a French one.
+pub(super) fn phone(rng: &mut Rng, row: usize) -> String {
     let pairs: Vec<String> = (0..4).map(|_| format!("{:02}", rng.below(100))).collect();
-    match row % 6 {
-        0 => format!("06 {}", pairs.join(" ")),
-        1 => format!("+33 6 {}", pairs.join(" ")),
-        2 => format!("0033 7 {}", pairs.join(" ")),
-        3 => format!("06.{}", pairs.join(".")),
+    let (head, rest) = (["6", "7", "6"][rng.below(3)], pairs.join(" "));
+    match row % 10 {
+        0 => format!("0{head} {rest}"),
+        1 => format!("+33 {head} {rest}"),
+        2 => format!("0033 {head} {rest}"),
+        3 => format!("0{head}.{}", pairs.join(".")),
         4 => format!("02{}", pairs.concat()),
-        _ => format!("+336{}", pairs.concat()),
+        5 => format!("+33{head}{}", pairs.concat()),
+        6 => format!("0{head}-{}", pairs.join("-")),
+        7 => format!("+33 (0){head} {rest}"),
+        8 => format!("  0{head}{} ", pairs.concat()),
+        _ => format!("(+33) {head} {rest}"),
     }
 }
 
-fn day(rng: &mut Rng, from_year: usize, years: usize) -> (usize, usize, usize) {
+pub(super) fn day(rng: &mut Rng, from_year: usize, years: usize) -> (usize, usize, usize) {
     (from_year + rng.below(years), 1 + rng.below(12), 1 + rng.below(28))
 }
 
-fn iso(rng: &mut Rng, from_year: usize, years: usize) -> String {
+pub(super) fn iso(rng: &mut Rng, from_year: usize, years: usize) -> String {
     let (year, month, day) = day(rng, from_year, years);
     format!("{year}-{month:02}-{day:02}")
 }
@@ -145,14 +92,14 @@ pub fn seed_rows(table: &str) -> Vec<SeedRow> {
         .map(|row| {
             let mut links = BTreeMap::new();
             let cells = match position {
-                0 => member(&mut rng, row),
-                1 => startup(&mut rng, row),
-                2 => project(&mut rng, row, &mut links),
-                3 => round(&mut rng, row, &mut links),
-                4 => investment(&mut rng, row, &mut links),
-                5 => flow(&mut rng, row, &mut links),
-                6 => valuation(&mut rng, row, &mut links),
-                _ => legal_event(&mut rng, row, &mut links),
+                0 => people::member(&mut rng, row),
+                1 => people::startup(&mut rng, row),
+                2 => people::project(&mut rng, row, &mut links),
+                3 => figures::round(&mut rng, row, &mut links),
+                4 => figures::investment(&mut rng, row, &mut links),
+                5 => figures::flow(&mut rng, row, &mut links),
+                6 => figures::valuation(&mut rng, row, &mut links),
+                _ => figures::legal_event(&mut rng, row, &mut links),
             };
             let mut cells = cells.as_object().cloned().unwrap_or_default();
             cells.retain(|_, value| !value.is_null());
@@ -167,7 +114,7 @@ pub fn seed_rows(table: &str) -> Vec<SeedRow> {
         .collect()
 }
 
-fn link(
+pub(super) fn link(
     links: &mut BTreeMap<String, SeedLink>,
     field: &str,
     table: &'static str,
@@ -176,121 +123,108 @@ fn link(
     links.insert(field.into(), SeedLink { table, rows });
 }
 
-fn member(rng: &mut Rng, row: usize) -> Value {
-    let (first, last) = (FIRST[row % FIRST.len()], LAST[row * 7 % LAST.len()]);
-    let (city, postcode) = *rng.pick(&CITIES);
-    let mut email = format!("membre.{row}@exemple.fr");
-    if row % 17 == 3 {
-        email = format!(" Membre.{row}@Exemple.FR ");
-    }
-    let (year, month, date) = day(rng, 2012, 14);
-    let joined =
-        if row == 41 { "31-02-2021".into() } else { format!("{date:02}-{month:02}-{year}") };
-    let number = if row == 57 { "voir notes".into() } else { phone(rng, row) };
-    let status = ["Actif", "Actif", "Actif", "Prospect", "Suspendu", "Parti"][row % 6];
-    json!({
-        "Nom complet": format!("{first} {last}"), "E-mail": email, "Téléphone": number, "Statut": status,
-        "Rôles": if row.is_multiple_of(5) { json!(["Investisseur", "Expert"]) } else { json!(["Investisseur"]) },
-        "Date d'adhésion": joined, "Ville": if row % 23 == 5 { Value::Null } else { json!(city) },
-        "Code postal": postcode, "Ticket min": 5000, "Ticket max": 10000 + 5000 * (row % 5),
-        "LinkedIn": format!("https://www.linkedin.com/in/membre-{row}"), "Newsletter": !row.is_multiple_of(3),
-        "Notes": if row == 57 { json!("Téléphone fixe : demander à l'accueil.") } else { Value::Null },
-    })
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
 
-fn startup(rng: &mut Rng, row: usize) -> Value {
-    let mut number = siren(rng);
-    if row % 4 == 1 {
-        number = number
-            .chars()
-            .enumerate()
-            .flat_map(|(at, c)| (at > 0 && at % 3 == 0).then_some(' ').into_iter().chain([c]))
+    use super::*;
+
+    fn texts(table: &str, field: &str) -> Vec<String> {
+        let rows = seed_rows(table);
+        rows.iter().filter_map(|row| Some(row.cells.get(field)?.as_str()?.to_owned())).collect()
+    }
+
+    #[test]
+    fn seed_sirens_have_a_valid_key() {
+        let sirens = texts("Startups", "SIREN");
+        assert_eq!(sirens.len(), 50);
+        for siren in &sirens {
+            let digits: Vec<u32> = siren.chars().filter_map(|c| c.to_digit(10)).collect();
+            let sum: u32 = digits
+                .iter()
+                .rev()
+                .enumerate()
+                .map(
+                    |(at, digit)| {
+                        if at % 2 == 1 { digit * 2 / 10 + digit * 2 % 10 } else { *digit }
+                    },
+                )
+                .sum();
+            assert_eq!((digits.len(), sum % 10), (9, 0), "{siren}");
+        }
+        assert_eq!(sirens.iter().collect::<BTreeSet<_>>().len(), 50);
+    }
+
+    #[test]
+    fn seed_phones_are_french_numbers_in_many_forms() {
+        let mut forms = BTreeSet::new();
+        for (row, number) in texts("Membres", "Téléphone").iter().enumerate() {
+            let read = phonenumber::parse(Some(phonenumber::country::FR), number);
+            // One member has words where the number should be.
+            assert_eq!(read.is_err(), row == 57, "{number}");
+            if let Ok(read) = read {
+                let shown = read.format().mode(phonenumber::Mode::E164).to_string();
+                assert!(shown.starts_with("+33") && shown.len() == 12, "{number}: {shown}");
+                let form: String =
+                    number.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+                forms.insert(form);
+            }
+        }
+        assert!(forms.len() >= 9, "{forms:?}");
+    }
+
+    #[test]
+    fn seed_is_of_the_networks_size_and_says_many_things() {
+        let size = |table: &str| seed_rows(table).len();
+        assert_eq!(TABLES.map(size), [320, 50, 300, 100, 900, 900, 150, 120]);
+        let distinct = |table: &str, field: &str| {
+            texts(table, field).into_iter().collect::<BTreeSet<_>>().len()
+        };
+        assert_eq!(distinct("Membres", "E-mail"), 320);
+        assert!(distinct("Membres", "Nom complet") > 280);
+        assert_eq!(distinct("Startups", "Nom"), 50);
+        assert_eq!(distinct("Projets", "Nom du projet"), 300);
+        assert!(distinct("Projets", "Résumé") > 200);
+        let years: BTreeSet<String> = texts("Projets", "Date de dépôt")
+            .iter()
+            .map(|day| day.split('-').next().unwrap_or_default().to_owned())
             .collect();
+        assert_eq!(years.into_iter().collect::<Vec<_>>(), ["2024", "2025", "2026"]);
     }
-    json!({
-        "Nom": format!("{} {}", WORDS[row % 12], SECTORS[row * 3 % 10]), "SIREN": number,
-        "Forme juridique": "SAS", "Secteur": SECTORS[row % 10], "Site": format!("https://startup-{row}.example"),
-        "Ville": rng.pick(&CITIES).0, "Date de création": iso(rng, 2014, 10), "Description": "Jeune entreprise du réseau.",
-        "Capital social": 10_000 + 500 * row, "JEI": row.is_multiple_of(2), "Effectif": 2 + row % 30, "Part détenue": 0.0125,
-        "Note": 1 + row % 5, "E-mail de contact": format!("contact@startup-{row}.example"),
-        "Téléphone de contact": phone(rng, row), "Mots-clés": "b2b, amorçage",
-    })
-}
 
-fn project(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>) -> Value {
-    let stages = [
-        "Dépôt",
-        "Recevabilité",
-        "Présélection",
-        "Pitch",
-        "Instruction",
-        "Comité",
-        "Refusé",
-        "Sans suite",
-    ];
-    if row < 50 {
-        link(links, "Startup", "Startups", vec![row]);
+    #[test]
+    fn seed_money_adds_up() {
+        let cents = |row: &SeedRow, field: &str| {
+            row.cells.get(field).and_then(Value::as_f64).map(|euros| (euros * 100.0).round())
+        };
+        let investments = seed_rows("Investissements");
+        for row in &investments {
+            let amount = cents(row, "Engagé").unwrap();
+            let product =
+                cents(row, "Prix unitaire").unwrap() * row.cells["Quantité"].as_f64().unwrap();
+            assert!((product - amount).abs() < 0.5, "{:?}", row.cells);
+        }
+        let flows = seed_rows("Flux");
+        let mut amounts = BTreeSet::new();
+        for flow in &flows {
+            let of = &investments[flow.links["Investissement"].rows[0]];
+            let amount = cents(flow, "Montant").unwrap();
+            amounts.insert(format!("{amount}"));
+            if flow.cells["Type"] == "Souscription" {
+                assert_eq!(Some(-amount), cents(of, "Montant"), "{:?}", flow.cells);
+                assert!(flow.cells["Date"].as_str() >= of.cells["Date de signature"].as_str());
+            }
+        }
+        assert!(amounts.len() > 300, "{}", amounts.len());
+        for event in seed_rows("Événements juridiques") {
+            let kind = event.cells["Type"].as_str().unwrap_or_default();
+            let (before, after) = (cents(&event, "Capital avant"), cents(&event, "Capital après"));
+            assert!(
+                kind != "Augmentation de capital en numéraire" || before < after,
+                "{:?}",
+                event.cells
+            );
+            assert!(event.cells["Effet le"].as_str() >= event.cells["Décidé le"].as_str());
+        }
     }
-    link(links, "Référent", "Membres", vec![rng.below(320)]);
-    link(links, "Intéressés", "Membres", vec![row % 320, (row + 11) % 320]);
-    json!({
-        "Nom du projet": format!("{} {}", WORDS[row * 5 % 12], 2024 + row / 100), "Étape": stages[row % 8],
-        "Origine": (["Site web", "Membre", "Incubateur", "Partenaire", "Événement"][row % 5]), "Secteur": SECTORS[row % 10],
-        "Région": [(["Bretagne", "Pays de la Loire", "Île-de-France"][row % 3])], "Date de dépôt": iso(rng, 2024 + row / 100, 1),
-        "Montant recherché": 100_000 + 50_000 * (row % 8), "Pré-money demandée": 1_000_000 + 250_000 * (row % 9),
-        "Résumé": "Dossier déposé par les fondateurs.", "Durée du pitch": 420,
-        "Dernier échange": format!("{}T09:30:00.000Z", iso(rng, 2024 + row / 100, 1)),
-        "Suivi par": { "id": super::OWNER_USER },
-    })
-}
-
-fn round(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>) -> Value {
-    link(links, "Startup", "Startups", vec![row % 50]);
-    let year = 2021 + row / 50;
-    json!({
-        "Nom": format!("Tour {} de {}", 1 + row / 50, WORDS[row % 12]), "Type": (["Amorçage", "Série A"][row / 50]),
-        "Ouvert le": iso(rng, year, 1), "Clos le": iso(rng, year + 1, 1), "Pré-money": 1_500_000 + 10_000 * row,
-        "Montant visé": 400_000, "Montant levé": 350_000 + 1000 * row, "Chef de file": "Réseau",
-    })
-}
-
-fn investment(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>) -> Value {
-    let round = rng.below(100);
-    link(links, "Membre", "Membres", vec![row * 13 % 320]);
-    link(links, "Startup", "Startups", vec![round % 50]);
-    link(links, "Tour", "Tours", vec![round]);
-    let amount = 5000 + 1000 * rng.below(20);
-    json!({
-        "Référence": format!("INV-{:04}", row + 1), "Instrument": (["Actions ordinaires", "BSA-AIR", "Obligations convertibles"][row % 3]),
-        "Statut": (["Détenu", "Payé", "Détenu"][row % 3]), "Engagé": amount, "Montant": amount,
-        "Date de signature": iso(rng, 2021, 4), "Quantité": amount / 10, "Prix unitaire": 10.25,
-        "Enveloppe": (["CTO", "PEA", "PEA-PME"][row % 3]),
-    })
-}
-
-fn flow(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>) -> Value {
-    link(links, "Investissement", "Investissements", vec![row]);
-    json!({
-        "Libellé": format!("Souscription INV-{:04}", row + 1), "Type": "Souscription", "Date": iso(rng, 2021, 4),
-        "Montant": -5000.5,
-    })
-}
-
-fn valuation(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>) -> Value {
-    link(links, "Startup", "Startups", vec![row % 50]);
-    let year = 2022 + row / 50;
-    json!({
-        "Libellé": format!("Valorisation {year}"), "Date": format!("{year}-12-31"),
-        "Méthode": (["Tour récent", "Jalons", "Coût"][row % 3]), "Prix par action": 10.125,
-        "Valeur des fonds propres": 2_000_000 + 10_000 * row, "Approuvée le": iso(rng, year + 1, 1),
-    })
-}
-
-fn legal_event(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>) -> Value {
-    link(links, "Startup", "Startups", vec![row % 50]);
-    json!({
-        "Libellé": format!("Acte {}", row + 1), "Type": (["Constitution", "Augmentation de capital en numéraire", "Transfert de siège"][row % 3]),
-        "Décidé le": iso(rng, 2019, 6), "Effet le": iso(rng, 2019, 6), "Capital avant": 10_000, "Capital après": 12_500,
-        "Dossier complet": !row.is_multiple_of(4),
-    })
 }
