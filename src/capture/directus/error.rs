@@ -131,7 +131,7 @@ impl Error {
                 "Give a readable PEM file with the certificate of the authority that signed the server's.".into()
             }
             Self::RowTooLarge { .. } => {
-                "Raise message_bytes_max of this source, or make the row smaller.".into()
+                "Raise `message_mib_max` in [directus] of plait.toml, or make the row smaller.".into()
             }
             Self::Decode { .. } | Self::Protocol { .. } => {
                 "This is a fault in Plait or a damaged log: report it with the place in the log.".into()
