@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::document::{Document, Problems, Section, beside, did_you_mean, read_file};
+use crate::{
+    document::{Document, Problems, Section, beside, did_you_mean, read_file},
+    tls::TlsMode,
+};
 
 /// A password or token. It prints as `[hidden]`.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,19 +47,9 @@ pub(crate) struct Database {
     pub(crate) user: String,
     pub(crate) database: String,
     pub(crate) password: Option<Secret>,
-    pub(crate) tls: Tls,
+    pub(crate) tls: TlsMode,
     /// PEM file of the authorities to trust; `None`: those that browsers trust.
     pub(crate) ca_file: Option<PathBuf>,
-}
-
-/// The words of libpq's `sslmode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tls {
-    Disable,
-    Prefer,
-    Require,
-    VerifyCa,
-    VerifyFull,
 }
 
 #[derive(Clone, Debug)]
@@ -176,14 +169,14 @@ impl Reader<'_> {
                 .choice(
                     "tls",
                     &[
-                        ("disable", Tls::Disable),
-                        ("prefer", Tls::Prefer),
-                        ("require", Tls::Require),
-                        ("verify-ca", Tls::VerifyCa),
-                        ("verify-full", Tls::VerifyFull),
+                        ("disable", TlsMode::Disable),
+                        ("prefer", TlsMode::Prefer),
+                        ("require", TlsMode::Require),
+                        ("verify-ca", TlsMode::VerifyCa),
+                        ("verify-full", TlsMode::VerifyFull),
                     ],
                 )
-                .unwrap_or(Tls::Prefer),
+                .unwrap_or(TlsMode::Prefer),
             ca_file: section.text("ca_file").map(|file| beside(self.path, &file)),
         };
         let Some(url) = section.needed_text(key) else { return database };

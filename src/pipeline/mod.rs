@@ -33,7 +33,7 @@ use report::Reporter;
 /// Everything a run needs, secrets included.
 #[derive(Clone)]
 pub(crate) struct Plan {
-    pub(crate) canonical: tokio_postgres::Config,
+    pub(crate) canonical: store::Canonical,
     pub(crate) canonical_password: Option<String>,
     pub(crate) mapping: Mapping,
     pub(crate) directus: Option<directus::SourceSettings>,

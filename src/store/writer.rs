@@ -8,11 +8,11 @@ use std::{
 };
 
 use futures_util::{future::BoxFuture, poll};
-use tokio_postgres::{Client, Config, Row, Statement, types::ToSql};
+use tokio_postgres::{Client, Row, Statement, types::ToSql};
 use tracing::debug;
 use uuid::Uuid;
 
-use super::{Error, catalog::TableShape, connect, shapes, write::Writes};
+use super::{Canonical, Error, catalog::TableShape, connect, shapes, write::Writes};
 use crate::{
     mapping::Mapping,
     model::{EntityNo, RecordId, Side, SideKey},
@@ -79,7 +79,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::Locked`] if another plait holds that place; [`Error::Shape`] where mapping and tables differ.
-    pub(crate) async fn open(config: &Config, mut mapping: Mapping) -> Result<Self, Error> {
+    pub(crate) async fn open(config: &Canonical, mut mapping: Mapping) -> Result<Self, Error> {
         let client = connect(config).await?;
         let lock =
             client.query_one("select pg_try_advisory_lock(hashtext('plait apply'))", &[]).await?;

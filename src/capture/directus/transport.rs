@@ -8,13 +8,13 @@ use pgwire_replication::{
 };
 use tokio::time::timeout;
 
-use crate::model::Lsn;
+use crate::{model::Lsn, tls::TlsMode};
 
 use super::{
     connect::{APPLICATION, VALUE_OPTIONS},
     error::{Error, sqlstate_in},
     pgoutput::POSTGRES_EPOCH_MICROS,
-    settings::{SourceSettings, TlsMode},
+    settings::SourceSettings,
 };
 
 /// What comes over the connection once it streams. Times are µs since 1970 UTC.
