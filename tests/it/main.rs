@@ -1,7 +1,9 @@
 //! One binary over the real parts: Postgres, Directus, the sandbox. What they share is in `world`.
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
 mod compose;
 mod demo_parts;
 mod mirror;
+mod plain;
 mod world;

@@ -191,7 +191,15 @@ impl Session {
     // ---- schema --------------------------------------------------------------------------------------
 
     async fn look_up(&mut self) -> Result<Arc<Plan>, Error> {
-        let tables = self.unless_stopped(self.links.client.tables(&self.base.id)).await?;
+        let tables = match self.unless_stopped(self.links.client.tables(&self.base.id)).await {
+            Err(Error::Airtable(
+                source @ (RemoteError::NotFound { .. } | RemoteError::Forbidden { .. }),
+            )) => {
+                let (base, id) = (self.base.name.clone(), self.base.id.clone());
+                return Err(Error::Base { base, id, source });
+            }
+            tables => tables?,
+        };
         let mapping = Arc::clone(&self.links.mapping);
         let resolution = resolve(&mapping, &self.base.name, &tables, self.resolved.as_ref());
         if resolution.problems.iter().any(|problem| problem.is_fatal) {

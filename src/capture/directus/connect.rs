@@ -33,7 +33,10 @@ pub(super) async fn connect(source: &SourceSettings) -> Result<Client, Error> {
         .ssl_mode(source.tls.ssl_mode());
     let place = || source.place();
     let unreachable = |error: tokio_postgres::Error| match error.code() {
-        Some(_) => Error::Sql { doing: format!("log in at {}", place()), source: error },
+        Some(_) => Error::Sql {
+            doing: format!("log in at Directus's Postgres {}", place()),
+            source: error,
+        },
         None => Error::Unreachable { place: place(), source: Box::new(CauseText::of(&error)) },
     };
     let connecting = async {

@@ -146,7 +146,7 @@ fn data_statements(
     for table in &layout.tables {
         let Some(facts) = published.tables.get(&table.name) else {
             let text = format!(
-                "Table {} is in the mapping but not in the database: nothing is read from it until it is made.",
+                "Table {} is in the mapping but not in the database: nothing is read from it. Mend its name in the mapping, or create the collection in Directus.",
                 table.name
             );
             published.remarks.push(("capture_table_missing", text));
