@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     document::{Document, Problems, Section, beside, did_you_mean, read_file},
-    tls::TlsMode,
+    postgres::TlsMode,
 };
 
 /// A password or token. It prints as `[hidden]`.

@@ -8,7 +8,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{debug, info};
 
 use super::Error;
-use crate::tls::{self, TlsMode};
+use crate::postgres::{self, TlsMode};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -59,7 +59,7 @@ async fn open(canonical: &Canonical) -> Result<Client, Error> {
         tokio::spawn(drive(connection));
         client
     } else {
-        let tls = tls::client_config(*mode, ca.as_deref()).map_err(|error| Error::Tls {
+        let tls = postgres::client_config(*mode, ca.as_deref()).map_err(|error| Error::Tls {
             reason: format!("{error}; name a readable PEM file by `ca_file` in [canonical]"),
         })?;
         let connected = config.connect(MakeRustlsConnect::new(tls)).await;
@@ -71,18 +71,10 @@ async fn open(canonical: &Canonical) -> Result<Client, Error> {
     Ok(client)
 }
 
-/// What a failed connection means. tokio-postgres keeps the telling part in the last of the causes.
+/// What a failed connection means.
 fn refused(config: &Config, error: tokio_postgres::Error) -> Error {
     let place = place(config);
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(source) = cause {
-        let more = source.to_string();
-        if !reason.contains(&more) {
-            reason = format!("{reason}: {more}");
-        }
-        cause = source.source();
-    }
+    let reason = postgres::reason(&error);
     if reason.contains("not valid for name") {
         return Error::Tls {
             reason: format!(
@@ -117,7 +109,11 @@ fn refused(config: &Config, error: tokio_postgres::Error) -> Error {
             "could not log in at the canonical database {place}: {}; check user, password and database in [canonical], and pg_hba.conf of that server",
             error.as_db_error().map_or(reason, |said| said.message().to_owned()),
         )),
-        _ => Error::Unreachable { place, source: error },
+        Some(_) => Error::Unreachable { place, source: error },
+        None if postgres::is_foreign(&error) => {
+            Error::Unreachable { place: format!("{place} (is that a Postgres?)"), source: error }
+        }
+        None => Error::Unreachable { place, source: error },
     }
 }
 

@@ -9,7 +9,7 @@ use sqlx::{FromRow, PgPool, postgres::PgPoolOptions};
 use super::{Canonical, Error, connect::place};
 use crate::{
     model::{Side, SideKey},
-    tls::TlsMode,
+    postgres::TlsMode,
 };
 
 /// A small pool over the same database as `canonical`.

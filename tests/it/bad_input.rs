@@ -158,7 +158,10 @@ async fn bad_input_source_table_or_column_that_is_not_there_is_told_and_the_rest
         plain.run();
         plain.until_logged(told).await;
         plain.until_copied(2).await;
-        plain.until("select text from mirror.incident where closed_at is null and log = 'directus' and text like '%mapping%' limit 1", None).await;
+        let incident = format!(
+            "select text from mirror.incident where log = 'directus' and text like '%{told}%'"
+        );
+        plain.until(&incident, None).await;
         let status = plain.say_beside("status").await;
         assert!(status.text.contains(told), "{}", status.text);
         plain.terminate().await;

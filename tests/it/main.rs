@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bad_servers;
 mod compose;
 mod demo_parts;
 mod mirror;

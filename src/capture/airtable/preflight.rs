@@ -86,7 +86,7 @@ fn failed(what: &str, error: &RemoteError, remedy: &str) -> Finding {
         | RemoteError::TimedOut { .. }
         | RemoteError::Server { .. }
         | RemoteError::Malformed { .. } => Finding::error(
-            format!("{what}: {error}"),
+            format!("{what}: {}", error.chain()),
             "check the network, the proxy and the address in the settings, or try again later",
         ),
         RemoteError::RateLimited { .. } | RemoteError::QuotaSpent { .. } => {

@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{error::Error, settings::SourceSettings};
-use crate::tls::{self, TlsMode};
+use crate::postgres::{self, TlsMode};
 
 /// Settings that decide how values become text: the same on every session, so that copy and stream agree.
 pub(super) const VALUE_OPTIONS: &str = "-c datestyle=ISO -c intervalstyle=iso_8601 -c extra_float_digits=3 \
@@ -37,7 +37,10 @@ pub(super) async fn connect(source: &SourceSettings) -> Result<Client, Error> {
             doing: format!("log in at Directus's Postgres {}", place()),
             source: error,
         },
-        None => Error::Unreachable { place: place(), source: Box::new(CauseText::of(&error)) },
+        None => Error::Unreachable {
+            place: place(),
+            source: Box::new(CauseText(postgres::reason(&error))),
+        },
     };
     let connecting = async {
         if source.tls == TlsMode::Disable || source.host.starts_with('/') {
@@ -45,7 +48,7 @@ pub(super) async fn connect(source: &SourceSettings) -> Result<Client, Error> {
             tokio::spawn(drive(connection));
             Ok(client)
         } else {
-            let tls = tls::client_config(source.tls, source.ca.as_deref())
+            let tls = postgres::client_config(source.tls, source.ca.as_deref())
                 .map_err(|error| Error::Certificates { place: place(), text: error.to_string() })?;
             let tls = MakeRustlsConnect::new(tls);
             let (client, connection) = config.connect(tls).await.map_err(unreachable)?;
@@ -59,27 +62,10 @@ pub(super) async fn connect(source: &SourceSettings) -> Result<Client, Error> {
     }
 }
 
-/// The texts of an error and its causes: tokio-postgres keeps the telling part (a refused certificate) in the
-/// last of them.
+/// Why nothing came of it, causes included.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct CauseText(String);
-
-impl CauseText {
-    fn of(error: &tokio_postgres::Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(source) = cause {
-            let more = source.to_string();
-            if !text.contains(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
-            }
-            cause = source.source();
-        }
-        Self(text)
-    }
-}
 
 async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
     if let Err(error) = connection.await {

@@ -10,7 +10,7 @@ use crate::{
     capture::KnownKeys,
     mapping::Mapping,
     model::{Delivery, Lsn},
-    tls::TlsMode,
+    postgres::TlsMode,
 };
 
 /// Whether `directus_activity` is read for the authors of changes.

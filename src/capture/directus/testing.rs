@@ -37,7 +37,7 @@ use crate::{
     model::{
         Cell, Change, Delivery, EntityNo, FieldNo, Lsn, Observation, Position, Side, SideKey, Stamp,
     },
-    tls::TlsMode,
+    postgres::TlsMode,
 };
 
 /// How long a test waits for something that must happen.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     mapping::{DirectusField, FieldKind, Mapping},
     model::{Cell, Change, Lsn, Value},
-    tls::TlsMode,
+    postgres::TlsMode,
 };
 
 fn articles() -> std::sync::Arc<Mapping> {

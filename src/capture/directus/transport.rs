@@ -8,7 +8,7 @@ use pgwire_replication::{
 };
 use tokio::time::timeout;
 
-use crate::{model::Lsn, tls::TlsMode};
+use crate::{model::Lsn, postgres::TlsMode};
 
 use super::{
     connect::{APPLICATION, VALUE_OPTIONS},

@@ -1,5 +1,5 @@
-//! TLS towards a Postgres. In: how far it is wanted, and whom to trust. Out: a configuration for rustls, the same
-//! for every connection of ours, whichever database it goes to.
+//! What our connections to a Postgres share, whichever database they go to: how far TLS is wanted and whom to
+//! trust → a configuration for rustls; why a connection failed → words.
 
 use std::{
     path::{Path, PathBuf},
@@ -41,6 +41,33 @@ impl TlsMode {
             Self::Require | Self::VerifyCa | Self::VerifyFull => SslMode::Require,
         }
     }
+}
+
+/// Why a connection failed, with all causes: tokio-postgres keeps the telling part (a refused certificate) in
+/// the last of them.
+pub(crate) fn reason(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
+        let more = source.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = source.source();
+    }
+    if is_foreign(error) {
+        text.push_str(" (is that a Postgres?)");
+    }
+    text
+}
+
+/// Whether something answered that does not speak as a Postgres does, which has a code for all that it refuses.
+pub(crate) fn is_foreign(error: &tokio_postgres::Error) -> bool {
+    let text = error.to_string();
+    error.code().is_none()
+        && ["unexpected message", "error communicating", "error parsing"]
+            .iter()
+            .any(|part| text.contains(part))
 }
 
 /// Why there is no configuration.
