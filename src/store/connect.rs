@@ -133,10 +133,42 @@ pub(crate) fn place(config: &Config) -> String {
     format!("{host}:{port}/{}", config.get_dbname().unwrap_or("?"))
 }
 
+/// The statements that let this role make our schemas, and in `public` the list of migrations; `None`: it may, or
+/// they are there already.
+pub(crate) async fn missing_grants(client: &Client) -> Result<Option<String>, Error> {
+    let row = client
+        .query_one(
+            "select to_regnamespace('canon') is not null and to_regclass('public.plait_migration') is not null,
+                    has_database_privilege(current_database(), 'create'),
+                    (select has_schema_privilege(oid, 'create') from pg_namespace where nspname = 'public'),
+                    quote_ident(current_database()), quote_ident(current_user)",
+            &[],
+        )
+        .await?;
+    let (are_there, may_make_schemas, may_use_public): (bool, bool, Option<bool>) =
+        (row.get(0), row.get(1), row.get(2));
+    let (database, user): (&str, &str) = (row.get(3), row.get(4));
+    let mut grants = Vec::new();
+    if !may_make_schemas {
+        grants.push(format!("grant create on database {database} to {user}"));
+    }
+    if may_use_public == Some(false) {
+        grants.push(format!("grant create on schema public to {user}"));
+    }
+    Ok((!are_there && !grants.is_empty()).then(|| grants.join("; ")))
+}
+
 /// Brings the schemas `canon` and `mirror` up to date; forwards only. Two programs that start together
 /// take turns.
 pub(crate) async fn migrate(canonical: &Canonical) -> Result<(), Error> {
     let mut client = connect(canonical).await?;
+    if let Some(grants) = missing_grants(&client).await? {
+        return Err(Error::Shape(format!(
+            "user {} may not create what plait needs in {}; run `{grants}` as the owner of that database",
+            canonical.config.get_user().unwrap_or("?"),
+            place(&canonical.config)
+        )));
+    }
     client.batch_execute("select pg_advisory_lock(hashtext('plait migrations'))").await?;
     let report = embedded::migrations::runner()
         .set_migration_table_name("plait_migration")

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bad_rights;
 mod bad_servers;
+mod bad_tls;
 mod compose;
 mod demo_parts;
 mod mirror;

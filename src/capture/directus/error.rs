@@ -166,7 +166,7 @@ impl Error {
                 Some("28P01" | "28000" | "3D000") => {
                     "Check user, password and database in [directus] of plait.toml, and pg_hba.conf of that server.".into()
                 }
-                Some("42501") => "Grant the role select on the mapped tables, and replication.".into(),
+                Some("42501") => "Run `grant select on TABLE to ROLE` as the owner of the mapped tables; `plait check` has the statements.".into(),
                 Some("53400" | "53300") => "Raise max_wal_senders, max_replication_slots or max_connections.".into(),
                 _ => return None,
             },
