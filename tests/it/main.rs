@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_rights;
 mod bad_servers;
 mod bad_tls;
+mod bad_values;
 mod compose;
 mod demo_parts;
 mod mirror;

@@ -54,6 +54,8 @@ pub(super) struct Session {
     doubt_count: u32,
     /// Texts of incidents that were raised: each is raised once.
     told: HashSet<String>,
+    /// Keys in payloads that this version does not know, seen in this process.
+    unknown: HashSet<String>,
 }
 
 struct Hook {
@@ -95,6 +97,7 @@ impl Session {
             changed_at: Instant::now(),
             doubt_count: 0,
             told: HashSet::new(),
+            unknown: HashSet::new(),
             links,
         };
         if let Some(stored) = session.links.stored.take() {
@@ -414,8 +417,10 @@ impl Session {
             let number = payload.number;
             let news = std::mem::take(&mut payload.news);
             read.payloads.push(payload);
+            let mut is_news = false;
             for key in &news.unknown {
                 info!(cursor = number, key, "passed over something unknown in a payload");
+                is_news |= self.unknown.insert(key.clone());
             }
             for (code, text) in news.notes {
                 // Raised each time: the name may change back and again.
@@ -425,6 +430,17 @@ impl Session {
             read.event = match news.death {
                 Some(code) => Some(Event::Death(code)),
                 None if news.is_about_plan || is_missed => Some(Event::Schema),
+                // Once for each key: what comes in every payload from now on is no reason to list for ever.
+                None if is_news => Some(Event::Hole(Incident {
+                    code: "payload_unknown",
+                    text: format!(
+                        "a payload of the base `{}` has something that this version of plait does not know \
+                         ({}); the tables are read again in case it told of a change, see whether there is \
+                         a newer plait",
+                        self.base.name,
+                        news.unknown.join(", ")
+                    ),
+                })),
                 None => continue,
             };
             read.next = number + 1;

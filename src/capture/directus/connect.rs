@@ -12,6 +12,11 @@ pub(super) const VALUE_OPTIONS: &str = "-c datestyle=ISO -c intervalstyle=iso_86
      -c bytea_output=hex -c timezone=UTC -c client_encoding=UTF8 -c statement_timeout=0 \
      -c idle_in_transaction_session_timeout=0";
 
+/// A database without an encoding holds any bytes, and the server refuses a whole table for one that is not in the
+/// client's: there we take them as they are, and a value that is not UTF-8 is refused alone.
+pub(super) const TAKE_BYTES: &str = "select set_config('client_encoding', 'SQL_ASCII', false) \
+     where current_setting('server_encoding') = 'SQL_ASCII'";
+
 /// What the server shows of us.
 pub(super) const APPLICATION: &str = "plait";
 
@@ -43,18 +48,20 @@ pub(super) async fn connect(source: &SourceSettings) -> Result<Client, Error> {
         },
     };
     let connecting = async {
-        if source.tls == TlsMode::Disable || source.host.starts_with('/') {
+        let client = if source.tls == TlsMode::Disable || source.host.starts_with('/') {
             let (client, connection) = config.connect(NoTls).await.map_err(unreachable)?;
             tokio::spawn(drive(connection));
-            Ok(client)
+            client
         } else {
             let tls = postgres::client_config(source.tls, source.ca.as_deref())
                 .map_err(|error| Error::Certificates { place: place(), text: error.to_string() })?;
             let tls = MakeRustlsConnect::new(tls);
             let (client, connection) = config.connect(tls).await.map_err(unreachable)?;
             tokio::spawn(drive(connection));
-            Ok(client)
-        }
+            client
+        };
+        client.batch_execute(TAKE_BYTES).await.map_err(unreachable)?;
+        Ok(client)
     };
     match timeout(source.connect_timeout, connecting).await {
         Ok(connected) => connected,
