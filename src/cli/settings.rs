@@ -118,6 +118,9 @@ pub(super) fn airtable(settings: &config::Airtable) -> anyhow::Result<Option<Air
         .with_timeout(Duration::from_secs(settings.request_timeout_s));
     let bases = settings.bases.iter().map(|base| BaseSettings {
         notification_url: base.notification_url.clone(),
+        // Only who is told of pings, and receives them, has to know them from forged ones.
+        ping_secret_file: (settings.ping_listen.is_some() && base.notification_url.is_some())
+            .then(|| settings.ping_secret_folder.join(format!("ping-secret-{}", base.id))),
         poll_min: Duration::from_millis(settings.poll_interval_min_ms),
         poll_max: Duration::from_millis(settings.poll_interval_max_ms),
         monthly_calls: settings.monthly_call_count_max,

@@ -249,8 +249,8 @@ impl Life {
             let (status_here, status) = watch::channel(capture::CaptureStatus::starting());
             let (incidents_here, incidents) = mpsc::channel::<capture::Incident>(64);
             let wake = Arc::new(Notify::new());
-            let target =
-                airtable::PingTarget { identity: identity.clone(), wake: Arc::clone(&wake) };
+            let (ping_secret, secret) = watch::channel(None);
+            let target = airtable::PingTarget { secret, wake: Arc::clone(&wake) };
             targets.insert(base.name.clone(), target);
             self.logs.push(Log {
                 name: name.clone(),
@@ -270,6 +270,7 @@ impl Life {
                 wake,
                 status: status_here,
                 identity: identity_here,
+                ping_secret,
                 incidents: incidents_here,
                 stop: self.stop.clone(),
             };

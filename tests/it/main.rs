@@ -9,5 +9,6 @@ mod bad_values;
 mod compose;
 mod demo_parts;
 mod mirror;
+mod pings;
 mod plain;
 mod world;

@@ -173,11 +173,6 @@ id = "{NETWORK_BASE}"
         folder
     }
 
-    /// A file beside the settings, in every folder that is written from now on or was the last.
-    pub(crate) fn secret_file(&self, name: &str, secret: &str) {
-        fs::write(self.folder.path().join(name), secret).unwrap();
-    }
-
     /// Runs a command to its end with these documents.
     pub(crate) async fn say(&self, command: &str, documents: &Documents) -> Said {
         self.say_in(command, &self.write(documents)).await

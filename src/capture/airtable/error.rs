@@ -17,7 +17,7 @@ pub(crate) enum Error {
          plait.toml, and give the token this base and the scope schema.bases:read at \
          airtable.com/create/tokens"
     )]
-    Base { base: String, id: String, source: remote::Error },
+    Base { base: String, id: String, source: Box<remote::Error> },
     /// The mapping and the base do not fit together.
     #[error("the mapping does not fit the base `{base}`: {}", list(problems))]
     Mapping { base: String, problems: Vec<Problem> },
