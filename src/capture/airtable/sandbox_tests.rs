@@ -431,10 +431,43 @@ async fn airtable_renamed_retyped_and_deleted_fields_leave_the_rest_alone() {
         applied.rows[&key][&NAME] == Cell::Value(Value::Text("Toujours".into()))
     })
     .await;
-    edit(&sandbox, &[Edit::DeleteTable { table }]);
-    let ended = timeout(PATIENCE, line.task).await.unwrap().unwrap();
-    assert!(matches!(ended, Err(Error::Mapping { .. })), "{ended:?}");
+    line.stop().await;
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_deleted_table_leaves_the_others_alone_and_comes_back() {
+    let sandbox = sandbox().await;
+    let line = Setup::new().start(&sandbox);
+    line.until_equal(&sandbox).await;
+    let table = String::from("Startups");
+    let (record, _) = sandbox.records(NETWORK_BASE, &table).remove(0);
+    let key = (STARTUP, SideKey::from(record.as_str()));
+    edit(&sandbox, &[Edit::DeleteTable { table: table.clone() }]);
+    line.until_incident("table_missing").await;
+    let project = || {
+        let fields = fields(json!({ "Nom du projet": "Phare" }));
+        let create = Edit::Create { table: "Projets".into(), fields };
+        (EntityNo(1), SideKey::from(edit(&sandbox, &[create]).remove(0).as_str()))
+    };
+    let made = project();
+    line.until("the other table goes on", |applied| applied.rows.contains_key(&made)).await;
     assert!(line.applied.lock().unwrap().rows.contains_key(&key), "no row is taken for deleted");
+    let (applied, stored) = line.stop().await;
+
+    // The next process goes on too, and sees the table come back.
+    let line = Setup { stored: Some(stored), applied, ..Setup::new() }.start(&sandbox);
+    let made = project();
+    line.until("a restart goes on", |applied| applied.rows.contains_key(&made)).await;
+    assert!(line.applied.lock().unwrap().rows.contains_key(&key), "no row is taken for deleted");
+    edit(&sandbox, &[Edit::RestoreTable { table }]);
+    set(&sandbox, &record, json!({ "Nom": "Revenue" }));
+    line.until("the table is read again", |applied| {
+        applied.rows[&key][&NAME] == Cell::Value(Value::Text("Revenue".into()))
+    })
+    .await;
+    line.until_equal(&sandbox).await;
+    line.stop().await;
     sandbox.stop().await.unwrap();
 }
 

@@ -505,8 +505,10 @@ impl Session {
     /// Whether something mapped is suspended, so that something new may be its return.
     fn is_missing_something(&self) -> bool {
         self.resolved.as_ref().is_some_and(|resolved| {
-            let mut fields = resolved.tables.values().flat_map(|table| table.fields.values());
-            fields.any(|field| field.suspended)
+            resolved
+                .tables
+                .values()
+                .any(|table| table.suspended || table.fields.values().any(|field| field.suspended))
         })
     }
 
