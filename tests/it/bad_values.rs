@@ -181,3 +181,32 @@ async fn bad_values_payloads_that_are_errors_or_unknown_lose_nothing() {
     assert!(plain.is_running());
     plain.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_values_deleted_airtable_table_is_told_and_everything_else_goes_on() {
+    let mut plain = Plain::start().await;
+    plain.run();
+    plain.until_copied(2).await;
+    let record = plain.startups().remove(0);
+    let living = "select count(*)::text from canon.startup where deleted_at is null";
+    plain.until(living, Some("50")).await;
+    // The only one that is mapped: the webhook was for it alone.
+    let table = String::from("Startups");
+    plain.edit(&[Edit::DeleteTable { table: table.clone() }]);
+    plain.until("select text from mirror.incident where code = 'table_missing'", None).await;
+    plain.in_source("insert into startup values (gen_random_uuid(), 'Voilier', 'Brest', 3)").await;
+    plain.until(&startup("Voilier"), Some("Voilier|Brest|3")).await;
+    plain.until(living, Some("51")).await;
+    let status = plain.say_beside("status").await;
+    for part in [
+        "the table `Startups`, which the base does not have",
+        "restore it from the trash in Airtable",
+    ] {
+        assert!(status.text.contains(part), "`{part}` is not in:\n{}", status.text);
+    }
+    plain.edit(&[Edit::RestoreTable { table }]);
+    plain.set(&record, &json!({ "Ville": "Revenue" }));
+    plain.until("select count(*)::text from canon.startup where city = 'Revenue'", Some("1")).await;
+    plain.until(living, Some("51")).await;
+    plain.end().await;
+}
