@@ -8,7 +8,7 @@ use plait::sandbox::{Fault, FaultKind};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinHandle,
     time::sleep,
 };
@@ -87,9 +87,11 @@ fn with_postgres(plain: &Plain<'_>, database: &str, address: SocketAddr) -> Docu
     plain.documents.settings(&there, &format!("@{address}/{database}\""))
 }
 
-/// A port on which nobody listens.
-async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+/// A port on which nobody listens, as long as the socket is held: nobody else can take it then.
+fn nobody() -> (SocketAddr, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    (socket.local_addr().unwrap(), socket)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +114,7 @@ async fn bad_servers_are_told_by_check_with_what_where_and_what_to_do() {
         let parts = [told, "GET /v0/meta/whoami", network];
         cases.push((with_airtable(&plain, address), parts.map(String::from).into()));
     }
-    let gone = nobody().await;
+    let (gone, _held) = nobody();
     let parts = ["could not reach airtable", "Connection refused", network];
     cases.push((with_airtable(&plain, gone), parts.map(String::from).into()));
     let (canonical, source) = (plain.name.clone(), format!("{}_source", plain.name));
@@ -154,7 +156,7 @@ async fn bad_servers_run_goes_on_with_who_is_well_and_takes_the_others_up_again(
     let good = plain.documents.clone();
     // The source is not there: Airtable is mirrored, and the reason is told.
     let source = format!("{}_source", plain.name);
-    let gone = nobody().await;
+    let (gone, _held) = nobody();
     plain.documents = with_postgres(&plain, &source, gone);
     plain.run();
     plain.until_copied(1).await;
@@ -203,14 +205,12 @@ async fn bad_servers_canonical_that_is_not_there_yet_is_waited_for() {
     let good = plain.documents.clone();
     let canonical = plain.name.clone();
     // A door that leads to nobody first, and to the database then.
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let (address, socket) = nobody();
     plain.documents = with_postgres(&plain, &canonical, address);
     plain.run();
     plain.until_logged("could not reach the canonical database").await;
     assert!(plain.is_running());
-    let listener = TcpListener::bind(address).await.unwrap();
+    let listener = socket.listen(64).unwrap();
     let port = plain.cluster.port();
     let door = tokio::spawn(async move {
         while let Ok((mut outside, _)) = listener.accept().await {
