@@ -108,24 +108,21 @@ pub(crate) fn resolve(
         let before = stored
             .and_then(|stored| stored.tables.get(&entity.name))
             .filter(|table| table.given == mapped.table);
-        match find_table(tables, &mapped.table, before) {
-            Some(table) => {
-                if before.is_some() && is_renamed(&mapped.table, &table.id, &table.name) {
-                    resolution.notes.push(format!(
-                        "the table `{}` of the mapping is now called `{}` in Airtable",
-                        mapped.table, table.name
-                    ));
-                }
-                found.insert(no, (mapped, table, before));
+        let Some(table) = find_table(tables, &mapped.table, before) else {
+            resolution.problems.push(missing_table(entity, &mapped.table, tables, before));
+            if let Some(before) = before {
+                let gone = ResolvedTable { suspended: true, ..before.clone() };
+                resolution.resolved.tables.insert(entity.name.clone(), gone);
             }
-            None => {
-                resolution.problems.push(missing_table(entity, &mapped.table, tables, before));
-                if let Some(before) = before {
-                    let gone = ResolvedTable { suspended: true, ..before.clone() };
-                    resolution.resolved.tables.insert(entity.name.clone(), gone);
-                }
-            }
+            continue;
+        };
+        if before.is_some() && is_renamed(&mapped.table, &table.id, &table.name) {
+            resolution.notes.push(format!(
+                "the table `{}` of the mapping is now called `{}` in Airtable",
+                mapped.table, table.name
+            ));
         }
+        found.insert(no, (mapped, table, before));
     }
     for (no, (mapped, table, before)) in &found {
         let entity = &mapping.entities[*no];
