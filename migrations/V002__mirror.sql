@@ -41,8 +41,8 @@ create table mirror.journal (
     entity_no smallint not null,
     record_id uuid not null,
     action text not null constraint journal_action_known check (action in ('create', 'update', 'delete', 'restore')),
-    before json not null,
-    after json not null
+    before jsonb not null,
+    after jsonb not null
 );
 comment on table mirror.journal is 'Every change of a canonical record, for ever: field → value before and after. The rows of a first copy into empty tables are not repeated here: going back from the present through the journal gives them.';
 comment on column mirror.journal.journal_id is 'Grows in the order of application.';
@@ -50,10 +50,9 @@ comment on column mirror.journal.source_transaction_id is 'Who, when, where: mir
 comment on column mirror.journal.entity_no is 'mirror.entity.';
 comment on column mirror.journal.record_id is 'The canonical id.';
 comment on column mirror.journal.action is 'create, update, delete or restore.';
-comment on column mirror.journal.before is 'Values before, of the fields that changed. json rather than jsonb: written at every change, taken apart when somebody asks.';
+comment on column mirror.journal.before is 'Values before, of the fields that changed.';
 comment on column mirror.journal.after is 'Values after.';
--- A hash: one record's few entries are looked up, and the upkeep of this is most of what an entry costs.
-create index journal_record_id on mirror.journal using hash (record_id);
+create index journal_record_id on mirror.journal (record_id, journal_id);
 
 create table mirror.link (
     side text not null,
@@ -105,7 +104,7 @@ create table mirror.tombstone (
     source_transaction_id bigint not null,
     constraint tombstone_pkey primary key (record_id, entity_no)
 );
-comment on table mirror.tombstone is 'Records whose canonical row was deleted, even if they came back since; their last values are in the journal''s delete entry.';
+comment on table mirror.tombstone is 'Records whose canonical row was deleted; their last values are in the journal''s delete entry.';
 comment on column mirror.tombstone.record_id is 'The canonical id.';
 comment on column mirror.tombstone.entity_no is 'mirror.entity.';
 comment on column mirror.tombstone.source_transaction_id is 'Who, when, where.';
@@ -248,7 +247,7 @@ select j.journal_id, t.at, t.side, coalesce(t.author_name, t.author_id, t.via) a
 from mirror.journal j
 join mirror.source_transaction t using (source_transaction_id)
 join mirror.entity e using (entity_no)
-left join lateral (select coalesce(x.key, y.key) as key from json_each(j.before) x full join json_each(j.after) y using (key)) k on true
-left join lateral (select k.key, (j.before -> k.key)::jsonb as value) b on true
-left join lateral (select k.key, (j.after -> k.key)::jsonb as value) a on true;
+left join lateral (select coalesce(x.key, y.key) as key from jsonb_each(j.before) x full join jsonb_each(j.after) y using (key)) k on true
+left join lateral (select k.key, j.before -> k.key as value) b on true
+left join lateral (select k.key, j.after -> k.key as value) a on true;
 comment on view mirror.history is 'The journal, a row a field: when, where, who, which record and field, before and after.';

@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::document::{Document, Problems, Section, beside, did_you_mean, read_file};
+use crate::{
+    document::{Document, Problems, Section, beside, did_you_mean, read_file},
+    postgres::TlsMode,
+};
 
 /// A password or token. It prints as `[hidden]`.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,19 +47,9 @@ pub(crate) struct Database {
     pub(crate) user: String,
     pub(crate) database: String,
     pub(crate) password: Option<Secret>,
-    pub(crate) tls: Tls,
+    pub(crate) tls: TlsMode,
     /// PEM file of the authorities to trust; `None`: those that browsers trust.
     pub(crate) ca_file: Option<PathBuf>,
-}
-
-/// The words of libpq's `sslmode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tls {
-    Disable,
-    Prefer,
-    Require,
-    VerifyCa,
-    VerifyFull,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +76,8 @@ pub(crate) struct Airtable {
     pub(crate) request_timeout_s: u64,
     pub(crate) monthly_call_count_max: Option<u64>,
     pub(crate) ping_listen: Option<SocketAddr>,
+    /// Where the secrets of the pings are kept.
+    pub(crate) ping_secret_folder: PathBuf,
     pub(crate) bases: Vec<Base>,
 }
 
@@ -176,14 +171,14 @@ impl Reader<'_> {
                 .choice(
                     "tls",
                     &[
-                        ("disable", Tls::Disable),
-                        ("prefer", Tls::Prefer),
-                        ("require", Tls::Require),
-                        ("verify-ca", Tls::VerifyCa),
-                        ("verify-full", Tls::VerifyFull),
+                        ("disable", TlsMode::Disable),
+                        ("prefer", TlsMode::Prefer),
+                        ("require", TlsMode::Require),
+                        ("verify-ca", TlsMode::VerifyCa),
+                        ("verify-full", TlsMode::VerifyFull),
                     ],
                 )
-                .unwrap_or(Tls::Prefer),
+                .unwrap_or(TlsMode::Prefer),
             ca_file: section.text("ca_file").map(|file| beside(self.path, &file)),
         };
         let Some(url) = section.needed_text(key) else { return database };
@@ -281,6 +276,7 @@ impl Reader<'_> {
             "request_timeout_s",
             "monthly_call_count_max",
             "ping_listen",
+            "ping_secret_folder",
             "base",
         ]);
         let token = self.secret(section, "token");
@@ -308,8 +304,9 @@ impl Reader<'_> {
                 let base = bases.table_at(node, &name, format!("[airtable.base.{name}]"))?;
                 base.only(&["id", "notification_url"]);
                 let id = base.needed_text("id")?;
-                if !id.starts_with("app") {
-                    base.problem(&base.span_of("id"), "the id of a base begins with `app`; it is in the address of the base in the browser");
+                // It becomes part of a file's name, too.
+                if !id.starts_with("app") || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                    base.problem(&base.span_of("id"), "the id of a base begins with `app` and has letters and digits; it is in the address of the base in the browser");
                 }
                 Some(Base { name, id, notification_url: base.text("notification_url") })
             });
@@ -327,6 +324,10 @@ impl Reader<'_> {
             request_timeout_s: section.whole("request_timeout_s", 1..=600).unwrap_or(30),
             monthly_call_count_max: section.whole("monthly_call_count_max", 1..=u64::MAX),
             ping_listen,
+            ping_secret_folder: beside(
+                self.path,
+                &section.text("ping_secret_folder").unwrap_or_else(|| ".".into()),
+            ),
             bases,
         }
     }

@@ -11,7 +11,7 @@ use tokio::{
     runtime::Runtime,
     sync::{mpsc, watch},
 };
-use tokio_postgres::{Client, Config};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{Apply, Committed, Limits, Log};
@@ -22,7 +22,8 @@ use crate::{
         Author, Cell, Change, Delivery, Element, EntityNo, FieldNo, Lsn, Observation, Position,
         Side, SideKey, Stamp, Value,
     },
-    store::{self, Writer},
+    postgres::TlsMode,
+    store::{self, Canonical, Writer},
 };
 
 /// How long a test waits for what must come.
@@ -91,7 +92,11 @@ fn text(text: &str) -> Cell {
 
 fn observation(step: &Step) -> Observation {
     let present = |cells: Vec<Cell>| Change::Present {
-        cells: cells.into_iter().enumerate().map(|(no, cell)| (FieldNo(no as u16), cell)).collect(),
+        cells: cells
+            .into_iter()
+            .enumerate()
+            .map(|(no, cell)| (FieldNo(u16::try_from(no).unwrap()), cell))
+            .collect(),
         claimed_id: None,
         made_at: None,
     };
@@ -126,7 +131,7 @@ fn deliveries(transactions: &[Vec<Step>]) -> Vec<Delivery> {
     let delivery = |(no, steps): (usize, &Vec<Step>)| Delivery::Transaction {
         stamp: Stamp {
             side: Side::Directus,
-            at: no as i64 * 1_000_000,
+            at: i64::try_from(no).unwrap() * 1_000_000,
             position: Some(Position::Lsn(Lsn(no as u64 + 1))),
             author: Author { via: "sql".into(), ..Author::default() },
             operation: None,
@@ -137,7 +142,7 @@ fn deliveries(transactions: &[Vec<Step>]) -> Vec<Delivery> {
 }
 
 /// Applies all; with `is_one_at_a_time`, each only when the one before is committed.
-async fn apply(config: &Config, transactions: &[Vec<Step>], is_one_at_a_time: bool) {
+async fn apply(config: &Canonical, transactions: &[Vec<Step>], is_one_at_a_time: bool) {
     let mapping =
         mapping::read(MAPPING, "mapping.toml").unwrap_or_else(|problems| panic!("{problems}"));
     let writer = Writer::open(config, mapping).await.unwrap();
@@ -204,7 +209,7 @@ async fn outcome(client: &Client, with_journal: bool) -> String {
 struct Lab {
     runtime: Runtime,
     _cluster: Cluster,
-    databases: [(Config, Client); 2],
+    databases: [(Canonical, Client); 2],
 }
 
 impl Lab {
@@ -216,6 +221,7 @@ impl Lab {
             for name in ["batched", "single"] {
                 cluster.sql("postgres", &format!("create database {name}")).await.unwrap();
                 let config = cluster.config(name, "postgres", cluster.password());
+                let config = Canonical { config, tls: TlsMode::Disable, ca: None };
                 store::migrate(&config).await.unwrap();
                 let client = cluster.connect(name).await.unwrap();
                 // The project's own tables are in the way of nothing but these names.

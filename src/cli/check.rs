@@ -84,21 +84,15 @@ async fn canonical(settings: &Settings, mapping: Option<&Mapping>, findings: &mu
         }
     };
     findings.push(Finding::ok(format!("the canonical database at {place} answers")));
-    let may_create = client
-        .query_one("select has_database_privilege(current_database(), 'create')", &[])
-        .await
-        .is_ok_and(|row| row.get(0));
     let is_there = client
         .query_one("select exists (select from pg_namespace where nspname = 'canon')", &[])
         .await
         .is_ok_and(|row| row.get(0));
-    if !is_there && !may_create {
+    let missing = store::missing_grants(&client).await;
+    if let Ok(Some(grants)) = missing {
         findings.push(Finding::error(
-            format!("user {} may not create schemas in it", database.user),
-            format!(
-                "run `grant create on database \"{}\" to \"{}\"` as its owner",
-                database.database, database.user
-            ),
+            format!("user {} may not create what plait needs in it", database.user),
+            format!("run `{grants}` as the owner of that database"),
         ));
     } else if !is_there {
         findings.push(Finding::ok("its schemas are not there yet; `run` creates them"));

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
+
 use super::settings;
 use crate::store;
 
@@ -17,6 +19,8 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = settings::read(&arguments.config)?;
     settings::start_logging(&settings);
-    store::migrate(&settings::canonical(&settings.canonical)).await?;
+    store::migrate(&settings::canonical(&settings.canonical))
+        .await
+        .context("the canonical database was not migrated; check [canonical] in plait.toml, and that Postgres runs there")?;
     Ok(ExitCode::SUCCESS)
 }

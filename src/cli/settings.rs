@@ -8,12 +8,12 @@ use sqlx::PgPool;
 use crate::{
     apply::Limits,
     capture::{airtable::BaseSettings, directus},
-    config::{self, Database, LogFormat, Settings, Tls, missing_bases},
+    config::{self, Database, LogFormat, Settings, missing_bases},
     document::{Problem, Problems, read_file},
     mapping::{self, Mapping},
     pipeline::{AirtablePlan, Plan},
     remote,
-    store::reading,
+    store::{Canonical, reading},
     telemetry,
 };
 
@@ -63,7 +63,7 @@ pub(super) async fn pool(settings: &Settings) -> anyhow::Result<PgPool> {
         .with_context(|| format!("could not open the canonical database at {place}; check [canonical] in plait.toml, and that Postgres runs there"))
 }
 
-pub(super) fn canonical(database: &Database) -> tokio_postgres::Config {
+pub(super) fn canonical(database: &Database) -> Canonical {
     let mut config = tokio_postgres::Config::new();
     config
         .host(&database.host)
@@ -71,18 +71,11 @@ pub(super) fn canonical(database: &Database) -> tokio_postgres::Config {
         .user(&database.user)
         .dbname(&database.database)
         .application_name("plait")
-        .connect_timeout(Duration::from_secs(10))
-        .ssl_mode(match database.tls {
-            Tls::Disable => tokio_postgres::config::SslMode::Disable,
-            Tls::Prefer => tokio_postgres::config::SslMode::Prefer,
-            Tls::Require | Tls::VerifyCa | Tls::VerifyFull => {
-                tokio_postgres::config::SslMode::Require
-            }
-        });
+        .ssl_mode(database.tls.ssl_mode());
     if let Some(password) = &database.password {
         config.password(password.reveal());
     }
-    config
+    Canonical { config, tls: database.tls, ca: database.ca_file.clone() }
 }
 
 fn password(database: &Database) -> Option<String> {
@@ -98,13 +91,7 @@ pub(super) fn source(settings: &config::Directus) -> directus::SourceSettings {
         user: database.user.clone(),
         password: password(database).unwrap_or_default(),
         database: database.database.clone(),
-        tls: match database.tls {
-            Tls::Disable => directus::TlsMode::Disable,
-            Tls::Prefer => directus::TlsMode::Prefer,
-            Tls::Require => directus::TlsMode::Require,
-            Tls::VerifyCa => directus::TlsMode::VerifyCa,
-            Tls::VerifyFull => directus::TlsMode::VerifyFull,
-        },
+        tls: database.tls,
         ca: database.ca_file.clone(),
         slot: settings.slot.clone(),
         publication: settings.publication.clone(),
@@ -131,6 +118,9 @@ pub(super) fn airtable(settings: &config::Airtable) -> anyhow::Result<Option<Air
         .with_timeout(Duration::from_secs(settings.request_timeout_s));
     let bases = settings.bases.iter().map(|base| BaseSettings {
         notification_url: base.notification_url.clone(),
+        // Only who is told of pings, and receives them, has to know them from forged ones.
+        ping_secret_file: (settings.ping_listen.is_some() && base.notification_url.is_some())
+            .then(|| settings.ping_secret_folder.join(format!("ping-secret-{}", base.id))),
         poll_min: Duration::from_millis(settings.poll_interval_min_ms),
         poll_max: Duration::from_millis(settings.poll_interval_max_ms),
         monthly_calls: settings.monthly_call_count_max,

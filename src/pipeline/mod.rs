@@ -33,7 +33,7 @@ use report::Reporter;
 /// Everything a run needs, secrets included.
 #[derive(Clone)]
 pub(crate) struct Plan {
-    pub(crate) canonical: tokio_postgres::Config,
+    pub(crate) canonical: store::Canonical,
     pub(crate) canonical_password: Option<String>,
     pub(crate) mapping: Mapping,
     pub(crate) directus: Option<directus::SourceSettings>,
@@ -250,8 +250,8 @@ impl Life {
             let (status_here, status) = watch::channel(capture::CaptureStatus::starting());
             let (incidents_here, incidents) = mpsc::channel::<capture::Incident>(64);
             let wake = Arc::new(Notify::new());
-            let target =
-                airtable::PingTarget { identity: identity.clone(), wake: Arc::clone(&wake) };
+            let (ping_secret, secret) = watch::channel(None);
+            let target = airtable::PingTarget { secret, wake: Arc::clone(&wake) };
             targets.insert(base.name.clone(), target);
             self.logs.push(Log {
                 name: name.clone(),
@@ -272,6 +272,7 @@ impl Life {
                 wake,
                 status: status_here,
                 identity: identity_here,
+                ping_secret,
                 incidents: incidents_here,
                 stop: self.stop.clone(),
             };

@@ -1,13 +1,14 @@
 //! Connections to the canonical database, and its migrations.
 
-use std::sync::Arc;
+use std::{path::PathBuf, time::Duration};
 
-use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres::{Client, Config, NoTls, config::SslMode};
+use tokio::time::timeout;
+use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{debug, info};
 
 use super::Error;
+use crate::postgres::{self, TlsMode};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -17,17 +18,52 @@ mod embedded {
 /// that a search path which somebody set for the database changes nothing.
 const SESSION: &str = "set datestyle = 'ISO'; set intervalstyle = 'iso_8601'; set timezone = 'UTC'; \
     set extra_float_digits = 3; set bytea_output = 'hex'; set client_encoding = 'UTF8'; \
-    set plan_cache_mode = force_generic_plan; set jit = off; set search_path = public";
+    set plan_cache_mode = force_generic_plan; set jit = off; set search_path = public; set client_min_messages = warning";
+
+/// How long connecting may take, log-in included: some servers take a connection and never answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How to reach the canonical database. It has no `Debug`: the password is in it.
+#[derive(Clone)]
+pub(crate) struct Canonical {
+    pub(crate) config: Config,
+    pub(crate) tls: TlsMode,
+    /// PEM file of the authorities to trust; `None`: those that browsers trust.
+    pub(crate) ca: Option<PathBuf>,
+}
 
 /// Opens a connection with the settings of the apply path; its driver ends with the client.
-pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {
-    let unreachable = |source| Error::Unreachable { place: place(config), source };
-    let client = if config.get_ssl_mode() == SslMode::Disable {
-        let (client, connection) = config.connect(NoTls).await.map_err(unreachable)?;
+///
+/// # Errors
+/// Transient where waiting may cure it: nobody answers. Not so where only a person can: the server refuses us,
+/// or we refuse its certificate.
+pub(crate) async fn connect(canonical: &Canonical) -> Result<Client, Error> {
+    match timeout(CONNECT_TIMEOUT, open(canonical)).await {
+        Ok(opened) => opened,
+        Err(_) => Err(Error::Read(sqlx::Error::Io(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            format!(
+                "no answer from {} within {} s; does Postgres listen on that port?",
+                place(&canonical.config),
+                CONNECT_TIMEOUT.as_secs()
+            ),
+        )))),
+    }
+}
+
+async fn open(canonical: &Canonical) -> Result<Client, Error> {
+    let Canonical { config, tls: mode, ca } = canonical;
+    let client = if *mode == TlsMode::Disable {
+        let connected = config.connect(NoTls).await;
+        let (client, connection) = connected.map_err(|error| refused(config, error))?;
         tokio::spawn(drive(connection));
         client
     } else {
-        let (client, connection) = config.connect(tls()?).await.map_err(unreachable)?;
+        let tls = postgres::client_config(*mode, ca.as_deref()).map_err(|error| Error::Tls {
+            reason: format!("{error}; name a readable PEM file by `ca_file` in [canonical]"),
+        })?;
+        let connected = config.connect(MakeRustlsConnect::new(tls)).await;
+        let (client, connection) = connected.map_err(|error| refused(config, error))?;
         tokio::spawn(drive(connection));
         client
     };
@@ -35,21 +71,56 @@ pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {
     Ok(client)
 }
 
+/// What a failed connection means.
+fn refused(config: &Config, error: tokio_postgres::Error) -> Error {
+    let place = place(config);
+    let reason = postgres::reason(&error);
+    if reason.contains("not valid for name") {
+        return Error::Tls {
+            reason: format!(
+                "{reason}; give as host in [canonical] a name that is in the server's certificate, or take `tls = \"verify-ca\"`"
+            ),
+        };
+    }
+    if reason.contains("certificate") {
+        return Error::Tls {
+            reason: format!(
+                "{reason}; name by `ca_file` in [canonical] the authority that signed the certificate of {place}"
+            ),
+        };
+    }
+    if reason.contains("does not support TLS") {
+        return Error::Tls {
+            reason: format!(
+                "{place} does not offer it; set `ssl = on` there, or say `tls = \"prefer\"` in [canonical]"
+            ),
+        };
+    }
+    if reason.contains("password missing") {
+        return Error::Shape(format!(
+            "the canonical database at {place} asks for a password; say where it is by `password_env` or `password_file` in [canonical]"
+        ));
+    }
+    // A server that starts, stops or is full lets us in later; one that does not know us never does.
+    let is_passing =
+        |code: &str| ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class));
+    match error.code() {
+        Some(code) if !is_passing(code.code()) => Error::Shape(format!(
+            "could not log in at the canonical database {place}: {}; check user, password and database in [canonical], and pg_hba.conf of that server",
+            error.as_db_error().map_or(reason, |said| said.message().to_owned()),
+        )),
+        Some(_) => Error::Unreachable { place, source: error },
+        None if postgres::is_foreign(&error) => {
+            Error::Unreachable { place: format!("{place} (is that a Postgres?)"), source: error }
+        }
+        None => Error::Unreachable { place, source: error },
+    }
+}
+
 async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
     if let Err(error) = connection.await {
         debug!(%error, "connection to the canonical database ended");
     }
-}
-
-fn tls() -> Result<MakeRustlsConnect, Error> {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Tls { reason: error.to_string() })?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
 }
 
 /// Host, port and database of a configuration, for messages; never its password.
@@ -62,10 +133,42 @@ pub(crate) fn place(config: &Config) -> String {
     format!("{host}:{port}/{}", config.get_dbname().unwrap_or("?"))
 }
 
+/// The statements that let this role make our schemas, and in `public` the list of migrations; `None`: it may, or
+/// they are there already.
+pub(crate) async fn missing_grants(client: &Client) -> Result<Option<String>, Error> {
+    let row = client
+        .query_one(
+            "select to_regnamespace('canon') is not null and to_regclass('public.plait_migration') is not null,
+                    has_database_privilege(current_database(), 'create'),
+                    (select has_schema_privilege(oid, 'create') from pg_namespace where nspname = 'public'),
+                    quote_ident(current_database()), quote_ident(current_user)",
+            &[],
+        )
+        .await?;
+    let (are_there, may_make_schemas, may_use_public): (bool, bool, Option<bool>) =
+        (row.get(0), row.get(1), row.get(2));
+    let (database, user): (&str, &str) = (row.get(3), row.get(4));
+    let mut grants = Vec::new();
+    if !may_make_schemas {
+        grants.push(format!("grant create on database {database} to {user}"));
+    }
+    if may_use_public == Some(false) {
+        grants.push(format!("grant create on schema public to {user}"));
+    }
+    Ok((!are_there && !grants.is_empty()).then(|| grants.join("; ")))
+}
+
 /// Brings the schemas `canon` and `mirror` up to date; forwards only. Two programs that start together
 /// take turns.
-pub(crate) async fn migrate(config: &Config) -> Result<(), Error> {
-    let mut client = connect(config).await?;
+pub(crate) async fn migrate(canonical: &Canonical) -> Result<(), Error> {
+    let mut client = connect(canonical).await?;
+    if let Some(grants) = missing_grants(&client).await? {
+        return Err(Error::Shape(format!(
+            "user {} may not create what plait needs in {}; run `{grants}` as the owner of that database",
+            canonical.config.get_user().unwrap_or("?"),
+            place(&canonical.config)
+        )));
+    }
     client.batch_execute("select pg_advisory_lock(hashtext('plait migrations'))").await?;
     let report = embedded::migrations::runner()
         .set_migration_table_name("plait_migration")

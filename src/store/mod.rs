@@ -14,7 +14,7 @@ mod write;
 mod writer;
 
 pub(crate) use catalog::shapes;
-pub(crate) use connect::{connect, migrate};
+pub(crate) use connect::{Canonical, connect, migrate, missing_grants};
 pub(crate) use first_copy::FirstCopy;
 pub(crate) use session::Call;
 pub(crate) use state::ElementRow;

@@ -5,26 +5,35 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgPool, postgres::PgPoolOptions};
-use tokio_postgres::Config;
 
-use super::{Error, connect::place};
-use crate::model::{Side, SideKey};
+use super::{Canonical, Error, connect::place};
+use crate::{
+    model::{Side, SideKey},
+    postgres::TlsMode,
+};
 
-/// A small pool over the same database as `config`.
+/// A small pool over the same database as `canonical`.
 ///
 /// # Errors
 /// When it cannot be reached.
-pub(crate) async fn pool(config: &Config, password: Option<&str>) -> Result<PgPool, Error> {
+pub(crate) async fn pool(canonical: &Canonical, password: Option<&str>) -> Result<PgPool, Error> {
     use sqlx::postgres::{PgConnectOptions, PgSslMode};
-    use tokio_postgres::config::{Host, SslMode};
+    use tokio_postgres::config::Host;
 
-    let mut options = PgConnectOptions::new_without_pgpass().application_name("plait").ssl_mode(
-        match config.get_ssl_mode() {
-            SslMode::Disable => PgSslMode::Disable,
-            SslMode::Require => PgSslMode::Require,
-            _ => PgSslMode::Prefer,
-        },
-    );
+    let config = &canonical.config;
+    let mut options =
+        PgConnectOptions::new_without_pgpass().application_name("plait").ssl_mode(match canonical
+            .tls
+        {
+            TlsMode::Disable => PgSslMode::Disable,
+            TlsMode::Prefer => PgSslMode::Prefer,
+            TlsMode::Require => PgSslMode::Require,
+            TlsMode::VerifyCa => PgSslMode::VerifyCa,
+            TlsMode::VerifyFull => PgSslMode::VerifyFull,
+        });
+    if let Some(ca) = &canonical.ca {
+        options = options.ssl_root_cert(ca);
+    }
     match config.get_hosts().first() {
         Some(Host::Tcp(name)) => options = options.host(name),
         Some(Host::Unix(path)) => options = options.socket(path),

@@ -6,13 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use tokio_postgres::{Client, Config, Row, error::SqlState, types::ToSql};
+use tokio_postgres::{Client, Row, error::SqlState, types::ToSql};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 use uuid::Uuid;
 
 use super::{
-    Error,
+    Canonical, Error,
     catalog::TableShape,
     connect,
     session::{Call, Param, Session},
@@ -79,7 +79,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::Locked`] if another plait holds that place; [`Error::Shape`] where mapping and tables differ.
-    pub(crate) async fn open(config: &Config, mut mapping: Mapping) -> Result<Self, Error> {
+    pub(crate) async fn open(config: &Canonical, mut mapping: Mapping) -> Result<Self, Error> {
         let client = connect(config).await?;
         // The server may take a while to notice that a plait before this one is gone.
         let locked = client

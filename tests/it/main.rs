@@ -1,9 +1,16 @@
 //! One binary over the real parts: Postgres, Directus, the sandbox. What they share is in `world`.
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
+mod bad_rights;
+mod bad_servers;
+mod bad_tls;
+mod bad_values;
 mod compose;
 mod demo_parts;
 mod mirror;
+mod pings;
+mod plain;
 mod sandbox_clients;
 mod sandbox_page;
 mod sandbox_program;

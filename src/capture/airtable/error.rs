@@ -11,6 +11,13 @@ use super::schema::Problem;
 pub(crate) enum Error {
     #[error(transparent)]
     Airtable(#[from] remote::Error),
+    /// The id is wrong, or the token was not given the base: Airtable does not say which.
+    #[error(
+        "the schema of the base `{base}` ({id}) cannot be read: check `id` in [airtable.base.{base}] of \
+         plait.toml, and give the token this base and the scope schema.bases:read at \
+         airtable.com/create/tokens"
+    )]
+    Base { base: String, id: String, source: Box<remote::Error> },
     /// The mapping and the base do not fit together.
     #[error("the mapping does not fit the base `{base}`: {}", list(problems))]
     Mapping { base: String, problems: Vec<Problem> },
@@ -44,9 +51,11 @@ impl Error {
             Self::Airtable(error) => error.retry_after(),
             Self::HookGone { .. } => Some(Duration::ZERO),
             Self::KnownKeys(_) => Some(Duration::from_secs(1)),
-            Self::Mapping { .. } | Self::TooManyWebhooks { .. } | Self::Closed | Self::Stopped => {
-                None
-            }
+            Self::Base { .. }
+            | Self::Mapping { .. }
+            | Self::TooManyWebhooks { .. }
+            | Self::Closed
+            | Self::Stopped => None,
         }
     }
 }

@@ -11,12 +11,13 @@ mod preflight;
 #[cfg(test)]
 mod sandbox_tests;
 mod schema;
+mod secret;
 mod session;
 #[cfg(test)]
 mod tests;
 mod webhook;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, watch};
@@ -45,6 +46,8 @@ pub(crate) struct BaseSettings {
     pub(crate) id: String,
     /// Where Airtable reaches our ping receiver from outside: `https://…/airtable/NAME`. `None`: polling only.
     pub(crate) notification_url: Option<String>,
+    /// Where the secret of the pings is kept; `None`: no pings are received here.
+    pub(crate) ping_secret_file: Option<PathBuf>,
     /// Shortest and longest time between two polls.
     pub(crate) poll_min: Duration,
     pub(crate) poll_max: Duration,
@@ -63,6 +66,7 @@ impl BaseSettings {
             name: name.into(),
             id: id.into(),
             notification_url: None,
+            ping_secret_file: None,
             poll_min: Duration::from_secs(1),
             poll_max: Duration::from_secs(30),
             hook_check: Duration::from_hours(1),
@@ -73,13 +77,11 @@ impl BaseSettings {
 }
 
 /// What has to be known again at the next start, beside the position: published before the first delivery
-/// that rests on it, stored with the next commit, and handed back in [`StoredCursor`].
+/// that rests on it, stored with the next commit, and handed back in [`StoredCursor`]. No secret is in it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     /// `ach…`
     pub(crate) webhook: String,
-    /// Signs the pings; base64. Airtable tells it only once.
-    pub(crate) mac_secret: String,
     pub(crate) resolved: Resolved,
 }
 
@@ -92,7 +94,6 @@ impl Identity {
     pub(crate) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "webhook": self.webhook,
-            "mac_secret": self.mac_secret,
             "resolved": self.resolved,
         })
     }
@@ -118,6 +119,8 @@ pub(crate) struct Links {
     pub(crate) status: watch::Sender<CaptureStatus>,
     /// [`Identity`] as JSON.
     pub(crate) identity: watch::Sender<Option<serde_json::Value>>,
+    /// The secret of the pings, base64, as long as there is one: for the [`PingTarget`] of this base.
+    pub(crate) ping_secret: watch::Sender<Option<String>>,
     pub(crate) incidents: mpsc::Sender<Incident>,
     pub(crate) stop: CancellationToken,
 }

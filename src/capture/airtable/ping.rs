@@ -16,8 +16,6 @@ use sha2::Sha256;
 use tokio::sync::{Notify, watch};
 use tracing::debug;
 
-use super::Identity;
-
 const MAC_HEADER: &str = "x-airtable-content-mac";
 const MAC_PREFIX: &str = "hmac-sha256=";
 /// A ping has about 110 bytes.
@@ -25,8 +23,8 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// Where the pings of one base go.
 pub(crate) struct PingTarget {
-    /// What [`super::run`] publishes: holds the secret of the webhook.
-    pub(crate) identity: watch::Receiver<Option<serde_json::Value>>,
+    /// What [`super::run`] publishes.
+    pub(crate) secret: watch::Receiver<Option<String>>,
     pub(crate) wake: Arc<Notify>,
 }
 
@@ -45,11 +43,7 @@ async fn receive(
     body: Bytes,
 ) -> StatusCode {
     let Some(target) = targets.get(&base) else { return StatusCode::NOT_FOUND };
-    let Some(secret) =
-        target.identity.borrow().as_ref().and_then(Identity::read).map(|it| it.mac_secret)
-    else {
-        return StatusCode::UNAUTHORIZED;
-    };
+    let Some(secret) = target.secret.borrow().clone() else { return StatusCode::UNAUTHORIZED };
     let header = headers.get(MAC_HEADER).and_then(|header| header.to_str().ok());
     if !header.is_some_and(|header| is_signed(&secret, header, &body)) {
         debug!(base, "refused a ping without a valid signature");
@@ -122,13 +116,8 @@ mod tests {
     #[tokio::test]
     async fn ping_wakes_the_poller_of_its_base_and_nobody_else() {
         let wake = Arc::new(Notify::new());
-        let identity = Identity {
-            webhook: "ach00000000000000".into(),
-            mac_secret: SHORT_SECRET.into(),
-            resolved: super::super::schema::Resolved::default(),
-        };
-        let (_keep, identity) = watch::channel(Some(identity.to_json()));
-        let target = PingTarget { identity, wake: Arc::clone(&wake) };
+        let (keep, secret) = watch::channel(Some(SHORT_SECRET.to_owned()));
+        let target = PingTarget { secret, wake: Arc::clone(&wake) };
         let targets = Arc::new(HashMap::from([(String::from("reseau"), target)]));
         let ping = async |base: &str, mac: Option<&str>| {
             let mut headers = HeaderMap::new();
@@ -146,5 +135,8 @@ mod tests {
         assert!(!woken.as_mut().enable());
         assert_eq!(ping("reseau", Some(SHORT_MAC)).await, StatusCode::NO_CONTENT);
         woken.await;
+        // Without a secret nothing can be believed.
+        keep.send_replace(None);
+        assert_eq!(ping("reseau", Some(SHORT_MAC)).await, StatusCode::UNAUTHORIZED);
     }
 }

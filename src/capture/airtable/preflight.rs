@@ -41,11 +41,10 @@ pub(crate) async fn preflight(
         Ok(tables) => tables,
         Err(error) => {
             let remedy = format!(
-                "check the id `{}` in the settings, and give the token this base and the scope \
-                 schema.bases:read at {TOKEN_PAGE}",
-                base.id
+                "check `id` in [airtable.base.{name}] of plait.toml, and give the token this base and the \
+                 scope schema.bases:read at {TOKEN_PAGE}"
             );
-            let what = format!("the schema of the base `{name}` cannot be read");
+            let what = format!("the schema of the base `{name}` ({}) cannot be read", base.id);
             findings.push(failed(&what, &error, &remedy));
             return findings;
         }
@@ -87,7 +86,7 @@ fn failed(what: &str, error: &RemoteError, remedy: &str) -> Finding {
         | RemoteError::TimedOut { .. }
         | RemoteError::Server { .. }
         | RemoteError::Malformed { .. } => Finding::error(
-            format!("{what}: {error}"),
+            format!("{what}: {}", error.chain()),
             "check the network, the proxy and the address in the settings, or try again later",
         ),
         RemoteError::RateLimited { .. } | RemoteError::QuotaSpent { .. } => {

@@ -122,6 +122,7 @@ struct Line {
     applied: Arc<Mutex<Applied>>,
     changed: Arc<Notify>,
     identity: watch::Receiver<Option<Json>>,
+    ping_secret: watch::Receiver<Option<String>>,
     status: watch::Receiver<CaptureStatus>,
     incidents: Arc<Mutex<Vec<Incident>>>,
     wake: Arc<Notify>,
@@ -150,6 +151,7 @@ impl Setup {
         let (incidents, mut raised) = mpsc::channel::<Incident>(16);
         let (status_sender, status) = watch::channel(CaptureStatus::starting());
         let (identity_sender, identity) = watch::channel(None);
+        let (ping_secret_sender, ping_secret) = watch::channel(None);
         let changed = Arc::new(Notify::new());
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let seen: Arc<Mutex<Vec<Incident>>> = Arc::default();
@@ -163,6 +165,7 @@ impl Setup {
             wake: Arc::clone(&wake),
             status: status_sender,
             identity: identity_sender,
+            ping_secret: ping_secret_sender,
             incidents,
             stop: stop.clone(),
         };
@@ -184,7 +187,7 @@ impl Setup {
         });
         let task = tokio::spawn(run(self.base, links));
         let applied = self.applied;
-        Line { applied, changed, identity, status, incidents: seen, wake, stop, task }
+        Line { applied, changed, identity, ping_secret, status, incidents: seen, wake, stop, task }
     }
 }
 
@@ -428,10 +431,43 @@ async fn airtable_renamed_retyped_and_deleted_fields_leave_the_rest_alone() {
         applied.rows[&key][&NAME] == Cell::Value(Value::Text("Toujours".into()))
     })
     .await;
-    edit(&sandbox, &[Edit::DeleteTable { table }]);
-    let ended = timeout(PATIENCE, line.task).await.unwrap().unwrap();
-    assert!(matches!(ended, Err(Error::Mapping { .. })), "{ended:?}");
+    line.stop().await;
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_deleted_table_leaves_the_others_alone_and_comes_back() {
+    let sandbox = sandbox().await;
+    let line = Setup::new().start(&sandbox);
+    line.until_equal(&sandbox).await;
+    let table = String::from("Startups");
+    let (record, _) = sandbox.records(NETWORK_BASE, &table).remove(0);
+    let key = (STARTUP, SideKey::from(record.as_str()));
+    edit(&sandbox, &[Edit::DeleteTable { table: table.clone() }]);
+    line.until_incident("table_missing").await;
+    let project = || {
+        let fields = fields(json!({ "Nom du projet": "Phare" }));
+        let create = Edit::Create { table: "Projets".into(), fields };
+        (EntityNo(1), SideKey::from(edit(&sandbox, &[create]).remove(0).as_str()))
+    };
+    let made = project();
+    line.until("the other table goes on", |applied| applied.rows.contains_key(&made)).await;
     assert!(line.applied.lock().unwrap().rows.contains_key(&key), "no row is taken for deleted");
+    let (applied, stored) = line.stop().await;
+
+    // The next process goes on too, and sees the table come back.
+    let line = Setup { stored: Some(stored), applied, ..Setup::new() }.start(&sandbox);
+    let made = project();
+    line.until("a restart goes on", |applied| applied.rows.contains_key(&made)).await;
+    assert!(line.applied.lock().unwrap().rows.contains_key(&key), "no row is taken for deleted");
+    edit(&sandbox, &[Edit::RestoreTable { table }]);
+    set(&sandbox, &record, json!({ "Nom": "Revenue" }));
+    line.until("the table is read again", |applied| {
+        applied.rows[&key][&NAME] == Cell::Value(Value::Text("Revenue".into()))
+    })
+    .await;
+    line.until_equal(&sandbox).await;
+    line.stop().await;
     sandbox.stop().await.unwrap();
 }
 
@@ -485,11 +521,13 @@ async fn airtable_ping_wakes_the_poller_and_a_lost_one_is_only_late() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut setup = Setup::new();
+    let folder = tempfile::tempdir().unwrap();
     setup.base.notification_url = Some(format!("http://{address}/airtable/reseau"));
+    setup.base.ping_secret_file = Some(folder.path().join("secret"));
     setup.base.poll_min = Duration::from_secs(4);
     setup.base.poll_max = Duration::from_secs(4);
     let line = setup.start(&sandbox);
-    let target = PingTarget { identity: line.identity.clone(), wake: Arc::clone(&line.wake) };
+    let target = PingTarget { secret: line.ping_secret.clone(), wake: Arc::clone(&line.wake) };
     let app = router(HashMap::from([(String::from("reseau"), target)]));
     let server = tokio::spawn(async move { axum::serve(listener, app).await });
     line.until_equal(&sandbox).await;

@@ -31,6 +31,9 @@ pub(crate) struct ResolvedTable {
     pub(crate) id: String,
     /// By the name that the mapping gives.
     pub(crate) fields: BTreeMap<String, ResolvedField>,
+    /// Deleted: not read until it is restored or a person decides.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) suspended: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +91,7 @@ pub(crate) struct PlanTable {
 /// Looks up everything that `mapping` names in the base called `base`.
 ///
 /// A name is looked up once: what `stored` knows under the same name is taken by its id. What is missing and
-/// was never there is fatal; a field that was there and is gone, or does not fit any more, is suspended.
+/// was never there is fatal; a table or field that was there and is gone, or does not fit any more, is suspended.
 pub(crate) fn resolve(
     mapping: &Mapping,
     base: &str,
@@ -105,18 +108,21 @@ pub(crate) fn resolve(
         let before = stored
             .and_then(|stored| stored.tables.get(&entity.name))
             .filter(|table| table.given == mapped.table);
-        match find_table(tables, &mapped.table, before) {
-            Some(table) => {
-                if before.is_some() && is_renamed(&mapped.table, &table.id, &table.name) {
-                    resolution.notes.push(format!(
-                        "the table `{}` of the mapping is now called `{}` in Airtable",
-                        mapped.table, table.name
-                    ));
-                }
-                found.insert(no, (mapped, table, before));
+        let Some(table) = find_table(tables, &mapped.table, before) else {
+            resolution.problems.push(missing_table(entity, &mapped.table, tables, before));
+            if let Some(before) = before {
+                let gone = ResolvedTable { suspended: true, ..before.clone() };
+                resolution.resolved.tables.insert(entity.name.clone(), gone);
             }
-            None => resolution.problems.push(missing_table(entity, &mapped.table, tables, before)),
+            continue;
+        };
+        if before.is_some() && is_renamed(&mapped.table, &table.id, &table.name) {
+            resolution.notes.push(format!(
+                "the table `{}` of the mapping is now called `{}` in Airtable",
+                mapped.table, table.name
+            ));
         }
+        found.insert(no, (mapped, table, before));
     }
     for (no, (mapped, table, before)) in &found {
         let entity = &mapping.entities[*no];
@@ -150,7 +156,7 @@ pub(crate) fn resolve(
             }
         }
         let given = mapped.table.clone();
-        let resolved = ResolvedTable { given, id: table.id.clone(), fields };
+        let resolved = ResolvedTable { given, id: table.id.clone(), fields, suspended: false };
         resolution.resolved.tables.insert(entity.name.clone(), resolved);
     }
     resolution
@@ -180,7 +186,8 @@ fn missing_table(
 ) -> Problem {
     let remedy = match before {
         Some(_) => String::from(
-            "restore it from the trash in Airtable, or take the entity out of the mapping",
+            "its records are kept and not read any more, the other tables go on: restore it from the trash \
+             in Airtable, or take the entity out of the mapping",
         ),
         None => hint(given, tables.iter().map(|table| table.name.as_str()), "table"),
     };
@@ -191,7 +198,7 @@ fn missing_table(
             entity.name
         ),
         remedy,
-        is_fatal: true,
+        is_fatal: before.is_none(),
     }
 }
 
@@ -410,7 +417,8 @@ impl Plan {
             let Some(mapped) = entity.airtable.as_ref().filter(|mapped| mapped.base == base) else {
                 continue;
             };
-            let Some(table) = resolved.tables.get(&entity.name) else { continue };
+            let table = resolved.tables.get(&entity.name).filter(|table| !table.suspended);
+            let Some(table) = table else { continue };
             let usable = |given: &str| table.fields.get(given).filter(|field| !field.suspended);
             let mut kinds = BTreeMap::new();
             let mut fields = Vec::new();
@@ -561,6 +569,29 @@ mod tests {
         );
         assert_eq!(boxes.problems[0].code, "field_type");
         assert!(boxes.resolved.tables["startup"].fields["Effectif"].suspended);
+    }
+
+    #[test]
+    fn schema_table_that_went_is_suspended_and_comes_back() {
+        let mapping = startup();
+        let first = resolve(&mapping, "reseau", &tables(NAME, HEADS), None);
+        let whole = Plan::new(&mapping, "reseau", &first.resolved);
+        let gone = resolve(&mapping, "reseau", &[], Some(&first.resolved));
+        let [problem] = gone.problems.as_slice() else { panic!("{:?}", gone.problems) };
+        assert!(!problem.is_fatal && problem.remedy.contains("restore it from the trash"));
+        let rest = Plan::new(&mapping, "reseau", &gone.resolved);
+        assert_eq!(rest, Plan::default());
+        // As the next process finds it.
+        let stored = serde_json::to_value(&gone.resolved).unwrap();
+        let stored: Resolved = serde_json::from_value(stored).unwrap();
+        assert_eq!(stored, gone.resolved);
+        let back = resolve(&mapping, "reseau", &tables(NAME, HEADS), Some(&stored));
+        assert_eq!(back.problems, []);
+        assert_eq!(back.resolved, first.resolved);
+        assert_eq!(Plan::new(&mapping, "reseau", &back.resolved).gained_since(&rest), [0]);
+        assert_eq!(whole.gained_since(&rest), [0]);
+        // What never was there is a mistake.
+        assert!(resolve(&mapping, "reseau", &[], None).problems[0].is_fatal);
     }
 
     #[test]

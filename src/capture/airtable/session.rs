@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use crate::{
     capture::{CaptureStatus, Incident, State},
     model::{Cursor, Delivery, EntityNo, Position, Side, Stamp},
-    remote::airtable::{Error as RemoteError, PayloadPage},
+    remote::airtable::{Error as RemoteError, NewWebhook, PayloadPage},
 };
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
     listing::Listing,
     payload::{self, Payload},
     schema::{Plan, Resolved, resolve},
+    secret,
     webhook::{self, Found},
 };
 
@@ -54,11 +55,14 @@ pub(super) struct Session {
     doubt_count: u32,
     /// Texts of incidents that were raised: each is raised once.
     told: HashSet<String>,
+    /// Keys in payloads that this version does not know, seen in this process.
+    unknown: HashSet<String>,
 }
 
 struct Hook {
     id: String,
-    mac_secret: String,
+    /// Whether its pings can be believed: the secret is at hand.
+    has_secret: bool,
     /// Why it has to be replaced.
     death: Option<String>,
 }
@@ -95,21 +99,19 @@ impl Session {
             changed_at: Instant::now(),
             doubt_count: 0,
             told: HashSet::new(),
+            unknown: HashSet::new(),
             links,
         };
         if let Some(stored) = session.links.stored.take() {
-            let Identity { webhook, mac_secret, resolved } = stored.identity;
-            session.links.identity.send_replace(Some(
-                Identity {
-                    webhook: webhook.clone(),
-                    mac_secret: mac_secret.clone(),
-                    resolved: resolved.clone(),
-                }
-                .to_json(),
-            ));
+            session.links.identity.send_replace(Some(stored.identity.to_json()));
+            let Identity { webhook, resolved } = stored.identity;
+            let kept =
+                session.base.ping_secret_file.as_deref().map(|it| secret::read(it, &webhook));
+            let has_secret = matches!(kept, Some(Ok(_)));
+            session.links.ping_secret.send_replace(kept.and_then(Result::ok));
             let cursor = stored.cursor.filter(|it| it.webhook == webhook);
             session.next = cursor.map_or(0, |cursor| cursor.next);
-            session.hook = Some(Hook { id: webhook, mac_secret, death: None });
+            session.hook = Some(Hook { id: webhook, has_secret, death: None });
             session.resolved = Some(resolved);
         }
         session
@@ -191,7 +193,15 @@ impl Session {
     // ---- schema --------------------------------------------------------------------------------------
 
     async fn look_up(&mut self) -> Result<Arc<Plan>, Error> {
-        let tables = self.unless_stopped(self.links.client.tables(&self.base.id)).await?;
+        let tables = match self.unless_stopped(self.links.client.tables(&self.base.id)).await {
+            Err(Error::Airtable(
+                source @ (RemoteError::NotFound { .. } | RemoteError::Forbidden { .. }),
+            )) => {
+                let (base, id) = (self.base.name.clone(), self.base.id.clone());
+                return Err(Error::Base { base, id, source: Box::new(source) });
+            }
+            tables => tables?,
+        };
         let mapping = Arc::clone(&self.links.mapping);
         let resolution = resolve(&mapping, &self.base.name, &tables, self.resolved.as_ref());
         if resolution.problems.iter().any(|problem| problem.is_fatal) {
@@ -227,11 +237,7 @@ impl Session {
     /// Publishes the identity as it now is; before anything is delivered that rests on it.
     fn publish(&self) {
         if let (Some(hook), Some(resolved)) = (&self.hook, &self.resolved) {
-            let identity = Identity {
-                webhook: hook.id.clone(),
-                mac_secret: hook.mac_secret.clone(),
-                resolved: resolved.clone(),
-            };
+            let identity = Identity { webhook: hook.id.clone(), resolved: resolved.clone() };
             self.links.identity.send_replace(Some(identity.to_json()));
         }
     }
@@ -265,6 +271,7 @@ impl Session {
                         webhook::delete(&client, &self.base, &id).await;
                     }
                     self.hook = None;
+                    self.links.ping_secret.send_replace(None);
                 }
             }
         }
@@ -273,13 +280,45 @@ impl Session {
         }
         // Not given up half-way by a stop: the call has a limit of its own.
         let made = webhook::create(&client, &self.base, plan).await?;
-        self.hook = Some(Hook { id: made.id, mac_secret: made.mac_secret_base64, death: None });
+        self.keep_secret(&made).await;
+        let has_secret = self.base.ping_secret_file.is_some();
+        self.hook = Some(Hook { id: made.id, has_secret, death: None });
         self.next = 1;
         self.promised = 0;
         self.hook_checked_at = Some(Instant::now());
         self.list_all();
         self.publish();
         Ok(())
+    }
+
+    /// Keeps the secret of a new webhook where pings are received; elsewhere nobody has a use for it.
+    async fn keep_secret(&mut self, made: &NewWebhook) {
+        let Some(file) = self.base.ping_secret_file.clone() else { return };
+        self.links.ping_secret.send_replace(Some(made.mac_secret_base64.clone()));
+        if let Err(error) = secret::write(&file, &made.id, &made.mac_secret_base64) {
+            let text = format!(
+                "the secret of the pings of the base `{}` could not be written to {}: {error}; pings are \
+                 received until plait stops, and at its next start the webhook is made anew and the tables are \
+                 read again: name a folder that plait may write in by `ping_secret_folder` in [airtable]",
+                self.base.name,
+                file.display()
+            );
+            self.tell("ping_secret_unwritable", text).await;
+        }
+    }
+
+    /// Once all is read that the webhook has told: one whose secret is lost gives way to a new one, since Airtable
+    /// tells a secret only once. Before that it is needed: what it told may be nowhere else.
+    fn replace_if_mute(&mut self) -> bool {
+        let Some(file) = &self.base.ping_secret_file else { return false };
+        let Some(hook) = self.hook.as_mut().filter(|it| !it.has_secret && it.death.is_none())
+        else {
+            return false;
+        };
+        let why = secret::read(file, &hook.id).err().unwrap_or_default();
+        hook.death = Some(format!("the secret that signs its pings is lost ({why})"));
+        self.hook_checked_at = None;
+        true
     }
 
     /// Holds our place against the webhook's own count.
@@ -364,7 +403,8 @@ impl Session {
         if !read.might_have_more {
             self.links.status.send_modify(|status| status.lag_ms = Some(0));
         }
-        Ok(read.might_have_more || has_event)
+        let is_read = !read.might_have_more && !has_event;
+        Ok(!is_read || self.replace_if_mute())
     }
 
     /// Reads a page from `self.next` on, up to the first payload that asks for something else first.
@@ -406,8 +446,10 @@ impl Session {
             let number = payload.number;
             let news = std::mem::take(&mut payload.news);
             read.payloads.push(payload);
+            let mut is_news = false;
             for key in &news.unknown {
                 info!(cursor = number, key, "passed over something unknown in a payload");
+                is_news |= self.unknown.insert(key.clone());
             }
             for (code, text) in news.notes {
                 // Raised each time: the name may change back and again.
@@ -417,6 +459,17 @@ impl Session {
             read.event = match news.death {
                 Some(code) => Some(Event::Death(code)),
                 None if news.is_about_plan || is_missed => Some(Event::Schema),
+                // Once for each key: what comes in every payload from now on is no reason to list for ever.
+                None if is_news => Some(Event::Hole(Incident {
+                    code: "payload_unknown",
+                    text: format!(
+                        "a payload of the base `{}` has something that this version of plait does not know \
+                         ({}); the tables are read again in case it told of a change, see whether there is \
+                         a newer plait",
+                        self.base.name,
+                        news.unknown.join(", ")
+                    ),
+                })),
                 None => continue,
             };
             read.next = number + 1;
@@ -452,8 +505,10 @@ impl Session {
     /// Whether something mapped is suspended, so that something new may be its return.
     fn is_missing_something(&self) -> bool {
         self.resolved.as_ref().is_some_and(|resolved| {
-            let mut fields = resolved.tables.values().flat_map(|table| table.fields.values());
-            fields.any(|field| field.suspended)
+            resolved
+                .tables
+                .values()
+                .any(|table| table.suspended || table.fields.values().any(|field| field.suspended))
         })
     }
 

@@ -9,9 +9,9 @@ use super::{connect::APPLICATION, pgoutput::DecodeError};
 /// What went wrong. Texts say what could not be done; [`Error::remedy`] says what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("could not reach Postgres at {place}")]
+    #[error("could not reach Directus's Postgres at {place}")]
     Unreachable { place: String, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("Postgres at {place} did not answer within {} s", timeout.as_secs())]
+    #[error("Directus's Postgres at {place} did not answer within {} s", timeout.as_secs())]
     Timeout { place: String, timeout: Duration },
     #[error("could not read the TLS certificates for {place}: {text}")]
     Certificates { place: String, text: String },
@@ -125,13 +125,13 @@ impl Error {
                 "Name the file with the certificate of the authority that signed the server's, or lower the TLS mode to `require`.".into()
             }
             Self::Unreachable { place, .. } | Self::Timeout { place, .. } => format!(
-                "Check that Postgres runs at {place} and lets this host in (listen_addresses, pg_hba.conf, firewall), and host, port, user and password in plait.toml."
+                "Check that Postgres runs at {place} and lets this host in (listen_addresses, pg_hba.conf, firewall), and host, port, user and password in [directus] of plait.toml."
             ),
             Self::Certificates { .. } => {
                 "Give a readable PEM file with the certificate of the authority that signed the server's.".into()
             }
             Self::RowTooLarge { .. } => {
-                "Raise message_bytes_max of this source, or make the row smaller.".into()
+                "Raise `message_mib_max` in [directus] of plait.toml, or make the row smaller.".into()
             }
             Self::Decode { .. } | Self::Protocol { .. } => {
                 "This is a fault in Plait or a damaged log: report it with the place in the log.".into()
@@ -164,9 +164,9 @@ impl Error {
             Self::KeyMissing { table, .. } => format!("Name the primary key of {table} in mapping.toml."),
             Self::Sql { .. } | Self::Server { .. } => match self.sqlstate() {
                 Some("28P01" | "28000" | "3D000") => {
-                    "Check user, password and database of this source in plait.toml, and pg_hba.conf.".into()
+                    "Check user, password and database in [directus] of plait.toml, and pg_hba.conf of that server.".into()
                 }
-                Some("42501") => "Grant the role select on the mapped tables, and replication.".into(),
+                Some("42501") => "Run `grant select on TABLE to ROLE` as the owner of the mapped tables; `plait check` has the statements.".into(),
                 Some("53400" | "53300") => "Raise max_wal_senders, max_replication_slots or max_connections.".into(),
                 _ => return None,
             },

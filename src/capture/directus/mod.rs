@@ -28,7 +28,7 @@ pub(crate) use error::Error;
 pub(crate) use preflight::preflight;
 pub(crate) use settings::{
     ActivityMode, CaptureStatus, Incident, Links, Phase, SourceSettings, StoredPosition,
-    TableProgress, TlsMode,
+    TableProgress,
 };
 
 use std::{collections::VecDeque, time::Duration};

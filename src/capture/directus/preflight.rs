@@ -58,7 +58,7 @@ async fn look(
     let facts = catalog::tables(client, &names).await?;
     for table in &layout.tables {
         match facts.get(&table.name) {
-            Some(facts) => of_table(table, facts, mapping, findings),
+            Some(facts) => of_table(table, facts, mapping, &source.user, findings),
             None => findings.push(missing_table(client, &table.name).await),
         }
     }
@@ -126,6 +126,7 @@ fn of_table(
     table: &LayoutTable,
     facts: &TableFacts,
     mapping: &Mapping,
+    user: &str,
     findings: &mut Vec<Finding>,
 ) {
     let before = findings.len();
@@ -149,9 +150,9 @@ fn of_table(
         };
         if !facts.may_select && !column.may_select {
             findings.push(Finding::error(
-                format!("this role may not read {}.{name}", table.name),
+                format!("role {user} may not read {}.{name}", table.name),
                 format!(
-                    "Run `grant select on {} to` this role as the table's owner.",
+                    "Run `grant select on {} to \"{user}\"` as the table's owner.",
                     table.name.quoted()
                 ),
             ));

@@ -14,6 +14,7 @@ use super::{
     layout::{Layout, LayoutTable, TableName, quote},
     settings::{ActivityMode, SourceSettings},
 };
+use crate::document::did_you_mean;
 
 /// Directus's table of users: the only one published with a column list, because of its secrets.
 pub(super) const USERS: &str = "directus_users";
@@ -143,16 +144,27 @@ fn data_statements(
     let mut add = Vec::new();
     let mut renew = Vec::new();
     let mut any_partitioned = false;
+    let mut unknown_columns = Vec::new();
     for table in &layout.tables {
         let Some(facts) = published.tables.get(&table.name) else {
             let text = format!(
-                "Table {} is in the mapping but not in the database: nothing is read from it until it is made.",
+                "Table {} is in the mapping but not in the database: nothing is read from it. Mend its name in the mapping, or create the collection in Directus.",
                 table.name
             );
             published.remarks.push(("capture_table_missing", text));
             continue;
         };
         check(table, facts)?;
+        for column in table.columns() {
+            if facts.column(column).is_none() {
+                let known = facts.columns.iter().map(|column| column.name.as_str());
+                unknown_columns.push(format!(
+                    "{}.{column}{}",
+                    table.name,
+                    did_you_mean(column, known)
+                ));
+            }
+        }
         any_partitioned |= facts.kind == 'p';
         let present = existing.and_then(|existing| existing.tables.get(&table.name));
         let columns = wanted_columns(table, facts);
@@ -189,6 +201,14 @@ fn data_statements(
             );
             published.remarks.push(("capture_row_filter", text));
         }
+    }
+    if !unknown_columns.is_empty() {
+        // One remark: there is one open incident of a kind.
+        let text = format!(
+            "Columns of the mapping that their tables do not have are not read: {}. Mend the name in the mapping, or create the field in Directus.",
+            unknown_columns.join(" ")
+        );
+        published.remarks.push(("capture_column_missing", text));
     }
     let Some(existing) = existing else {
         add.extend(hints.iter().map(|hint| table_clause(hint, None)));

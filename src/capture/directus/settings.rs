@@ -10,22 +10,8 @@ use crate::{
     capture::KnownKeys,
     mapping::Mapping,
     model::{Delivery, Lsn},
+    postgres::TlsMode,
 };
-
-/// How far TLS is wanted and what it proves; the words of libpq's `sslmode`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum TlsMode {
-    Disable,
-    /// Encrypted if the server can; proves nothing.
-    #[default]
-    Prefer,
-    /// Encrypted; proves nothing.
-    Require,
-    /// The certificate is signed by the authority.
-    VerifyCa,
-    /// And made out to this host.
-    VerifyFull,
-}
 
 /// Whether `directus_activity` is read for the authors of changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -27,7 +27,7 @@ use tokio::{
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 
-use super::{CaptureStatus, Error, Incident, Links, SourceSettings, StoredPosition, TlsMode, run};
+use super::{CaptureStatus, Error, Incident, Links, SourceSettings, StoredPosition, run};
 use crate::{
     capture::KnownKeys,
     mapping::{
@@ -37,6 +37,7 @@ use crate::{
     model::{
         Cell, Change, Delivery, EntityNo, FieldNo, Lsn, Observation, Position, Side, SideKey, Stamp,
     },
+    postgres::TlsMode,
 };
 
 /// How long a test waits for something that must happen.

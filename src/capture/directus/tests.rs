@@ -5,12 +5,13 @@ use std::{sync::atomic::Ordering, time::Duration};
 use tokio_postgres::Client;
 
 use super::{
-    Error, SourceSettings, TlsMode,
+    Error, SourceSettings,
     testing::{Cluster, Mirror, Tap, entity, field, mapping, newest, until_query},
 };
 use crate::{
     mapping::{DirectusField, FieldKind, Mapping},
     model::{Cell, Change, Lsn, Value},
+    postgres::TlsMode,
 };
 
 fn articles() -> std::sync::Arc<Mapping> {

@@ -8,13 +8,13 @@ use pgwire_replication::{
 };
 use tokio::time::timeout;
 
-use crate::model::Lsn;
+use crate::{model::Lsn, postgres::TlsMode};
 
 use super::{
-    connect::{APPLICATION, VALUE_OPTIONS},
+    connect::{APPLICATION, TAKE_BYTES, VALUE_OPTIONS},
     error::{Error, sqlstate_in},
     pgoutput::POSTGRES_EPOCH_MICROS,
-    settings::{SourceSettings, TlsMode},
+    settings::SourceSettings,
 };
 
 /// What comes over the connection once it streams. Times are µs since 1970 UTC.
@@ -138,7 +138,7 @@ impl Transport for PgWire {
         let mut transport =
             Self { client, place: source.place(), message_bytes_max: source.message_bytes_max };
         // The library connects in the background: the first question waits for that.
-        let asking = transport.query("open the replication connection", "select 1");
+        let asking = transport.query("open the replication connection", TAKE_BYTES);
         match timeout(source.connect_timeout, asking).await {
             Ok(answered) => {
                 answered?;

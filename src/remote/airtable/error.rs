@@ -64,6 +64,17 @@ impl Error {
         }
     }
 
+    /// The text with its causes, on one line: of a server that cannot be reached only they say why.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(source) = cause {
+            text = format!("{text}: {source}");
+            cause = source.source();
+        }
+        text
+    }
+
     /// Whether a read may be sent again at once, after a short back-off.
     pub(super) fn is_passing(&self) -> bool {
         matches!(

@@ -178,7 +178,8 @@ impl Client {
                 Ok(body) => match serde_json::from_slice(&body) {
                     Ok(answer) => return Ok(answer),
                     Err(error) => {
-                        Error::Malformed { call: call.name(), problem: error.to_string() }
+                        let problem = what_it_is(&body).unwrap_or_else(|| error.to_string());
+                        Error::Malformed { call: call.name(), problem }
                     }
                 },
                 Err(error) => error,
@@ -296,6 +297,17 @@ fn month_number(at: DateTime<Utc>) -> u64 {
 fn backoff(try_count: u32) -> Duration {
     let whole = BACKOFF_MIN.saturating_mul(1 << (try_count - 1).min(16)).min(BACKOFF_MAX);
     whole.mul_f64(rand::random_range(0.5..1.0))
+}
+
+/// What a body is that is plainly no JSON: the parser's words say little to people.
+fn what_it_is(body: &[u8]) -> Option<String> {
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => Some(String::from("it is empty")),
+        Some(b'<') => Some(String::from(
+            "it is HTML: does api_url lead to Airtable, and does no proxy ask for a log-in?",
+        )),
+        Some(_) => None,
+    }
 }
 
 /// The header in seconds; a date there is rare enough to be left out.
