@@ -91,7 +91,7 @@ pub(crate) struct Base {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Apply {
     pub(crate) batch_row_count_max: usize,
-    pub(crate) delivery_count_max: usize,
+    pub(crate) queue_row_count_max: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -355,14 +355,15 @@ fn count(
 
 fn apply(section: Option<&Section<'_, '_>>) -> Apply {
     if let Some(section) = section {
-        section.only(&["batch_row_count_max", "delivery_count_max"]);
+        section.only(&["batch_row_count_max", "queue_row_count_max"]);
     }
     let number = |key: &str, default: usize| {
         section.map_or(default, |section| count(section, key, 1..=1_000_000, default))
     };
     Apply {
         batch_row_count_max: number("batch_row_count_max", 5_000),
-        delivery_count_max: number("delivery_count_max", 2_048),
+        queue_row_count_max: u32::try_from(number("queue_row_count_max", 20_000))
+            .unwrap_or(u32::MAX),
     }
 }
 

@@ -20,6 +20,7 @@ mod telemetry; // 1: tracing set-up
 
 mod model; // 0: the words
 mod postgres; // 0: what our connections to a Postgres share: TLS, and why they fail
+mod queue; // 0: from captures to apply, bounded
 
 pub mod demo; // a real Directus, its Postgres and ours, for people and tests without them
 pub mod sandbox; // a pretend Airtable; shares no type with `remote`

@@ -15,7 +15,7 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tracing::{debug, info};
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
         Change, Cursor, Delivery, Element, EntityNo, FieldNo, Lsn, Observation, Position, Side,
         SideKey, Stamp,
     },
+    queue::Inlet,
     store::{self, FirstCopy, PositionRow, TransactionRow, Writer, Writes},
 };
 
@@ -109,10 +110,7 @@ impl Apply {
     /// # Errors
     /// When the canonical database fails; nothing of the batch under way is in it then, and reading the logs
     /// again from the stored positions brings it back.
-    pub(crate) async fn run(
-        mut self,
-        mut deliveries: mpsc::Receiver<Delivery>,
-    ) -> Result<(), Error> {
+    pub(crate) async fn run(mut self, mut deliveries: Inlet) -> Result<(), Error> {
         loop {
             tokio::select! {
                 delivery = deliveries.recv() => {
@@ -130,7 +128,7 @@ impl Apply {
     async fn apply_available(
         &mut self,
         first: Delivery,
-        deliveries: &mut mpsc::Receiver<Delivery>,
+        deliveries: &mut Inlet,
     ) -> Result<(), Error> {
         let mut batch = Vec::new();
         let mut row_count = 0;
@@ -147,7 +145,7 @@ impl Apply {
             if row_count >= self.limits.batch_row_count_max {
                 break;
             }
-            next = deliveries.try_recv().ok();
+            next = deliveries.try_recv();
         }
         self.apply_batch(batch).await
     }

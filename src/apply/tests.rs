@@ -7,10 +7,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config as RunnerConfig, TestCaseError, TestRunner},
 };
-use tokio::{
-    runtime::Runtime,
-    sync::{mpsc, watch},
-};
+use tokio::{runtime::Runtime, sync::watch};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -23,6 +20,7 @@ use crate::{
         Side, SideKey, Stamp, Value,
     },
     postgres::TlsMode,
+    queue::queue,
     store::{self, Canonical, Writer},
 };
 
@@ -157,7 +155,7 @@ async fn apply(config: &Canonical, transactions: &[Vec<Step>], is_one_at_a_time:
         is_new: false,
     };
     let limits = Limits { batch_row_count_max: if is_one_at_a_time { 100 } else { 4 } };
-    let (sender, received) = mpsc::channel(transactions.len().max(1));
+    let (sender, received) = queue(1_000);
     let apply = Apply::new(writer, vec![log], limits);
     let sending = async move {
         for (no, delivery) in deliveries(transactions).into_iter().enumerate() {

@@ -144,6 +144,6 @@ pub(super) fn plan(settings: &Settings) -> anyhow::Result<Plan> {
         directus: settings.directus.as_ref().map(source),
         airtable: settings.airtable.as_ref().map(airtable).transpose()?.flatten(),
         limits: Limits { batch_row_count_max: settings.apply.batch_row_count_max },
-        delivery_count_max: settings.apply.delivery_count_max,
+        queue_row_count_max: settings.apply.queue_row_count_max,
     })
 }

@@ -22,7 +22,8 @@ use crate::{
     apply::{self, Apply, Committed, Limits, Log},
     capture::{self, airtable, directus},
     mapping::Mapping,
-    model::{Cursor, Delivery, Lsn, Side},
+    model::{Cursor, Lsn, Side},
+    queue::{Outlet, queue},
     remote,
     store::{self, Writer, reading},
 };
@@ -39,8 +40,8 @@ pub(crate) struct Plan {
     pub(crate) directus: Option<directus::SourceSettings>,
     pub(crate) airtable: Option<AirtablePlan>,
     pub(crate) limits: Limits,
-    /// Deliveries on their way to `apply`.
-    pub(crate) delivery_count_max: usize,
+    /// Rows on their way to `apply`.
+    pub(crate) queue_row_count_max: u32,
 }
 
 #[derive(Clone)]
@@ -63,9 +64,10 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// What waiting does not cure.
 pub(crate) async fn run(plan: Plan, stop: CancellationToken) -> anyhow::Result<()> {
     let mut failure_count = 0_u32;
+    let mut is_first = true;
     loop {
         let began = Instant::now();
-        let failure = match session(&plan, &stop).await {
+        let failure = match session(&plan, std::mem::take(&mut is_first), &stop).await {
             Ok(()) => return Ok(()),
             Err(error) if stop.is_cancelled() => return Err(error),
             Err(error) if !is_curable(&error) => return Err(error),
@@ -98,8 +100,8 @@ fn is_curable(error: &anyhow::Error) -> bool {
     })
 }
 
-/// One life of all tasks, from the stored positions on.
-async fn session(plan: &Plan, stop: &CancellationToken) -> anyhow::Result<()> {
+/// One life of all tasks, from the stored positions on; `is_first` of this process.
+async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyhow::Result<()> {
     store::migrate(&plan.canonical).await?;
     let writer = Writer::open(&plan.canonical, plan.mapping.clone()).await?;
     let mapping = Arc::clone(writer.mapping());
@@ -110,9 +112,13 @@ async fn session(plan: &Plan, stop: &CancellationToken) -> anyhow::Result<()> {
         .map(|position| (position.log.clone(), position))
         .collect();
 
+    if is_first {
+        reading::close_incidents(&pool).await?;
+    }
+
     // Captures stop before apply does: what they have sent is still applied.
     let capture_stop = stop.child_token();
-    let (deliveries, received) = mpsc::channel(plan.delivery_count_max);
+    let (deliveries, received) = queue(plan.queue_row_count_max);
     let mut life = Life {
         known: Arc::new(Known::new(pool.clone(), Arc::clone(&mapping))),
         reporter: Reporter::new(pool.clone()),
@@ -186,7 +192,7 @@ struct Life {
     stored: HashMap<String, reading::StoredPosition>,
     known: Arc<Known>,
     reporter: Reporter,
-    deliveries: mpsc::Sender<Delivery>,
+    deliveries: Outlet,
     stop: CancellationToken,
     logs: Vec<Log>,
     tasks: JoinSet<anyhow::Result<()>>,

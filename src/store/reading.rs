@@ -166,6 +166,14 @@ pub(crate) async fn open_incident(
     Ok(())
 }
 
+/// Closes all incidents: what is still so will be found again.
+pub(crate) async fn close_incidents(pool: &PgPool) -> Result<(), Error> {
+    sqlx::query("update mirror.incident set closed_at = now() where closed_at is null")
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
 /// Numbers for people who ask how things stand.
 #[derive(Clone, Copy, Debug, FromRow)]
 pub(crate) struct Counts {

@@ -15,6 +15,7 @@ use crate::{
     capture::KnownKeys,
     mapping::{CellFormat, Mapping},
     model::{Author, Change, Delivery, EntityNo, Observation, Side, SideKey, Stamp},
+    queue::Outlet,
     remote::airtable::{Client, Error as RemoteError, Page, Record, micros},
 };
 
@@ -40,7 +41,7 @@ pub(super) struct Listing<'a> {
     pub(super) base: &'a str,
     pub(super) mapping: &'a Arc<Mapping>,
     pub(super) plan: &'a Arc<Plan>,
-    pub(super) deliveries: &'a mpsc::Sender<Delivery>,
+    pub(super) deliveries: &'a Outlet,
     pub(super) known: &'a dyn KnownKeys,
 }
 

@@ -26,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     capture::{CaptureStatus, Incident, KnownKeys},
     mapping::Mapping,
-    model::{Cursor, Delivery},
+    model::Cursor,
+    queue::Outlet,
     remote::airtable::Client,
 };
 
@@ -112,7 +113,7 @@ pub(crate) struct Links {
     pub(crate) client: Arc<Client>,
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) stored: Option<StoredCursor>,
-    pub(crate) deliveries: mpsc::Sender<Delivery>,
+    pub(crate) deliveries: Outlet,
     pub(crate) known: Arc<dyn KnownKeys>,
     /// A verified ping came, or somebody is impatient.
     pub(crate) wake: Arc<Notify>,

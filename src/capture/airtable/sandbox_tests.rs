@@ -23,6 +23,7 @@ use crate::{
         Author, Cell, Change, Delivery, EntityNo, FieldNo, Finding, Level, Position, Side, SideKey,
         Value,
     },
+    queue::queue,
     remote::airtable::{Client, Error as RemoteError, NewRecord, RecordUpdate},
     sandbox::{
         Actor, Edit, Fault, FaultKind, NETWORK_BASE, OWNER_TOKEN, OWNER_USER, Options,
@@ -147,7 +148,7 @@ impl Setup {
     }
 
     fn start(self, sandbox: &Sandbox) -> Line {
-        let (deliveries, mut received) = mpsc::channel(16);
+        let (deliveries, mut received) = queue(1_000);
         let (incidents, mut raised) = mpsc::channel::<Incident>(16);
         let (status_sender, status) = watch::channel(CaptureStatus::starting());
         let (identity_sender, identity) = watch::channel(None);

@@ -6,12 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    capture::KnownKeys,
-    mapping::Mapping,
-    model::{Delivery, Lsn},
-    postgres::TlsMode,
-};
+use crate::{capture::KnownKeys, mapping::Mapping, model::Lsn, postgres::TlsMode, queue::Outlet};
 
 /// Whether `directus_activity` is read for the authors of changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -230,7 +225,7 @@ pub(crate) struct Links {
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) stored: Option<StoredPosition>,
     /// In log order; a thousand places or more, so that many can be taken at once.
-    pub(crate) deliveries: mpsc::Sender<Delivery>,
+    pub(crate) deliveries: Outlet,
     /// The position that is durable in the canonical database.
     pub(crate) committed: watch::Receiver<Option<Lsn>>,
     pub(crate) known: Arc<dyn KnownKeys>,

@@ -10,16 +10,14 @@ use std::{
 };
 
 use futures_util::TryStreamExt;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 use tokio_postgres::Client;
 
 use crate::{
     capture::KnownKeys,
     mapping::Mapping,
     model::{Change, Delivery, Element, EntityNo, FieldNo, Observation, Side, SideKey},
+    queue::Outlet,
 };
 
 use super::{
@@ -124,7 +122,7 @@ pub(super) struct ReadTable {
 #[derive(Clone)]
 pub(super) struct Sink {
     pub(super) mapping: Arc<Mapping>,
-    pub(super) deliveries: mpsc::Sender<Delivery>,
+    pub(super) deliveries: Outlet,
     pub(super) status: watch::Sender<CaptureStatus>,
 }
 
@@ -385,10 +383,7 @@ fn line_end(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-async fn send(
-    deliveries: &mpsc::Sender<Delivery>,
-    observations: Vec<Observation>,
-) -> Result<(), Error> {
+async fn send(deliveries: &Outlet, observations: Vec<Observation>) -> Result<(), Error> {
     if observations.is_empty() {
         return Ok(());
     }

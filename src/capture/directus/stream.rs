@@ -9,7 +9,6 @@ use std::{
 
 use chrono::Utc;
 use tokio::{
-    sync::mpsc::error::TrySendError,
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval},
 };
@@ -363,17 +362,12 @@ impl<'a> Stream<'a> {
 
     /// Hands over; follows the commits while it has to wait.
     async fn deliver(&mut self, delivery: Delivery) -> Result<(), Error> {
-        let delivery = match self.links.deliveries.try_send(delivery) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Closed(_)) => return Err(Error::Stopped),
-            Err(TrySendError::Full(delivery)) => delivery,
-        };
         let deliveries = self.links.deliveries.clone();
         loop {
             tokio::select! {
-                permit = deliveries.reserve() => {
-                    permit.map_err(|_| Error::Stopped)?.send(delivery);
-                    return Ok(());
+                biased;
+                room = deliveries.reserve(&delivery) => {
+                    return room.and_then(|room| room.send(delivery)).map_err(|_| Error::Stopped);
                 }
                 changed = self.links.committed.changed() => {
                     if changed.is_err() {

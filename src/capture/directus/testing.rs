@@ -38,6 +38,7 @@ use crate::{
         Cell, Change, Delivery, EntityNo, FieldNo, Lsn, Observation, Position, Side, SideKey, Stamp,
     },
     postgres::TlsMode,
+    queue::queue,
 };
 
 /// How long a test waits for something that must happen.
@@ -402,7 +403,7 @@ impl Tap {
         let before = before.unwrap_or_default();
         let stored = before.position();
         let mirror = Arc::new(Mutex::new(before));
-        let (deliveries, mut taken) = mpsc::channel(1024);
+        let (deliveries, mut taken) = queue(10_000);
         let (committed, committed_seen) = watch::channel(stored.as_ref().map(|stored| stored.lsn));
         let (status, status_seen) = watch::channel(CaptureStatus::default());
         let (identity, identity_seen) = watch::channel(None);
