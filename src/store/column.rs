@@ -1,17 +1,60 @@
-//! One column of many records as a parameter: an array of the column's own type where all values are of that
-//! type, which spares the server reading them from text; else of their texts.
+//! Values in Postgres's binary format, where it is cheaper than text for both ends. As a parameter: one column of
+//! many records, an array of the column's own type where all values are of that type, else of their texts. As
+//! read: columns whose type is just what their field holds.
 
 use std::{error::Error, sync::Arc};
 
 use bytes::{BufMut as _, BytesMut};
-use chrono::NaiveDate;
-use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use chrono::{NaiveDate, TimeDelta};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use uuid::Uuid;
 
-use crate::{merge::RecordState, model::Value};
+use crate::{mapping::FieldKind, merge::RecordState, model::Value};
 
 /// µs and days from Unix's epoch to Postgres's, 2000-01-01.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 const EPOCH: Option<NaiveDate> = NaiveDate::from_ymd_opt(2000, 1, 1);
+
+/// Whether a field's column of type `cast` is read as it is; other columns are cast to text.
+pub(super) fn is_read_as_it_is(kind: &FieldKind, cast: &str) -> bool {
+    matches!(
+        (kind, cast),
+        (FieldKind::Uuid | FieldKind::Link { .. }, "uuid")
+            | (FieldKind::DateTime { .. }, "timestamp with time zone")
+            | (FieldKind::Date, "date")
+            | (FieldKind::Boolean, "boolean")
+    )
+}
+
+/// A value as [`is_read_as_it_is`] has it.
+pub(super) struct AsItIs(pub(super) Value);
+
+impl<'a> FromSql<'a> for AsItIs {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        let infinite =
+            |is_after: bool| Value::Text(if is_after { "infinity" } else { "-infinity" }.into());
+        Ok(Self(match *ty {
+            Type::UUID => Value::Uuid(Uuid::from_sql(ty, raw)?),
+            Type::BOOL => Value::Bool(bool::from_sql(ty, raw)?),
+            Type::TIMESTAMPTZ => match i64::from_be_bytes(raw.try_into()?) {
+                micros @ (i64::MIN | i64::MAX) => infinite(micros > 0),
+                micros => Value::Timestamp(micros.saturating_add(EPOCH_MICROS)),
+            },
+            _ => match i32::from_be_bytes(raw.try_into()?) {
+                days @ (i32::MIN | i32::MAX) => infinite(days > 0),
+                days => {
+                    let date = EPOCH
+                        .and_then(|epoch| epoch.checked_add_signed(TimeDelta::days(days.into())));
+                    Value::Date(date.ok_or("a date outside of all calendars")?)
+                }
+            },
+        }))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        [Type::UUID, Type::BOOL, Type::TIMESTAMPTZ, Type::DATE].contains(ty)
+    }
+}
 
 /// The values at `at` of these records.
 #[derive(Debug)]
@@ -120,6 +163,25 @@ mod tests {
         assert_eq!(mixed.element_type("timestamp with time zone"), "text");
         assert_eq!(typed.element_type("timestamp without time zone"), "text");
         assert_eq!(column(vec![Value::Int(1)]).element_type("integer"), "text");
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let date = |days| Value::Date(EPOCH.unwrap() + TimeDelta::days(days));
+        for (ty, value) in [
+            (Type::UUID, Value::Uuid(Uuid::from_u128(7))),
+            (Type::BOOL, Value::Bool(true)),
+            (Type::TIMESTAMPTZ, Value::Timestamp(-1)),
+            (Type::TIMESTAMPTZ, Value::Timestamp(1_700_000_000_123_456)),
+            (Type::DATE, date(-400_000)),
+            (Type::DATE, date(9_000)),
+        ] {
+            let mut out = BytesMut::new();
+            Cell(&value).to_sql(&ty, &mut out).unwrap();
+            assert_eq!(AsItIs::from_sql(&ty, &out).unwrap().0, value);
+        }
+        let endless = AsItIs::from_sql(&Type::DATE, &i32::MAX.to_be_bytes()).unwrap();
+        assert_eq!(endless.0, Value::Text("infinity".into()));
     }
 
     #[test]

@@ -2,10 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
-use super::{Error, catalog::quoted, session::Param, writer::Writer};
+use super::{
+    Error,
+    catalog::{TableShape, quoted},
+    column::{AsItIs, is_read_as_it_is},
+    session::Param,
+    writer::Writer,
+};
 use crate::{
     mapping::{Entity, Field, Store},
     merge::RecordState,
@@ -31,8 +37,7 @@ impl Writer {
         let described = mapping.entity(entity);
         let number = self.entity_number(entity);
         let mut calls: Vec<(String, Vec<Param>)> = Vec::new();
-        let select =
-            select_rows(described, &self.shape(entity).table, self.shape(entity).has_deleted_at);
+        let select = select_rows(described, self.shape(entity));
         calls.push((select, vec![Box::new(records.clone())]));
         for (is_needed, sql) in [
             (
@@ -157,19 +162,21 @@ fn fields(entity: &Entity) -> impl Iterator<Item = (FieldNo, &Field)> {
         .map(|(at, field)| (FieldNo(u16::try_from(at).unwrap_or(u16::MAX)), field))
 }
 
-/// `id`, whether deleted, then each column field's text.
-fn select_rows(entity: &Entity, table: &str, has_deleted_at: bool) -> String {
-    let deleted = if has_deleted_at { "deleted_at is not null" } else { "false" };
+/// `id`, whether deleted, then each column field, as text where that is not its own type.
+fn select_rows(entity: &Entity, shape: &TableShape) -> String {
+    let deleted = if shape.has_deleted_at { "deleted_at is not null" } else { "false" };
     let mut sql = format!("select id, {deleted}");
-    for field in &entity.fields {
-        if let Store::Column(column) = &field.store {
+    for (field, cast) in entity.fields.iter().zip(&shape.casts) {
+        if let (Store::Column(column), Some(cast)) = (&field.store, cast) {
             sql.push_str(", ");
             sql.push_str(&quoted(column));
-            sql.push_str("::text");
+            if !is_read_as_it_is(&field.kind, cast) {
+                sql.push_str("::text");
+            }
         }
     }
     sql.push_str(" from ");
-    sql.push_str(table);
+    sql.push_str(&shape.table);
     sql.push_str(" where id = any($1)");
     sql
 }
@@ -180,7 +187,12 @@ fn read_row(entity: &Entity, row: &Row, state: &mut RecordState) {
     let mut column = 2;
     for (at, field) in entity.fields.iter().enumerate() {
         if matches!(field.store, Store::Column(_)) {
-            state.canon[at] = field.read_canonical(row.get(column));
+            state.canon[at] = if *row.columns()[column].type_() == Type::TEXT {
+                field.read_canonical(row.get(column))
+            } else {
+                let value: Option<AsItIs> = row.get(column);
+                value.map_or_else(|| field.read_canonical(None), |value| value.0)
+            };
             column += 1;
         }
     }

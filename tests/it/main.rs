@@ -7,6 +7,7 @@ mod bad_servers;
 mod bad_tls;
 mod bad_values;
 mod compose;
+mod demo;
 mod demo_parts;
 mod mirror;
 mod pings;
