@@ -135,14 +135,13 @@ impl Apply {
         Ok(Some(Ready { writes, outcomes, calls }))
     }
 
-    /// Whether `items` can be folded before the batch under way is written.
+    /// Whether there is a batch under way, and `items` can be folded before it is written.
     fn can_look_ahead(&self, items: &[Item]) -> bool {
+        let Some(in_flight) = &self.in_flight else { return false };
         let is_plain = |item: &Item| {
             matches!(item.observation.change, Change::Present { .. } | Change::Absent)
         };
-        items.iter().all(is_plain)
-            && self.in_flight.as_ref().is_none_or(InFlight::is_plain)
-            && !self.has_keys_to_look_up(items)
+        in_flight.is_plain() && items.iter().all(is_plain) && !self.has_keys_to_look_up(items)
     }
 
     /// Waits for the batch under way, if there is one, and tells its positions.

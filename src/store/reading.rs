@@ -235,11 +235,7 @@ pub(crate) async fn keys(
     entity: &str,
     table: &str,
 ) -> Result<Vec<SideKey>, Error> {
-    let number: Option<i16> =
-        sqlx::query_scalar("select entity_no from mirror.entity where name = $1")
-            .bind(entity)
-            .fetch_optional(pool)
-            .await?;
+    let number = entity_number(pool, entity).await?;
     let sql =
         super::writer::living_keys(&format!("canon.{}", super::catalog::quoted(table)), true, side);
     let keys: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
@@ -250,6 +246,14 @@ pub(crate) async fn keys(
     Ok(keys.iter().map(|key| SideKey::from(key.as_str())).collect())
 }
 
+/// `mirror.entity`'s number; none before the first run with this entity.
+async fn entity_number(pool: &PgPool, entity: &str) -> Result<Option<i16>, Error> {
+    Ok(sqlx::query_scalar("select entity_no from mirror.entity where name = $1")
+        .bind(entity)
+        .fetch_optional(pool)
+        .await?)
+}
+
 /// The keys of all known rows of the junction table that holds `field` on `side`.
 pub(crate) async fn element_rows(
     pool: &PgPool,
@@ -257,14 +261,11 @@ pub(crate) async fn element_rows(
     entity: &str,
     field: &str,
 ) -> Result<Vec<SideKey>, Error> {
-    let keys: Vec<String> = sqlx::query_scalar(
-        "select row_key from mirror.element join mirror.entity e using (entity_no)
-         where side = $1 and e.name = $2 and field = $3",
-    )
-    .bind(side.name())
-    .bind(entity)
-    .bind(field)
-    .fetch_all(pool)
-    .await?;
+    let keys: Vec<String> = sqlx::query_scalar(super::writer::ELEMENT_ROWS)
+        .bind(side.name())
+        .bind(entity_number(pool, entity).await?)
+        .bind(field)
+        .fetch_all(pool)
+        .await?;
     Ok(keys.iter().map(|key| SideKey::from(key.as_str())).collect())
 }

@@ -19,11 +19,10 @@ use super::Error;
 
 pub(crate) type Param = Box<dyn ToSql + Sync + Send>;
 
-/// One step of a batch.
-pub(crate) enum Call {
-    /// Statements without parameters.
-    Simple(Cow<'static, str>),
-    Execute(Cow<'static, str>, Vec<Param>),
+/// A statement of a batch, with its parameters.
+pub(crate) struct Call {
+    pub(super) sql: Cow<'static, str>,
+    pub(super) params: Vec<Param>,
 }
 
 /// Cheap to clone: the clones share the connection.
@@ -78,54 +77,43 @@ impl Session {
         Ok(try_join_all(answers).await?)
     }
 
-    /// Sends `calls` in this order between `begin` and `end`, or `undo` instead of `end` where one of them could
-    /// not even be sent; then waits for all answers. The first failure is the result.
+    /// Sends `begin`, `calls` and `end` in this order, then waits for all answers. The first failure is the result;
+    /// `end` is then left out if it was not sent yet, and undoing is the caller's.
     pub(super) async fn send(
         &self,
         begin: &'static str,
         calls: Vec<Call>,
         end: &'static str,
-        undo: &'static str,
     ) -> Result<(), Error> {
         // Before `begin`: a statement prepared inside could not be after a failure.
-        try_join_all(calls.iter().filter_map(|call| match call {
-            Call::Execute(sql, _) => Some(self.prepared(sql)),
-            Call::Simple(_) => None,
-        }))
-        .await?;
-        let mut sent = Sent { session: self, answers: Vec::new(), has_failed: false };
-        sent.add(Call::Simple(begin.into())).await;
-        for call in calls {
-            sent.add(call).await;
+        try_join_all(calls.iter().map(|call| self.prepared(&call.sql))).await?;
+        let mut sent = Sent::default();
+        sent.add(Box::pin(self.client.batch_execute(begin))).await;
+        for Call { sql, params } in calls {
+            sent.add(Box::pin(async move {
+                let statement = self.prepared(&sql).await?;
+                self.client.execute(&statement, &borrowed(&params)).await.map(drop)
+            }))
+            .await;
         }
-        let last = if sent.has_failed { undo } else { end };
-        sent.add(Call::Simple(last.into())).await;
+        if !sent.has_failed {
+            sent.add(Box::pin(self.client.batch_execute(end))).await;
+        }
         sent.done().await
     }
 }
 
 /// Calls that are on their way.
+#[derive(Default)]
 struct Sent<'a> {
-    session: &'a Session,
     /// In the order of the calls: the first that failed says why, the later ones only that something did.
     answers: Vec<BoxFuture<'a, Result<(), tokio_postgres::Error>>>,
     has_failed: bool,
 }
 
 impl<'a> Sent<'a> {
-    async fn add(&mut self, call: Call) {
-        let client = &*self.session.client;
-        let mut answer: BoxFuture<'a, _> = match call {
-            Call::Simple(sql) => Box::pin(async move { client.batch_execute(&sql).await }),
-            Call::Execute(sql, params) => {
-                let session = self.session;
-                Box::pin(async move {
-                    let statement = session.prepared(&sql).await?;
-                    client.execute(&statement, &borrowed(&params)).await.map(drop)
-                })
-            }
-        };
-        // The first poll sends; nobody waits yet. On a quick server the answer is here at once.
+    /// The first poll sends; nobody waits yet. On a quick server the answer is here at once.
+    async fn add(&mut self, mut answer: BoxFuture<'a, Result<(), tokio_postgres::Error>>) {
         if let Poll::Ready(done) = poll!(&mut answer) {
             self.has_failed |= done.is_err();
             answer = Box::pin(ready(done));

@@ -10,7 +10,7 @@ use super::{
     catalog::{TableShape, quoted},
     column::{AsItIs, is_read_as_it_is},
     session::Param,
-    writer::Writer,
+    writer::{ELEMENT_ROWS, Writer},
 };
 use crate::{
     mapping::{Entity, Field, Store},
@@ -144,12 +144,8 @@ impl Writer {
         field: FieldNo,
     ) -> Result<Vec<SideKey>, Error> {
         let name = &self.mapping.entity(entity).field(field).name;
-        let rows = self
-            .query(
-                "select row_key from mirror.element where side = $1 and entity_no = $2 and field = $3",
-                &[&side.name(), &self.entity_number(entity), name],
-            )
-            .await?;
+        let rows =
+            self.query(ELEMENT_ROWS, &[&side.name(), &self.entity_number(entity), name]).await?;
         Ok(rows.iter().map(|row| SideKey::from(row.get::<_, &str>(0))).collect())
     }
 }

@@ -185,7 +185,7 @@ struct Calls<'a> {
 
 impl Calls<'_> {
     fn add(&mut self, sql: impl Into<Cow<'static, str>>, params: Vec<Param>) {
-        self.calls.push(Call::Execute(sql.into(), params));
+        self.calls.push(Call { sql: sql.into(), params });
     }
 }
 

@@ -56,6 +56,11 @@ pub(super) fn living_keys(table: &str, is_linked: bool, side: Side) -> String {
     )
 }
 
+/// The keys of all known rows of a side's junction table: `$1`, the side's name; `$2`, the entity's number; `$3`,
+/// the field's name.
+pub(super) const ELEMENT_ROWS: &str =
+    "select row_key from mirror.element where side = $1 and entity_no = $2 and field = $3";
+
 /// The apply path's connections, and what it keeps in mind of the database: it is the only writer.
 pub(crate) struct Writer {
     write: Session,
@@ -238,7 +243,12 @@ impl Writer {
     pub(crate) fn write(&self, calls: Vec<Call>) -> AbortOnDropHandle<Result<(), Error>> {
         let session = self.write.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
-            session.send("begin", calls, "commit", "rollback").await
+            let outcome = session.send("begin", calls, "commit").await;
+            if outcome.is_err() {
+                // Over already, if the commit was sent; or the connection is gone: the first error is the one to tell.
+                drop(session.client().batch_execute("rollback").await);
+            }
+            outcome
         }))
     }
 
@@ -249,15 +259,14 @@ impl Writer {
     pub(crate) async fn write_part(&mut self, writes: &Writes) -> Result<(), Error> {
         const END: &str =
             "set constraints all immediate; set constraints all deferred; release savepoint part";
-        const UNDO: &str = "rollback to savepoint part";
-        match self.write.send("savepoint part", self.calls(writes), END, UNDO).await {
+        match self.write.send("savepoint part", self.calls(writes), END).await {
             Ok(()) => {
                 self.note(writes);
                 Ok(())
             }
             Err(error) => {
                 debug!(error = ?error, "a part was refused");
-                self.client().batch_execute(UNDO).await?;
+                self.client().batch_execute("rollback to savepoint part").await?;
                 Err(error)
             }
         }

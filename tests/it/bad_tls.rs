@@ -1,35 +1,14 @@
 //! TLS towards the canonical database, as the settings document says it: each mode proves what it promises, on
 //! every connection, and a certificate that proves nothing ends the run with what to do.
 
-use std::{
-    fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::Path,
-};
+use std::fs;
 
 use plait::demo::{cache, cluster::Cluster};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use crate::plain::{Documents, Plain};
-
-/// A certificate authority, and a server's certificate and key for `name` signed by it, as PEM.
-fn certificates(name: &str) -> (String, String, String) {
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &authority).unwrap();
-    (authority.pem(), leaf.pem(), key.serialize_pem())
-}
-
-/// Writes a file that the server's user owns and nobody else reads.
-fn write_private(data: &Path, name: &str, text: &str) {
-    let (path, folder) = (data.join(name), fs::metadata(data).unwrap());
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    std::os::unix::fs::chown(&path, Some(folder.uid()), Some(folder.gid())).unwrap();
-}
+use crate::{
+    certificates::{certificates, write_private},
+    plain::{Documents, Plain},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_tls_of_the_canonical_database_proves_authority_and_name() {

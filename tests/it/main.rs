@@ -6,6 +6,7 @@ mod bad_rights;
 mod bad_servers;
 mod bad_tls;
 mod bad_values;
+mod certificates;
 mod compose;
 mod demo;
 mod demo_parts;

@@ -20,6 +20,9 @@ mod stream;
 mod transport;
 
 #[cfg(test)]
+#[path = "../../../tests/it/certificates.rs"]
+mod certificates;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -3,10 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    os::unix::{fs::chown, process::CommandExt},
     path::PathBuf,
     pin::Pin,
-    process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -14,22 +12,21 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::{Pid, User, geteuid},
-};
-use tempfile::TempDir;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, sleep},
 };
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::{CaptureStatus, Error, Incident, Links, SourceSettings, StoredPosition, run};
 use crate::{
     capture::KnownKeys,
+    demo::{
+        cache::{postgres_bin, postgres18_bin},
+        cluster::{self, SUPERUSER, Stop},
+    },
     mapping::{
         DeletePolicy, Direction, DirectusField, DirectusTable, Entity, Field, FieldKind, Mapping,
         Part, Policy, Store,
@@ -44,108 +41,47 @@ use crate::{
 /// How long a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The folders with server programs to test against.
-fn program_folders() -> Vec<PathBuf> {
-    let asked = Command::new("pg_config").arg("--bindir").output().expect("pg_config is installed");
-    let mut folders = vec![PathBuf::from(String::from_utf8(asked.stdout).unwrap().trim())];
-    folders.extend(std::env::var_os("PLAIT_PG18_BIN").map(PathBuf::from));
-    folders
-}
-
-/// The newest server there is to test against.
-pub(super) fn newest() -> PathBuf {
-    program_folders().pop().unwrap()
-}
-
 /// A cluster of its own, gone when dropped.
-pub(super) struct Cluster {
-    folder: TempDir,
-    programs: PathBuf,
-    pub(super) port: u16,
-    server: Child,
-    options: Vec<String>,
-}
+pub(super) struct Cluster(cluster::Cluster);
 
 impl Cluster {
-    pub(super) async fn start(options: &[&str]) -> Self {
-        Self::start_with(program_folders().remove(0), options, |_| {}).await
+    /// Of the system's Postgres.
+    pub(super) async fn start(settings: &[&str]) -> Self {
+        Self(cluster::Cluster::throw_away(&postgres_bin().unwrap(), settings).await.unwrap())
     }
 
-    /// `prepare` may put files (certificates) into the data folder before the server starts.
-    pub(super) async fn start_with(
-        programs: PathBuf,
-        options: &[&str],
-        prepare: impl FnOnce(&std::path::Path),
-    ) -> Self {
-        let folder = tempfile::Builder::new().prefix("plait-pg-").tempdir().unwrap();
-        if let Some((uid, gid)) = server_user() {
-            chown(folder.path(), Some(uid), Some(gid)).unwrap();
-        }
-        let data = folder.path().join("data");
-        let made = command(&programs.join("initdb"))
-            .args([
-                "--no-sync",
-                "--auth=trust",
-                "--username=postgres",
-                "--encoding=UTF8",
-                "--locale=C",
-                "-D",
-            ])
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        prepare(&data);
-        if let Some((uid, gid)) = server_user() {
-            for file in std::fs::read_dir(&data).unwrap() {
-                chown(file.unwrap().path(), Some(uid), Some(gid)).unwrap();
-            }
-        }
-        let port = free_port();
-        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let server = spawn(&programs, &data, port, &options);
-        let cluster = Self { folder, programs, port, server, options };
-        cluster.wait_until_up().await;
-        cluster
-    }
-
-    async fn wait_until_up(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        while tokio_postgres::connect(&self.url(), NoTls).await.is_err() {
-            assert!(Instant::now() < deadline, "the server did not come up");
-            sleep(Duration::from_millis(30)).await;
-        }
-    }
-
-    fn url(&self) -> String {
-        format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port)
+    /// Of the newest Postgres there is to test against.
+    pub(super) async fn start_newest(settings: &[&str]) -> Self {
+        let programs = postgres18_bin().or_else(|_| postgres_bin()).unwrap();
+        Self(cluster::Cluster::throw_away(&programs, settings).await.unwrap())
     }
 
     pub(super) async fn client(&self) -> Client {
-        let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await.unwrap();
-        tokio::spawn(async move { drop(connection.await) });
-        client
+        self.0.connect("postgres").await.unwrap()
     }
 
-    /// The server falls dead and comes up again.
-    pub(super) async fn crash_and_recover(&mut self) {
-        self.signal(Signal::SIGQUIT);
-        self.server.wait().unwrap();
-        let data = self.folder.path().join("data");
-        self.server = spawn(&self.programs, &data, self.port, &self.options);
-        self.wait_until_up().await;
+    pub(super) fn data_folder(&self) -> PathBuf {
+        self.0.data_folder()
     }
 
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.server.id()).unwrap());
-        kill(pid, signal).unwrap();
+    /// The server ends, in this manner, and comes up again.
+    pub(super) async fn restart(&mut self, how: Stop) {
+        self.0.stop(how).await.unwrap();
+        self.0.start().await.unwrap();
+    }
+
+    /// A role that logs in with the password of [`Cluster::source`]: its name, and what else it may.
+    pub(super) async fn make_role(&self, role: &str) {
+        let sql = format!("create role {role} login password '{}'", self.0.password());
+        self.0.sql("postgres", &sql).await.unwrap();
     }
 
     pub(super) fn source(&self) -> SourceSettings {
         SourceSettings {
             host: "127.0.0.1".into(),
-            port: self.port,
-            user: "postgres".into(),
+            port: self.0.port(),
+            user: SUPERUSER.into(),
+            password: self.0.password().into(),
             database: "postgres".into(),
             tls: TlsMode::Disable,
             lock_timeout: Duration::from_secs(2),
@@ -156,58 +92,6 @@ impl Cluster {
             ..SourceSettings::default()
         }
     }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // Nothing in it is worth an orderly end.
-        self.signal(Signal::SIGQUIT);
-        self.server.wait().unwrap();
-    }
-}
-
-fn spawn(
-    programs: &std::path::Path,
-    data: &std::path::Path,
-    port: u16,
-    options: &[String],
-) -> Child {
-    let mut command = command(&programs.join("postgres"));
-    command.arg("-D").arg(data).args(["-p", &port.to_string(), "-k", ""]);
-    let all = [
-        "wal_level=logical",
-        "fsync=off",
-        "max_wal_senders=10",
-        "max_replication_slots=6",
-        "listen_addresses=127.0.0.1",
-        "log_min_messages=fatal",
-    ];
-    for option in all.into_iter().chain(options.iter().map(String::as_str)) {
-        command.args(["-c", option]);
-    }
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-/// The server refuses to run as root.
-fn server_user() -> Option<(u32, u32)> {
-    if !geteuid().is_root() {
-        return None;
-    }
-    let user = User::from_name("postgres").unwrap().expect("a user `postgres`");
-    Some((user.uid.as_raw(), user.gid.as_raw()))
-}
-
-fn command(program: &std::path::Path) -> Command {
-    let mut command = Command::new(program);
-    command.current_dir("/");
-    if let Some((uid, gid)) = server_user() {
-        command.uid(uid).gid(gid);
-    }
-    command
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// An entity of table `table`, whose fields have the names of their columns.

@@ -6,9 +6,11 @@ use tokio_postgres::Client;
 
 use super::{
     Error, SourceSettings,
-    testing::{Cluster, Mirror, Tap, entity, field, mapping, newest, until_query},
+    certificates::{certificates, write_private},
+    testing::{Cluster, Mirror, Tap, entity, field, mapping, until_query},
 };
 use crate::{
+    demo::cluster::Stop,
     mapping::{DirectusField, FieldKind, Mapping},
     model::{Cell, Change, Lsn, Value},
     postgres::TlsMode,
@@ -282,7 +284,7 @@ async fn capture_directus_restart_from_the_stored_position_loses_and_doubles_not
     // The source falls dead while connected: the slot may go back, the position does not.
     run_sql(&client, "insert into article values ('4', 'x')").await;
     tap.until("four", |mirror| mirror.keys().contains(&"4")).await;
-    cluster.crash_and_recover().await;
+    cluster.restart(Stop::Immediate).await;
     let client = cluster.client().await;
     run_sql(&client, "insert into article values ('5', 'x')").await;
     tap.until("five", |mirror| mirror.keys().contains(&"5")).await;
@@ -486,8 +488,7 @@ async fn capture_directus_values_are_the_same_by_copy_and_by_stream() {
             "null, 'null', '{\"b\": 1, \"a\": [1.0, 12345678901234567890, \"\\u00e9\"]}'",
         ),
     ];
-    let cluster =
-        Cluster::start_with(newest(), &["datestyle=SQL,DMY", "timezone=Asia/Tokyo"], |_| {}).await;
+    let cluster = Cluster::start_newest(&["datestyle=SQL,DMY", "timezone=Asia/Tokyo"]).await;
     let client = cluster.client().await;
     let list: Vec<String> = columns.iter().map(|(name, sql, ..)| format!("{name} {sql}")).collect();
     run_sql(&client, &format!("create table every (id serial primary key, {})", list.join(", ")))
@@ -550,7 +551,8 @@ async fn capture_directus_server_that_cannot_is_told_with_its_remedy() {
     assert!(matches!(failure, Error::NoFreeSlot { max: 1 }), "{failure:?}");
 
     run_sql(&client, "select pg_drop_replication_slot('other'); drop publication plait").await;
-    run_sql(&client, "create role reader login; grant select on article to reader").await;
+    cluster.make_role("reader").await;
+    run_sql(&client, "grant select on article to reader").await;
     let source = SourceSettings { user: "reader".into(), ..cluster.source() };
     let failure = Tap::open(source.clone(), articles(), None).failure().await;
     assert!(matches!(failure, Error::NotReplication { .. }), "{failure:?}");
@@ -612,7 +614,8 @@ async fn capture_directus_publication_made_by_others_is_used_as_it_is() {
     let client = cluster.client().await;
     run_sql(&client, ARTICLE).await;
     run_sql(&client, "create publication bench_pub for table article").await;
-    run_sql(&client, "create role bench login replication; grant select on article to bench").await;
+    cluster.make_role("bench replication").await;
+    run_sql(&client, "grant select on article to bench").await;
     let source = SourceSettings {
         publication: "bench_pub".into(),
         slot: "bench_slot".into(),
@@ -626,18 +629,6 @@ async fn capture_directus_publication_made_by_others_is_used_as_it_is() {
     tap.close().await;
 }
 
-/// A certificate authority, and a server's certificate and key for `name` signed by it, as PEM.
-fn certificates(name: &str) -> (String, String, String) {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &authority).unwrap();
-    (authority.pem(), leaf.pem(), key.serialize_pem())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn capture_directus_tls_proves_authority_and_name() {
     let (authority, certificate, key) = certificates("localhost");
@@ -649,20 +640,20 @@ async fn capture_directus_tls_proves_authority_and_name() {
     };
     let ours = file("ours.pem", &authority);
     let others = file("others.pem", &certificates("localhost").0);
-    let cluster = Cluster::start_with(newest(), &["ssl=on"], |data| {
-        std::fs::write(data.join("server.crt"), certificate).unwrap();
-        std::fs::write(data.join("server.key"), key).unwrap();
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(data.join("server.key"), private).unwrap();
-        // Nobody comes in without TLS but the test's own client, whose user is another.
-        let rules = "hostnossl all postgres all trust\nhostssl all all all trust\n";
-        std::fs::write(data.join("pg_hba.conf"), rules).unwrap();
-    })
-    .await;
+    // Postgres 18, as it is installed for the tests, is built without TLS.
+    let mut cluster = Cluster::start(&[]).await;
+    let data = cluster.data_folder();
+    write_private(&data, "server.crt", &certificate);
+    write_private(&data, "server.key", &key);
+    // Nobody comes in without TLS but the test's own client, whose user is another.
+    let rules = "hostnossl all postgres all scram-sha-256\nhostssl all all all scram-sha-256\n";
+    write_private(&data, "pg_hba.conf", rules);
+    run_sql(&cluster.client().await, "alter system set ssl = on").await;
+    cluster.restart(Stop::Fast).await;
     let client = cluster.client().await;
     run_sql(&client, ARTICLE).await;
-    run_sql(&client, "insert into article values ('1', 'x'); create role secure superuser login")
-        .await;
+    run_sql(&client, "insert into article values ('1', 'x')").await;
+    cluster.make_role("secure superuser").await;
     let source = |host: &str, tls, ca: &std::path::Path| SourceSettings {
         host: host.into(),
         user: "secure".into(),

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::sandbox::schema::CREATABLE_KINDS;
+
 fn field(name: &str, kind: &str) -> Value {
     let options = match kind {
         "currency" => json!({ "precision": 2, "symbol": "€" }),
@@ -304,25 +306,10 @@ pub(super) fn network() -> Value {
 
 /// "Bac à sable": a field of every type.
 pub(super) fn playground() -> Value {
-    let plain = [
-        "singleLineText",
-        "multilineText",
-        "richText",
-        "email",
-        "url",
-        "phoneNumber",
-        "number",
-        "currency",
-        "percent",
-        "duration",
-        "rating",
-        "checkbox",
-        "date",
-        "dateTime",
-        "singleCollaborator",
-        "multipleCollaborators",
-        "multipleAttachments",
-        "barcode",
+    // Those that need more than a name come below.
+    let with_more = ["singleSelect", "multipleSelects", "multipleRecordLinks"];
+    let creatable = CREATABLE_KINDS.iter().filter(|kind| !with_more.contains(kind));
+    let filled_by_airtable = [
         "autoNumber",
         "createdTime",
         "lastModifiedTime",
@@ -333,7 +320,8 @@ pub(super) fn playground() -> Value {
         "externalSyncSource",
         "manualSort",
     ];
-    let mut types: Vec<Value> = plain.iter().map(|kind| field(kind, kind)).collect();
+    let mut types: Vec<Value> =
+        creatable.chain(&filled_by_airtable).map(|kind| field(kind, kind)).collect();
     types.push(select("singleSelect", "singleSelect", &["A", "B", "C"]));
     types.push(select("multipleSelects", "multipleSelects", &["A", "B", "C"]));
     types.push(link("multipleRecordLinks", "Autres"));
