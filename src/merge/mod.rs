@@ -4,8 +4,12 @@
 //! before (identity); links were resolved to canonical ids.
 
 mod cell;
+mod operation;
+mod owed;
 mod record;
 
+pub(crate) use operation::{Operation, OperationKind, Origin, SentCell};
+pub(crate) use owed::{Owed, Restraints};
 pub(crate) use record::{Action, Changed, Merged, RecordState, Seen, SeenCell, merge};
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{EntityNo, FieldNo, Position, Side, SideKey, Value};
+use super::{Decision, EntityNo, FieldNo, Position, Side, SideKey, Value};
 
 /// One record as a side's log shows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,6 +132,8 @@ pub(crate) enum Delivery {
     /// The parts handed over since the last whole transaction are void: the connection broke, and what they
     /// were part of comes again from its beginning, or is gone.
     Abandoned { side: Side },
+    /// What a person has decided, as one transaction of its own. `at`: µs since 1970 UTC.
+    Decided { command: i64, at: i64, author: String, decisions: Vec<Decision> },
     /// Nothing to apply up to here.
     Progress { side: Side, position: Position },
 }

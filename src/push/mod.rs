@@ -1,0 +1,45 @@
+//! What a side lacks → requests to it. In: due rows of the outbox. Out: operations bound before they are sent, and
+//! what the side said of them; what it holds is learnt from its own log alone, by `apply`.
+
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::model::{EntityNo, FieldNo, RecordId, SideKey};
+
+/// One record's write, bound in `mirror.operation` and ready to be sent. Several may share one operation id: they go
+/// in one request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Bound {
+    pub(crate) operation: Uuid,
+    pub(crate) entity: EntityNo,
+    pub(crate) record: RecordId,
+    /// How the side calls the record; `None`: it does not have it yet.
+    pub(crate) key: Option<SideKey>,
+    pub(crate) write: Write,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Write {
+    /// Cells in the side's own form.
+    Create(Vec<(FieldNo, Json)>),
+    Update(Vec<(FieldNo, Json)>),
+    Delete,
+}
+
+/// What became of one record's write.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    /// The side took it; with its key, if it made the record.
+    Taken { key: Option<SideKey> },
+    /// No answer: it may have been taken. The same operation is sent again.
+    Unanswered,
+    /// Not taken, and waiting cures it.
+    Later { after: Option<Duration> },
+    /// Not taken, and a person has to do something. `field`: the cell at fault, if the side tells; the others are
+    /// tried without it.
+    Refused { field: Option<FieldNo>, code: &'static str, reason: String },
+    /// The side does not have the record any more; its log will say so.
+    Gone,
+}
