@@ -566,7 +566,7 @@ impl Session {
     async fn send(&self, delivery: Delivery) -> Result<(), Error> {
         let position = match &delivery {
             Delivery::Transaction { stamp, .. } => stamp.position.clone(),
-            Delivery::Part { .. } | Delivery::Abandoned { .. } => None,
+            Delivery::Part { .. } | Delivery::Abandoned { .. } | Delivery::Decided { .. } => None,
             Delivery::Progress { position, .. } => Some(position.clone()),
         };
         let sent = async { self.links.deliveries.send(delivery).await.map_err(|_| Error::Closed) };
