@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     capture::{CaptureStatus, Incident, KnownKeys, State},
-    mapping::{FieldKind, Mapping},
+    mapping::{DirectusTable, FieldKind, Mapping},
     model::{
         Author, Cell, Change, Delivery, EntityNo, FieldNo, Finding, Level, Position, Side, SideKey,
         Value,
@@ -626,6 +626,18 @@ async fn airtable_preflight_finds_what_run_would_trip_over() {
     assert_eq!(wrong.len(), 1, "{wrong:?}");
     let reader: Vec<String> = bad(&look(READER_TOKEN, &base, &network()).await);
     assert!(!reader.is_empty(), "a reader cannot make webhooks");
+    let mut two_sided = network();
+    two_sided.entities[0].directus =
+        Some(DirectusTable { schema: "public".into(), table: "startup".into(), key: "id".into() });
+    let fine = look(OWNER_TOKEN, &base, &two_sided).await;
+    assert!(fine.iter().all(|finding| finding.level == Level::Ok), "{fine:?}");
+    assert!(fine.iter().any(|finding| finding.what.contains("may write records")), "{fine:?}");
+    let reader: Vec<String> = bad(&look(READER_TOKEN, &base, &two_sided).await);
+    assert!(reader.iter().any(|text| text.contains("data.records:write")), "{reader:?}");
+    two_sided.entities[0].airtable.as_mut().unwrap().uuid = None;
+    let warned = look(OWNER_TOKEN, &base, &two_sided).await;
+    let warned = warned.iter().find(|finding| finding.level == Level::Warning).unwrap();
+    assert!(warned.what.contains("`startup`"), "{warned:?}");
     let mut mapping = network();
     mapping.entities[0].airtable.as_mut().unwrap().table = "Startup".into();
     mapping.entities[1].fields[0].airtable.as_mut().unwrap().field = "Nom du projt".into();

@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use chrono::{Datelike, NaiveDate, Utc};
+use chrono::Utc;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use crate::{
     capture::{CaptureStatus, Incident, State},
     model::{Cursor, Delivery, EntityNo, Position, Side, Stamp},
-    remote::airtable::{Error as RemoteError, NewWebhook, PayloadPage},
+    remote::airtable::{Error as RemoteError, NewWebhook, PayloadPage, month_spans},
 };
 
 use super::{
@@ -610,11 +610,9 @@ impl Session {
     }
 
     fn pace(&self) -> Pace {
-        let quota = self.base.monthly_calls.map(|calls| Quota {
-            calls,
-            used: self.links.client.calls_this_month(&self.base.id),
-            left: until_next_month(),
-        });
+        let (over, left) = month_spans(Utc::now());
+        let used = self.links.client.calls_of_all_bases();
+        let quota = self.base.monthly_calls.map(|calls| Quota { calls, used, over, left });
         Pace {
             min: self.base.poll_min,
             max: self.base.poll_max,
@@ -648,15 +646,6 @@ impl Session {
 fn backoff(failure_count: u32) -> Duration {
     let whole = FAILURE_BACKOFF_MIN.saturating_mul(1 << (failure_count - 1).min(16));
     whole.min(FAILURE_BACKOFF_MAX).mul_f64(rand::random_range(0.5..1.0))
-}
-
-/// Until Airtable counts the month's calls anew.
-fn until_next_month() -> Duration {
-    let now = Utc::now();
-    let (year, month) =
-        if now.month() == 12 { (now.year() + 1, 1) } else { (now.year(), now.month() + 1) };
-    let first = NaiveDate::from_ymd_opt(year, month, 1).and_then(|day| day.and_hms_opt(0, 0, 0));
-    first.and_then(|first| (first.and_utc() - now).to_std().ok()).unwrap_or_default()
 }
 
 /// An error and what caused it, on one line.

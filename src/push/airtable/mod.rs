@@ -90,18 +90,20 @@ impl AirtablePush {
         let records: Vec<RecordId> = bounds.iter().map(|bound| bound.record).collect();
         let mut outcomes: Vec<Option<Outcome>> = vec![None; bounds.len()];
         let mut groups: Vec<((EntityNo, Stage), Place, Vec<Item>)> = Vec::new();
+        let mut places: HashMap<EntityNo, Option<Place>> = HashMap::new();
         for (at, bound) in bounds.into_iter().enumerate() {
             let entity = bound.entity;
-            let Some(place) = (self.places)(entity) else {
+            let place = places.entry(entity).or_insert_with(|| (self.places)(entity));
+            let Some(place) = place else {
                 outcomes[at] = Some(Outcome::Later { after: Some(PLACE_PAUSE) });
                 continue;
             };
-            match item::prepare(at, bound, self.mapping.entity(entity), &place) {
+            match item::prepare(at, bound, self.mapping.entity(entity), place) {
                 Ok((stage, item)) => {
                     let group = (entity, stage);
                     match groups.iter_mut().find(|(of, ..)| *of == group) {
                         Some((.., items)) => items.push(item),
-                        None => groups.push((group, place, vec![item])),
+                        None => groups.push((group, place.clone(), vec![item])),
                     }
                 }
                 Err(outcome) => outcomes[at] = Some(outcome),

@@ -4,9 +4,10 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use chrono::{Datelike, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, Utc};
 
 /// So many calls in a month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +77,31 @@ pub(crate) fn this_month() -> NaiveDate {
     today.with_day(1).unwrap_or(today)
 }
 
+/// How much of the month is over at `now`, and how much is left until the calls are counted anew.
+pub(crate) fn month_spans(now: DateTime<Utc>) -> (Duration, Duration) {
+    let today = now.date_naive();
+    let first = today.with_day(1).unwrap_or(today);
+    let next = first.checked_add_months(Months::new(1)).unwrap_or(first);
+    let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
+    let over = (now - midnight(first)).to_std().unwrap_or_default();
+    let left = (midnight(next) - now).to_std().unwrap_or_default();
+    (over, left)
+}
+
+/// What a month will have cost if it goes on as it began. The first day counts as a whole one: a first listing
+/// says nothing of the month.
+pub(crate) fn forecast(used: u64, over: Duration, left: Duration) -> u64 {
+    const DAY: Duration = Duration::from_hours(24);
+    let whole = (over + left).as_secs().max(1);
+    let over = over.max(DAY).as_secs().min(whole);
+    let forecast = u128::from(used) * u128::from(whole) / u128::from(over);
+    u64::try_from(forecast).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
+    use chrono::TimeZone as _;
+
     use super::*;
 
     fn month(number: u32) -> NaiveDate {
@@ -103,6 +127,23 @@ mod tests {
         assert_eq!(counter.of_month(november), 113);
         assert_eq!(counter.take(), []);
         assert_eq!(counter.of_month(october), 0);
+    }
+
+    #[test]
+    fn count_forecast_is_the_month_so_far_stretched_over_the_whole() {
+        let at = |day, hour| Utc.with_ymd_and_hms(2026, 11, day, hour, 0, 0).unwrap();
+        let after = |day, hour, used| {
+            let (over, left) = month_spans(at(day, hour));
+            assert_eq!(over + left, Duration::from_hours(30 * 24));
+            forecast(used, over, left)
+        };
+        assert_eq!(after(4, 0, 300), 3_000);
+        assert_eq!(after(16, 0, 50_000), 100_000);
+        // An hour into the month, 400 calls of a first listing.
+        assert_eq!(after(1, 1, 400), 12_000);
+        assert_eq!(after(30, 23, 0), 0);
+        let december = Utc.with_ymd_and_hms(2026, 12, 31, 23, 59, 59).unwrap();
+        assert_eq!(month_spans(december).1, Duration::from_secs(1));
     }
 
     #[test]
