@@ -30,6 +30,10 @@ use super::{
 const HELD_PAYLOAD_COUNT_MAX: usize = 10_000;
 /// How often the schema, or the webhook, may be found in order while a call says that it is not.
 const DOUBT_COUNT_MAX: u32 = 3;
+/// While pushes use the whole allowance, their echoes are read in pages that are full rather than soon: at five
+/// writes a second, so many are behind one page of payloads.
+const BULK_PAUSE: Duration = Duration::from_secs(10);
+const BULK_LOOK_EVERY: Duration = Duration::from_millis(200);
 const FAILURE_BACKOFF_MIN: Duration = Duration::from_millis(500);
 const FAILURE_BACKOFF_MAX: Duration = Duration::from_mins(1);
 const MICROS_PER_MS: i64 = 1000;
@@ -131,6 +135,7 @@ impl Session {
                 Ok(false) => {
                     failure_count = 0;
                     self.set_state(State::Streaming);
+                    self.let_bulk_pass().await;
                     interval(&self.pace(), self.changed_at.elapsed())
                 }
                 Err(Error::Stopped) => break,
@@ -154,6 +159,17 @@ impl Session {
         }
         self.set_state(State::Stopped);
         Ok(())
+    }
+
+    /// Waits while pushes need every request, but not for long. Pings are put off with it: most are for these pushes.
+    async fn let_bulk_pass(&self) {
+        let began = Instant::now();
+        while began.elapsed() < BULK_PAUSE && self.links.client.is_full_of_pushes(&self.base.id) {
+            tokio::select! {
+                () = self.links.stop.cancelled() => return,
+                () = sleep(BULK_LOOK_EVERY) => {}
+            }
+        }
     }
 
     /// One step; whether there is more to do at once.

@@ -36,7 +36,7 @@ const HUMBLE: Duration = Duration::from_mins(1);
 /// For this long after a request of capture one in each window is kept for it: where it reads pages one after
 /// the other, each finds its place at once. While it is calm, pushes use everything, evenly spaced, so that
 /// a reader who comes waits for a fifth of a second.
-const CAPTURE_AT_WORK: Duration = Duration::from_millis(1500);
+const CAPTURE_AT_WORK: Duration = Duration::from_millis(250);
 
 /// On whose behalf a request is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +160,14 @@ impl Allowance {
     pub(crate) fn pause(&self) -> Option<Duration> {
         let left = self.lock().blocked_until?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
+    }
+
+    /// Whether pushes take all that they may, and more of them wait.
+    pub(crate) fn is_full_of_pushes(&self) -> bool {
+        let now = Instant::now();
+        let state = self.lock();
+        let is_recent = |sent: &&Sent| sent.class == Class::Push && sent.free_at > now;
+        !state.push.is_empty() && state.sent.iter().filter(is_recent).count() + 1 >= self.limit
     }
 
     fn enqueue(&self, class: Class) -> u64 {
@@ -430,8 +438,10 @@ mod tests {
             }
             let waited = began.elapsed();
             assert!(waited <= Duration::from_millis(750), "three pages took {waited:?}");
+            assert!(allowance.is_full_of_pushes());
         }
         pushing.await.unwrap();
+        assert!(!allowance.is_full_of_pushes());
     }
 
     #[tokio::test(start_paused = true)]

@@ -58,10 +58,6 @@ pub(crate) struct Client {
     made_at: Instant,
     token_allowance: Allowance,
     bases: Mutex<HashMap<String, Arc<BaseAccount>>>,
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the merge, which is to ask whose work it reads")
-    )]
     own_user: OnceCell<String>,
 }
 
@@ -164,6 +160,11 @@ impl Client {
     /// How long nothing is sent to `base` yet, because it refused a request for the rate.
     pub(crate) fn pause(&self, base: &str) -> Option<Duration> {
         self.account(base).allowance.pause()
+    }
+
+    /// Whether so much is being written to `base` that each read takes a write's place.
+    pub(crate) fn is_full_of_pushes(&self, base: &str) -> bool {
+        self.account(base).allowance.is_full_of_pushes()
     }
 
     /// Calls made to `base` in this calendar month (UTC), as far as this process and [`Self::know_calls`] know.
