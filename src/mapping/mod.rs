@@ -36,6 +36,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use cell::CellFormat;
 pub(crate) use reader::read;
+pub(crate) use write::join_airtable;
 
 use crate::model::{EntityNo, FieldNo, Side};
 
@@ -205,6 +206,8 @@ pub(crate) struct AirtableField {
     pub(crate) field: String,
     pub(crate) part: Part,
     pub(crate) codes: Option<Codes>,
+    /// A push may add options to the select.
+    pub(crate) new_options: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -24,7 +24,12 @@ fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
         store: Store::Column(name.into()),
         kind,
         transforms: Vec::new(),
-        airtable: Some(AirtableField { field: name.into(), part: Part::Whole, codes: None }),
+        airtable: Some(AirtableField {
+            field: name.into(),
+            part: Part::Whole,
+            codes: None,
+            new_options: false,
+        }),
         directus: Some(DirectusField::Column {
             column: name.into(),
             part: Part::Whole,

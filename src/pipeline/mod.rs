@@ -2,7 +2,10 @@
 //! channel; positions go back to them on watch channels. When any task fails, all are stopped in good order,
 //! and if waiting cures it, all are started again from the stored positions: there is no second way to begin.
 
+mod budget;
 mod known;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the push, which is to be wired"))]
+mod places;
 mod report;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -142,6 +145,11 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     let apply = Apply::new(writer, logs, plan.limits);
     let reporter_stop = CancellationToken::new();
     let reporting = tokio::spawn(reporter.keep_reporting(reporter_stop.clone()));
+    let counting = plan.airtable.as_ref().map(|airtable| {
+        let bases = airtable.bases.iter().map(|base| base.id.clone()).collect();
+        let client = Arc::clone(&airtable.client);
+        tokio::spawn(budget::keep_counting(pool.clone(), client, bases, reporter_stop.clone()))
+    });
     let mut applying =
         tokio::spawn(apply.run(received).instrument(info_span!("apply", task = "apply")));
 
@@ -160,6 +168,9 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     .await;
     reporter_stop.cancel();
     drop(reporting.await);
+    if let Some(counting) = counting {
+        drop(counting.await);
+    }
     pool.close().await;
     outcome?;
     ended.context("the tasks did not end in time; nothing that was applied is lost")?

@@ -1,6 +1,9 @@
 //! What a side lacks → requests to it. In: due rows of the outbox. Out: operations bound before they are sent, and
 //! what the side said of them; what it holds is learnt from its own log alone, by `apply`.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "the drain is to call it"))]
+pub(crate) mod airtable;
+
 use std::time::Duration;
 
 use serde_json::Value as Json;
@@ -18,6 +21,9 @@ pub(crate) struct Bound {
     /// How the side calls the record; `None`: it does not have it yet.
     pub(crate) key: Option<SideKey>,
     pub(crate) write: Write,
+    /// The record there does not carry the canonical id in its field for it: that is written too. Airtable alone
+    /// has such a field; a create always fills it.
+    pub(crate) writes_id: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
