@@ -10,7 +10,7 @@ mod sandbox_tests;
 mod search;
 mod words;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use tokio::{
@@ -23,7 +23,7 @@ use self::{
     blame::{Blame, Schema, Trouble, Verdict, Why},
     item::{Item, Reply, Stage},
 };
-use super::{Bound, Outcome};
+use super::{Bound, Outcome, Pusher};
 use crate::{
     mapping::Mapping,
     model::{EntityNo, FieldNo, RecordId, Side},
@@ -330,5 +330,23 @@ impl Work<'_> {
         let entity = self.push.mapping.entity(self.entity);
         let (code, reason) = words::refusal(entity, cell, why, stage);
         Outcome::Refused { field: Some(cell.field), code, reason }
+    }
+}
+
+impl Pusher for AirtablePush {
+    fn batch_record_count_max(&self) -> usize {
+        RECORD_COUNT_MAX
+    }
+
+    /// About two seconds of the allowance: what becomes due meanwhile does not wait long.
+    fn drain_record_count_max(&self) -> usize {
+        10 * RECORD_COUNT_MAX
+    }
+
+    fn send<'a>(
+        &'a self,
+        bounds: Vec<Bound>,
+    ) -> Pin<Box<dyn Future<Output = Vec<(RecordId, Outcome)>> + Send + 'a>> {
+        Box::pin(Self::send(self, bounds))
     }
 }
