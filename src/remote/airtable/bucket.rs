@@ -444,6 +444,28 @@ mod tests {
         assert!(!allowance.is_full_of_pushes());
     }
 
+    /// As capture does meanwhile: a full page of echoes every ten seconds.
+    #[tokio::test(start_paused = true)]
+    async fn bucket_bulk_of_pushes_keeps_its_rate_beside_a_reader_of_full_pages() {
+        let allowance = Arc::new(Allowance::new(5));
+        let reading = {
+            let allowance = Arc::clone(&allowance);
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                    let permit = allowance.acquire(Class::Capture).await;
+                    let sent_at = Instant::now();
+                    tokio::time::sleep(Duration::from_millis(40)).await;
+                    permit.answered(Kind::Payloads, sent_at);
+                }
+            })
+        };
+        let seen = arrivals_of(Class::Push, allowance, 1000, &[20]).await;
+        reading.abort();
+        let rate = 995.0 / seen.last().unwrap().as_secs_f64();
+        assert!(rate >= 0.97 * 5.0, "{rate} requests a second");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn bucket_penalty_stops_everybody_and_then_asks_for_less() {
         let allowance = Allowance::new(5);
