@@ -38,7 +38,7 @@ impl Outlet {
             Delivery::Transaction { observations, .. } | Delivery::Part { observations, .. } => {
                 u32::try_from(observations.len()).unwrap_or(u32::MAX)
             }
-            Delivery::Abandoned { .. } | Delivery::Progress { .. } => 1,
+            Delivery::Abandoned { .. } | Delivery::Progress { .. } | Delivery::Decided { .. } => 1,
         };
         let row_count = row_count.clamp(1, self.row_count_max);
         let permit = Arc::clone(&self.room).acquire_many_owned(row_count);

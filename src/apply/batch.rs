@@ -75,17 +75,19 @@ impl Apply {
                         batch.positions.push((stamp.side, position.clone()));
                     }
                     let (side, at) = (stamp.side, stamp.at);
+                    let origin = self.way_out.origin(&stamp);
                     batch.items.extend(observations.into_iter().map(|observation| Item {
                         transaction,
                         side,
+                        origin,
                         at,
                         observation,
                     }));
-                    batch.transactions.push(TransactionRow { id: transaction, stamp });
+                    batch.transactions.push(TransactionRow::of_side(transaction, stamp));
                 }
                 Delivery::Progress { side, position } => batch.positions.push((side, position)),
                 // These go to `apply_large`.
-                Delivery::Part { .. } | Delivery::Abandoned { .. } => {}
+                Delivery::Part { .. } | Delivery::Abandoned { .. } | Delivery::Decided { .. } => {}
             }
         }
         batch
@@ -113,8 +115,7 @@ impl Apply {
         );
         let Some(Ready { writes, outcomes, calls }) = ready else {
             self.write_batch_carefully(&batch).await?;
-            self.publish(&batch.positions);
-            return Ok(());
+            return self.publish(&batch.positions).await;
         };
         let task = self.writer.write(calls);
         self.in_flight = Some(InFlight { batch, writes, outcomes, task, written: None });
@@ -156,11 +157,12 @@ impl Apply {
             Some(Err(error)) => return Err(error.into()),
             Some(Ok(())) | None => {
                 self.writer.note(&in_flight.writes);
+                self.way_out.nudge(&in_flight.writes);
                 self.note_stored(&in_flight.writes.positions);
                 false
             }
         };
-        self.publish(&in_flight.batch.positions);
+        self.publish(&in_flight.batch.positions).await?;
         Ok(Settled { is_other_than_folded, _batch: Some(in_flight) })
     }
 
@@ -172,8 +174,9 @@ impl Apply {
             Ok::<_, Error>(self.writer.commit().await?)
         }
         .await;
-        if outcome.is_err() {
-            drop(self.writer.rollback().await);
+        match outcome {
+            Ok(()) => self.way_out.nudge_all(),
+            Err(_) => drop(self.writer.rollback().await),
         }
         outcome
     }
@@ -202,6 +205,7 @@ fn used(writes: &Writes, transactions: &[TransactionRow]) -> Vec<TransactionRow>
     ids.extend(writes.refusals.iter().map(|row| row.transaction));
     for entity in &writes.entities {
         ids.extend(entity.absences.iter().map(|row| row.transaction));
+        ids.extend(entity.doomed.iter().map(|row| row.transaction));
     }
     ids.sort_unstable();
     ids.dedup();

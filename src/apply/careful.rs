@@ -7,9 +7,22 @@ use tokio_postgres::error::SqlState;
 
 use super::{Apply, Error, Item};
 use crate::{
+    merge::Origin,
     model::{Cell, Change, EntityNo, FieldNo, Observation, RefusalKind, Side, SideKey},
     store::{self, RefusalRow, WHOLE_RECORD, Writes},
 };
+
+/// Where a chunk is cut in two: near its middle, and where possible not between two rows of a set that one
+/// transaction writes, which is whole only with all of them.
+fn cut(items: &[Item]) -> usize {
+    let is_element = |item: &Item| matches!(item.observation.change, Change::Element(_));
+    let is_whole = |at: &usize| {
+        let (before, after) = (&items[at - 1], &items[*at]);
+        before.transaction != after.transaction || !is_element(before) || !is_element(after)
+    };
+    let middle = items.len() / 2;
+    (1..items.len()).filter(is_whole).min_by_key(|at| at.abs_diff(middle)).unwrap_or(middle)
+}
 
 impl Apply {
     /// Writes `items` inside the open transaction. The answer is what became possible by it: cells that waited
@@ -36,7 +49,7 @@ impl Apply {
                     if let [item] = items {
                         return self.write_what_fits(item, &error, awaited).await;
                     }
-                    let (first, second) = items.split_at(items.len() / 2);
+                    let (first, second) = items.split_at(cut(items));
                     self.write_or_split(first, awaited).await?;
                     self.write_or_split(second, awaited).await
                 }
@@ -172,6 +185,7 @@ impl Apply {
                 items.push(Item {
                     transaction: link.transaction,
                     side,
+                    origin: Origin::Somebody,
                     at: link.at,
                     observation: Observation {
                         entity: link.entity,
@@ -190,7 +204,7 @@ impl Apply {
 }
 
 /// The database's objection for a person, without the value it is about.
-fn words(fault: &store::Error, is_link: bool) -> (RefusalKind, String) {
+pub(super) fn words(fault: &store::Error, is_link: bool) -> (RefusalKind, String) {
     let store::Error::Sql(error) = fault else {
         return (RefusalKind::Constraint, "the canonical database did not take it".into());
     };

@@ -15,14 +15,16 @@ use super::{
 };
 use crate::{
     mapping::{Entity, Field, Mapping, Store},
-    merge::{Action, Changed, Merged, RecordState, Seen, SeenCell, merge},
+    merge::{
+        Action, Changed, Merged, Operation, Origin, RecordState, Seen, SeenCell, is_due, merge,
+    },
     model::{
         Cell, Change, Element, EntityNo, FieldNo, Observation, RecordId, Refusal, RefusalKind,
         Side, SideKey, Value,
     },
     store::{
-        AbsenceRow, ConflictRow, ElementRow, EntityWrites, JournalRow, LinkRow, RefusalRow,
-        SetChange, ShadowRow, TransitionRow, WHOLE_RECORD, Writer, Writes,
+        AbsenceRow, ConflictRow, DoomRow, ElementRow, EntityWrites, JournalRow, LinkRow, ParkRow,
+        RefusalRow, SetChange, ShadowRow, TransitionRow, WHOLE_RECORD, Writer, Writes,
     },
 };
 
@@ -42,6 +44,11 @@ struct Tracked {
     was_deleted: bool,
     old_shadow: Vec<(Side, FieldNo, Value)>,
     old_absent: Vec<(Side, bool)>,
+    old_doomed: Vec<Side>,
+    /// Our writes that were not settled before.
+    old_flights: Vec<Uuid>,
+    /// Sides that were owed something before.
+    was_due: Vec<Side>,
     /// A flag a field.
     changed: Vec<bool>,
     /// What sets in junction tables held before.
@@ -51,6 +58,10 @@ struct Tracked {
     at: i64,
     /// The transaction that last removed it.
     removed_by: Option<i64>,
+    /// Cells of ours that a side does not keep as they are sent.
+    altered: Vec<(Side, FieldNo)>,
+    /// A person has decided on it: what was held back is due.
+    is_decided: bool,
 }
 
 type Records = HashMap<(EntityNo, RecordId), Tracked>;
@@ -66,6 +77,15 @@ struct Folding<'a> {
     writes: Writes,
     element_writes: BTreeMap<(EntityNo, Side, String, SideKey), Option<(RecordId, String)>>,
     born: Vec<(Side, EntityNo, SideKey)>,
+    own: OwnWrite<'a>,
+}
+
+/// What a transaction of ours shows, gathered to its end: a record and its sets in junction tables were one write, and
+/// are judged as one.
+#[derive(Default)]
+struct OwnWrite<'a> {
+    cells: BTreeMap<(EntityNo, RecordId), (&'a Item, Vec<SeenCell>)>,
+    sets: BTreeMap<(EntityNo, RecordId, FieldNo), &'a Item>,
 }
 
 impl Apply {
@@ -83,15 +103,48 @@ impl Apply {
             writes: Writes::default(),
             element_writes: BTreeMap::new(),
             born: Vec::new(),
+            own: OwnWrite::default(),
         };
-        for item in items {
+        for (at, item) in items.iter().enumerate() {
             folding.item(item);
+            if items.get(at + 1).is_none_or(|next| next.transaction != item.transaction) {
+                folding.end_own_write();
+            }
         }
         let born = std::mem::take(&mut folding.born);
         let (writes, outcomes) = folding.sum_up();
         let awaited =
             if born.is_empty() || !self.writer.any_refusals() { Vec::new() } else { born };
         Ok(Folded { writes, awaited, outcomes })
+    }
+
+    /// What has to be written where a person's decision made `after` of the state `before` of a record.
+    pub(super) fn sum_up_decided(
+        &mut self,
+        (entity, record): (EntityNo, RecordId),
+        before: RecordState,
+        after: RecordState,
+        source: (i64, i64),
+        merged: Merged,
+        keys: &Keys,
+    ) -> Writes {
+        let mapping = Arc::clone(&self.mapping);
+        let mut tracked = Tracked::new(mapping.entity(entity), before);
+        tracked.state = after;
+        tracked.is_decided = true;
+        let mut folding = Folding {
+            mapping,
+            writer: &mut self.writer,
+            keys,
+            records: Records::from([((entity, record), tracked)]),
+            elements: Elements::new(),
+            writes: Writes::default(),
+            element_writes: BTreeMap::new(),
+            born: Vec::new(),
+            own: OwnWrite::default(),
+        };
+        folding.follow((entity, record), source, merged);
+        folding.sum_up().0
     }
 
     /// The states of all records that `items` are about.
@@ -113,18 +166,29 @@ impl Apply {
         }
         let mut records = Records::new();
         for (entity, mut ids) in wanted {
+            let described = self.mapping.entity(entity);
+            let mut held = Vec::new();
             if let Some(in_flight) = &self.in_flight {
                 // What is being written is not to be read yet.
                 ids.retain(|id| {
                     let key = (entity, RecordId(*id));
                     let Some(state) = in_flight.outcomes.get(&key) else { return true };
-                    records.insert(key, Tracked::new(RecordState::clone(state)));
+                    records.insert(key, Tracked::new(described, RecordState::clone(state)));
+                    held.push(*id);
                     false
                 });
             }
+            // A push may have bound a write to these since they were read.
+            for (record, operations) in self.writer.operations(entity, &held).await? {
+                if let Some(tracked) = records.get_mut(&(entity, record)) {
+                    tracked.take_operations(described, operations);
+                }
+            }
             let states = self.writer.states(entity, ids.into_iter().collect()).await?;
             records.extend(
-                states.into_iter().map(|(record, state)| ((entity, record), Tracked::new(state))),
+                states
+                    .into_iter()
+                    .map(|(record, state)| ((entity, record), Tracked::new(described, state))),
             );
         }
         Ok(records)
@@ -168,8 +232,12 @@ impl Apply {
 }
 
 impl Tracked {
-    fn new(state: RecordState) -> Self {
+    fn new(entity: &Entity, state: RecordState) -> Self {
+        let in_flight = state.operations.iter().filter(|operation| !operation.is_settled);
         Self {
+            old_doomed: state.doomed.clone(),
+            old_flights: in_flight.map(|operation| operation.id).collect(),
+            was_due: due_sides(entity, &state),
             existed: state.exists,
             was_deleted: state.is_deleted,
             old_shadow: state.shadow.clone(),
@@ -180,13 +248,36 @@ impl Tracked {
             transaction: 0,
             at: 0,
             removed_by: None,
+            altered: Vec::new(),
+            is_decided: false,
         }
+    }
+
+    /// Takes our writes as they are in the database; one that the batch before this one settles is settled.
+    fn take_operations(&mut self, entity: &Entity, mut operations: Vec<Operation>) {
+        for operation in &mut operations {
+            let id = operation.id;
+            let same = |known: &Operation| known.id == id && known.is_settled;
+            operation.is_settled |= self.state.operations.iter().any(same);
+        }
+        self.state.operations = operations;
+        let state = std::mem::replace(&mut self.state, RecordState::unknown(entity));
+        *self = Self::new(entity, state);
     }
 }
 
-impl Folding<'_> {
-    fn item(&mut self, item: &Item) {
+/// The sides to which something of a record is owed, whatever restrains it.
+fn due_sides(entity: &Entity, state: &RecordState) -> Vec<Side> {
+    if !entity.is_two_sided() {
+        return Vec::new();
+    }
+    Side::ALL.into_iter().filter(|side| is_due(entity, state, *side)).collect()
+}
+
+impl<'a> Folding<'a> {
+    fn item(&mut self, item: &'a Item) {
         let observation = &item.observation;
+        let is_own_write = matches!(item.origin, Origin::Ours(Some(_)));
         match &observation.change {
             Change::Present { cells, .. } => {
                 let Some(record) = self.keys.get(item.side, observation.entity, &observation.key)
@@ -196,9 +287,15 @@ impl Folding<'_> {
                     return;
                 };
                 let seen = self.seen_cells(item, cells);
-                self.merge(item, record, Seen::Present(seen));
+                if is_own_write {
+                    let key = (observation.entity, record);
+                    self.own.cells.entry(key).or_insert_with(|| (item, Vec::new())).1.extend(seen);
+                } else {
+                    self.merge(item, record, Seen::Present(seen));
+                }
             }
             Change::Absent => {
+                self.end_own_write();
                 self.no_longer_refused(item, None);
                 if let Some(record) = self.keys.get(item.side, observation.entity, &observation.key)
                 {
@@ -257,8 +354,44 @@ impl Folding<'_> {
         }
     }
 
+    /// A transaction of ours is over: each record that it wrote is judged.
+    fn end_own_write(&mut self) {
+        let OwnWrite { mut cells, sets } = std::mem::take(&mut self.own);
+        for ((entity, record, field), item) in sets {
+            if let Some(seen) = self.set_of(item, record, field) {
+                cells.entry((entity, record)).or_insert_with(|| (item, Vec::new())).1.push(seen);
+            } else if let Some((_, cells)) = cells.get_mut(&(entity, record)) {
+                // Its owner is made by this very transaction.
+                cells.push((field, self.elements_of(item, record, field)));
+            }
+        }
+        for ((_, record), (item, mut cells)) in cells {
+            // The last value that the transaction gives a cell is the one it leaves.
+            let mut known = HashSet::new();
+            cells.reverse();
+            cells.retain(|(field, _)| known.insert(*field));
+            cells.reverse();
+            self.merge(item, record, Seen::Present(cells));
+        }
+    }
+
+    /// What the rows of a set now say.
+    fn elements_of(&self, item: &Item, record: RecordId, field: FieldNo) -> Value {
+        let set = (item.side, item.observation.entity, field);
+        let rows = self.elements.get(&set).into_iter().flat_map(HashMap::values);
+        let mine = rows.filter(|(owner, _)| *owner == record);
+        Value::set(mine.map(|(_, element)| element.clone()).collect())
+    }
+
+    /// The same, unless the set's owner is gone: the rows follow it by a cascade. They must not bring it back.
+    fn set_of(&self, item: &Item, record: RecordId, field: FieldNo) -> Option<SeenCell> {
+        let tracked = self.records.get(&(item.observation.entity, record))?;
+        let is_here = tracked.state.exists && !tracked.state.is_absent_on(item.side);
+        is_here.then(|| (field, self.elements_of(item, record, field)))
+    }
+
     /// A junction row came, changed or went: the set of its owner is what the rows now say.
-    fn element(&mut self, item: &Item, element: &Element) {
+    fn element(&mut self, item: &'a Item, element: &Element) {
         let entity = item.observation.entity;
         let mapping = Arc::clone(&self.mapping);
         let field = mapping.entity(entity).field(element.field);
@@ -279,20 +412,11 @@ impl Folding<'_> {
         let owners: HashSet<RecordId> =
             old.iter().chain(content.iter()).map(|(record, _)| *record).collect();
         for record in owners {
-            // A set whose owner is gone: the rows follow it by a cascade. They must not bring it back.
-            let has_owner = self.records.get(&(entity, record)).is_some_and(|tracked| {
-                tracked.state.exists && !tracked.state.is_absent_on(item.side)
-            });
-            if !has_owner {
-                continue;
+            if matches!(item.origin, Origin::Ours(Some(_))) {
+                self.own.sets.insert((entity, record, element.field), item);
+            } else if let Some(seen) = self.set_of(item, record, element.field) {
+                self.merge(item, record, Seen::Present(vec![seen]));
             }
-            let elements = self.elements.get(&set).into_iter().flat_map(HashMap::values);
-            let elements = elements
-                .filter(|(owner, _)| *owner == record)
-                .map(|(_, element)| element.clone())
-                .collect();
-            let seen = Seen::Present(vec![(element.field, Value::set(elements))]);
-            self.merge(item, record, seen);
         }
     }
 
@@ -301,11 +425,41 @@ impl Folding<'_> {
         let mapping = Arc::clone(&self.mapping);
         let described = mapping.entity(entity);
         let Some(tracked) = self.records.get_mut(&(entity, record)) else { return };
-        let merged = merge(described, &mut tracked.state, item.side, seen);
-        tracked.transaction = item.transaction;
-        tracked.at = item.at;
+        let merged = merge(described, &mut tracked.state, item.side, item.origin, seen);
+        tracked.altered.extend(merged.altered.iter().map(|field| (item.side, *field)));
+        if merged.action == Some(Action::Create) {
+            self.born.push((item.side, entity, item.observation.key.clone()));
+        }
+        for clash in &merged.clashes {
+            self.writes.conflicts.push(ConflictRow {
+                entity,
+                record,
+                field: clash.field.map(|no| described.field(no).name.clone()),
+                side: item.side,
+                base: clash.base.as_ref().map(Value::to_json),
+                canonical: clash.canonical.to_json(),
+                observed: clash.observed.to_json(),
+                transaction: item.transaction,
+                decision: clash.decision.name(),
+            });
+        }
+        self.follow((entity, record), (item.transaction, item.at), merged);
+    }
+
+    /// What a change of a record's state brings with it.
+    fn follow(
+        &mut self,
+        (entity, record): (EntityNo, RecordId),
+        (transaction, at): (i64, i64),
+        merged: Merged,
+    ) {
+        let mapping = Arc::clone(&self.mapping);
+        let described = mapping.entity(entity);
+        let Some(tracked) = self.records.get_mut(&(entity, record)) else { return };
+        tracked.transaction = transaction;
+        tracked.at = at;
         if merged.action == Some(Action::Delete) && !tracked.state.exists {
-            tracked.removed_by = Some(item.transaction);
+            tracked.removed_by = Some(transaction);
         }
         for changed in &merged.changed {
             let at = usize::from(changed.field.0);
@@ -315,15 +469,18 @@ impl Folding<'_> {
             }
             tracked.changed[at] = true;
         }
-        if merged.action == Some(Action::Create) {
-            self.born.push((item.side, entity, item.observation.key.clone()));
-        }
-        self.write_down(item, record, described, merged);
+        self.write_down((entity, record), transaction, merged);
     }
 
-    /// Journal, transitions and conflicts of one observation.
-    fn write_down(&mut self, item: &Item, record: RecordId, described: &Entity, merged: Merged) {
-        let entity = item.observation.entity;
+    /// Journal, transitions and conflicts that are over.
+    fn write_down(
+        &mut self,
+        (entity, record): (EntityNo, RecordId),
+        transaction: i64,
+        merged: Merged,
+    ) {
+        let mapping = Arc::clone(&self.mapping);
+        let described = mapping.entity(entity);
         let Some(tracked) = self.records.get(&(entity, record)) else { return };
         let canon = &tracked.state.canon;
         if let Some(action) = merged.action {
@@ -332,7 +489,7 @@ impl Folding<'_> {
                 object(described, &merged.changed, |changed| &canon[usize::from(changed.field.0)]);
             self.writes.journal.push(JournalRow {
                 id: self.writer.new_journal_id(),
-                transaction: item.transaction,
+                transaction,
                 entity,
                 record,
                 action,
@@ -348,26 +505,13 @@ impl Folding<'_> {
                     record,
                     before: changed.before.clone(),
                     after: canon[usize::from(changed.field.0)].clone(),
-                    transaction: item.transaction,
+                    transaction,
                 });
             }
         }
-        for clash in merged.clashes {
-            self.writes.conflicts.push(ConflictRow {
-                entity,
-                record,
-                field: clash.field.map(|no| described.field(no).name.clone()),
-                side: item.side,
-                base: clash.base.as_ref().map(Value::to_json),
-                canonical: clash.canonical.to_json(),
-                observed: clash.observed.to_json(),
-                transaction: item.transaction,
-                decision: clash.decision.name(),
-            });
-        }
-        for field in merged.agreed {
+        for (side, field) in merged.agreed {
             let name = described.field(field).name.clone();
-            self.writes.agreed.push((entity, record, name, item.side));
+            self.writes.agreed.push((entity, record, name, side));
         }
     }
 
@@ -377,7 +521,14 @@ impl Folding<'_> {
         let mut by_entity = ByEntity { mapping: &mapping, writes: BTreeMap::new() };
         let mut outcomes = Outcomes::with_capacity(self.records.len());
         for ((entity, record), tracked) in self.records {
-            let state = tracked.sum_up(mapping.entity(entity), record, by_entity.of(entity));
+            let described = mapping.entity(entity);
+            self.writes.settled.extend(tracked.settled().map(|id| (id, entity, record)));
+            let has_parked = self.writer.has_parked(entity);
+            let writes = by_entity.of(entity);
+            if described.is_two_sided() {
+                tracked.sum_up_owed(described, record, has_parked, writes);
+            }
+            let state = tracked.sum_up(described, record, writes);
             outcomes.insert((entity, record), state);
         }
         for ((entity, side, field, row), content) in self.element_writes {
@@ -394,6 +545,9 @@ impl Folding<'_> {
             // In the order of the primary key's index, whose neighbours are then touched one after the other.
             writes.inserts.sort_unstable_by_key(|(record, _)| record.0);
             writes.updates.sort_unstable_by_key(|(record, _)| record.0);
+            // Two who take the same rows do so in the same order.
+            writes.due.sort_unstable();
+            writes.not_due.sort_unstable();
         }
         self.writes.entities = by_entity.writes.into_values().collect();
         (self.writes, outcomes)
@@ -414,6 +568,79 @@ impl ByEntity<'_> {
 }
 
 impl Tracked {
+    /// Our writes whose effect was seen now.
+    fn settled(&self) -> impl Iterator<Item = Uuid> {
+        let is_new = |operation: &&Operation| {
+            operation.is_settled && self.old_flights.contains(&operation.id)
+        };
+        self.state.operations.iter().filter(is_new).map(|operation| operation.id)
+    }
+
+    /// Adds what has to be noted of what the sides are owed.
+    fn sum_up_owed(
+        &self,
+        entity: &Entity,
+        record: RecordId,
+        has_parked: bool,
+        writes: &mut EntityWrites,
+    ) {
+        let state = &self.state;
+        for side in &state.doomed {
+            if !self.old_doomed.contains(side) {
+                let (side, transaction) = (*side, self.transaction);
+                writes.doomed.push(DoomRow { record, side, transaction });
+            }
+        }
+        for side in &self.old_doomed {
+            if !state.doomed.contains(side) {
+                writes.spared.push((record, *side));
+            }
+        }
+        let name = |no: FieldNo| entity.field(no).name.clone();
+        for (at, _) in
+            self.changed.iter().enumerate().filter(|(_, changed)| has_parked && **changed)
+        {
+            writes.unparked.push((record, entity.fields[at].name.clone()));
+        }
+        for (side, no) in &self.altered {
+            writes.parked.push(ParkRow {
+                record,
+                side: *side,
+                field: name(*no),
+                code: "altered",
+                reason: "the side keeps another value than the one it is sent, and only the other side may write this field: mend what changes it there",
+                value: state.canon[usize::from(no.0)].clone(),
+            });
+        }
+        let is_due = due_sides(entity, state);
+        for side in Side::ALL {
+            match (self.was_due.contains(&side), is_due.contains(&side)) {
+                (_, true) if self.has_changed_for(side) => writes.due.push((record, side)),
+                (true, false) => writes.not_due.push((record, side)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether what `side` is owed may be something else than before.
+    fn has_changed_for(&self, side: Side) -> bool {
+        let state = &self.state;
+        let shadow_of = |rows: &[(Side, FieldNo, Value)]| -> Vec<(FieldNo, Value)> {
+            let mine = rows.iter().filter(|(holder, ..)| *holder == side);
+            let mut mine: Vec<_> = mine.map(|(_, no, value)| (*no, value.clone())).collect();
+            mine.sort_unstable_by_key(|(no, _)| *no);
+            mine
+        };
+        self.is_decided
+            || self.changed.contains(&true)
+            || self.was_deleted != state.is_deleted
+            || self.existed != state.exists
+            || self.old_absent != state.absent
+            || self.old_doomed != state.doomed
+            || self.settled().next().is_some()
+            || shadow_of(&self.old_shadow) != shadow_of(&state.shadow)
+    }
+
     /// Adds what has to be written for this record; the answer is its state then.
     fn sum_up(
         self,

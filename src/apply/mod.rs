@@ -7,19 +7,24 @@
 
 mod batch;
 mod careful;
+mod decided;
 mod first_copy;
 mod fold;
 mod resolve;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, info};
 
 use crate::{
-    mapping::Mapping,
+    mapping::{Entity, Mapping},
+    merge::Origin,
     model::{
         Change, Cursor, Delivery, Element, EntityNo, FieldNo, Lsn, Observation, Position, Side,
         SideKey, Stamp,
@@ -70,11 +75,51 @@ pub(crate) enum Committed {
     Cursor(watch::Sender<Option<Cursor>>),
 }
 
+/// What goes back out, as far as `apply` has to know: who we are on a side, and whom to wake when something is owed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WayOut {
+    /// The id of our own account on Airtable. Directus tells our operations themselves.
+    pub(crate) own: HashMap<Side, String>,
+    pub(crate) nudges: HashMap<Side, Arc<Notify>>,
+}
+
+impl WayOut {
+    fn origin(&self, stamp: &Stamp) -> Origin {
+        match (&stamp.operation, stamp.author.via.as_str()) {
+            (Some(id), _) => Origin::Ours(Some(*id)),
+            (None, "snapshot" | "listing") => Origin::Scan,
+            (None, "publicApi")
+                if stamp.author.id.is_some()
+                    && self.own.get(&stamp.side) == stamp.author.id.as_ref() =>
+            {
+                Origin::Ours(None)
+            }
+            _ => Origin::Somebody,
+        }
+    }
+
+    /// Wakes the pushes of the sides to which `writes`, which are committed, made something due.
+    fn nudge(&self, writes: &Writes) {
+        for (side, nudge) in &self.nudges {
+            let is_due =
+                |entity: &store::EntityWrites| entity.due.iter().any(|(_, due)| due == side);
+            if writes.entities.iter().any(is_due) {
+                nudge.notify_one();
+            }
+        }
+    }
+
+    fn nudge_all(&self) {
+        self.nudges.values().for_each(|nudge| nudge.notify_one());
+    }
+}
+
 /// An observation with the transaction that it is part of.
 #[derive(Clone, Debug)]
 struct Item {
     transaction: i64,
     side: Side,
+    origin: Origin,
     at: i64,
     observation: Observation,
 }
@@ -85,6 +130,7 @@ pub(crate) struct Apply {
     mapping: Arc<Mapping>,
     logs: Vec<Log>,
     limits: Limits,
+    way_out: WayOut,
     in_flight: Option<InFlight>,
     /// The large transaction under way, if any.
     large: Option<Large>,
@@ -102,7 +148,15 @@ struct Large {
 impl Apply {
     pub(crate) fn new(writer: Writer, logs: Vec<Log>, limits: Limits) -> Self {
         let mapping = Arc::clone(writer.mapping());
-        Self { writer, mapping, logs, limits, in_flight: None, large: None }
+        let way_out = WayOut::default();
+        Self { writer, mapping, logs, limits, way_out, in_flight: None, large: None }
+    }
+
+    /// With somebody at the other end of what is owed.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the pipeline starts pushes with it"))]
+    pub(crate) fn with_way_out(mut self, way_out: WayOut) -> Self {
+        self.way_out = way_out;
+        self
     }
 
     /// Applies until the captures are gone and all that they sent is applied.
@@ -111,6 +165,7 @@ impl Apply {
     /// When the canonical database fails; nothing of the batch under way is in it then, and reading the logs
     /// again from the stored positions brings it back.
     pub(crate) async fn run(mut self, mut deliveries: Inlet) -> Result<(), Error> {
+        self.queue_all_if_complete().await?;
         loop {
             tokio::select! {
                 delivery = deliveries.recv() => {
@@ -121,6 +176,17 @@ impl Apply {
             }
         }
         self.settle().await?;
+        Ok(())
+    }
+
+    /// Queues all that is owed, once no log is still at its first copy: before that nobody knows who lacks what.
+    async fn queue_all_if_complete(&mut self) -> Result<(), Error> {
+        if self.mapping.entities.iter().any(Entity::is_two_sided)
+            && self.logs.iter().all(|log| !log.is_new)
+        {
+            self.writer.queue_all().await?;
+            self.way_out.nudge_all();
+        }
         Ok(())
     }
 
@@ -150,10 +216,12 @@ impl Apply {
         self.apply_batch(batch).await
     }
 
-    /// Whether a delivery belongs to a large transaction.
+    /// Whether a delivery belongs to a large transaction, or is a person's: neither is put into a batch.
     fn is_large(&self, delivery: &Delivery) -> bool {
         match (delivery, &self.large) {
-            (Delivery::Part { .. } | Delivery::Abandoned { .. }, _) => true,
+            (Delivery::Part { .. } | Delivery::Abandoned { .. } | Delivery::Decided { .. }, _) => {
+                true
+            }
             (_, None) => false,
             (Delivery::Transaction { stamp, .. }, Some(large)) => stamp.side == large.side,
             (Delivery::Progress { side, .. }, Some(large)) => *side == large.side,
@@ -196,6 +264,9 @@ impl Apply {
                 self.write_large(stamp.side, stamp.at, observations).await?;
                 self.end_large(stamp).await
             }
+            Delivery::Decided { command, at, author, decisions } => {
+                self.apply_decided(command, at, &author, &decisions).await
+            }
             Delivery::Abandoned { side } => self.abandon_large(side).await,
             // Cannot come before the end of the transaction; harmless, since a later one follows.
             Delivery::Progress { .. } => Ok(()),
@@ -220,9 +291,11 @@ impl Apply {
     ) -> Result<(), Error> {
         let Some(large) = &self.large else { return Ok(()) };
         let transaction = large.transaction;
+        // Who wrote it is told at its end. Ours are not that large, so it is a scan, or as good as one.
+        let origin = Origin::Scan;
         let items: Vec<Item> = observations
             .into_iter()
-            .map(|observation| Item { transaction, side, at, observation })
+            .map(|observation| Item { transaction, side, origin, at, observation })
             .collect();
         let items = self.copy_first(items).await?;
         let items = self.with_truncates_spelled_out(items).await?;
@@ -246,7 +319,7 @@ impl Apply {
             stamp.position.iter().map(|position| (stamp.side, position.clone())).collect();
         let writes = Writes {
             positions: self.positions_of(&positions),
-            transactions: vec![TransactionRow { id: large.transaction, stamp }],
+            transactions: vec![TransactionRow::of_side(large.transaction, stamp)],
             ..Writes::default()
         };
         self.writer.write_part(&writes).await?;
@@ -260,8 +333,8 @@ impl Apply {
         self.writer.commit().await?;
         info!(side = %large.side, "applied a large transaction");
         positions.extend(large.positions);
-        self.publish(&positions);
-        Ok(())
+        self.way_out.nudge_all();
+        self.publish(&positions).await
     }
 
     /// Folds and writes `items` inside the open transaction, taking apart what does not fit, and then what
@@ -322,7 +395,8 @@ impl Apply {
     }
 
     /// Tells the captures how far they may let go.
-    fn publish(&mut self, positions: &[(Side, Position)]) {
+    async fn publish(&mut self, positions: &[(Side, Position)]) -> Result<(), Error> {
+        let was_complete = self.logs.iter().all(|log| !log.is_new);
         for (_, position) in positions {
             let name = log_name(position);
             let Some(log) = self.logs.iter_mut().find(|log| log.name == name) else { continue };
@@ -337,6 +411,7 @@ impl Apply {
                 _ => {}
             }
         }
+        if was_complete { Ok(()) } else { self.queue_all_if_complete().await }
     }
 
     /// A truncate deletes every record that the side has; one of a junction table, every row of it.

@@ -63,23 +63,31 @@ pub(crate) fn judge(
     if base == Base::Known(observed) || canon == observed {
         return Verdict::Keep;
     }
-    let may_write = match (field.direction, field.policy) {
-        (Direction::From(writer), _) | (_, Policy::Owner(writer)) => writer == side,
-        _ => true,
-    };
     match base {
         // An edit where only the other side may write: refused, kept on record, and owed back.
-        _ if !may_write => Verdict::Conflict(Decision::CanonicalKept),
+        _ if !may_write(field, side) => Verdict::Conflict(Decision::CanonicalKept),
         Base::Known(base) if base == canon => Verdict::Take,
         // A computed value has no author who could lose anything.
         _ if field.policy == Policy::Computed => Verdict::Take,
         // Empty against filled is no conflict when two records meet for the first time.
         Base::Unknown if canon.is_null() => Verdict::Take,
+        // Nothing is ever written to this side: what it holds is so.
+        Base::Unknown if field.direction == Direction::From(side) => {
+            Verdict::Conflict(Decision::ObservedTaken)
+        }
         Base::Unknown if observed.is_null() => Verdict::Keep,
         Base::Known(base) => Verdict::Conflict(decide(field.policy, side, canon, base, observed)),
         Base::Unknown => {
             Verdict::Conflict(decide(field.policy, side, canon, &Value::Null, observed))
         }
+    }
+}
+
+/// Whether what `side` says of a field counts.
+pub(super) fn may_write(field: &Field, side: Side) -> bool {
+    match (field.direction, field.policy) {
+        (Direction::From(writer), _) | (_, Policy::Owner(writer)) => writer == side,
+        _ => true,
     }
 }
 

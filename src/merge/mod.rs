@@ -1,16 +1,24 @@
-//! Record state + observation + policy → what follows. In: what canonical and the shadows hold, and what a
-//! side's log says now. Out: the new state, what changed, what lost, what was refused. No clock, no IO: the
-//! same log gives the same state whenever it is read. Which record an observation is about was decided
+//! Record state + observation + policy → what follows. In: what canonical and the shadows hold, our own writes,
+//! and what a side's log says now. Out: the new state, what changed, what lost, what is owed to a side. No clock,
+//! no IO: the same log gives the same state whenever it is read. Which record an observation is about was decided
 //! before (identity); links were resolved to canonical ids.
 
 mod cell;
+mod decide;
+mod life;
 mod operation;
+#[cfg_attr(not(test), expect(dead_code, reason = "push asks what is owed"))]
 mod owed;
 mod record;
+mod state;
 
+pub(crate) use decide::{Decided, decide};
 pub(crate) use operation::{Operation, OperationKind, Origin, SentCell};
-pub(crate) use owed::{Owed, Restraints};
-pub(crate) use record::{Action, Changed, Merged, RecordState, Seen, SeenCell, merge};
+#[cfg_attr(not(test), expect(unused_imports, reason = "push asks what is owed"))]
+pub(crate) use owed::{Owed, Restraints, owed};
+pub(crate) use owed::{is_due, is_written};
+pub(crate) use record::{Action, ClashRecord, Merged, Seen, SeenCell, merge};
+pub(crate) use state::{Changed, RecordState};
 
 #[cfg(test)]
 mod tests;

@@ -1,25 +1,15 @@
-//! One record: its cells on both sides, its coming and going.
+//! One record: its cells on both sides, its coming and its return. Its going is in [`super::life`].
 
-use super::cell::{Base, Decision, Verdict, judge};
+use super::{
+    Changed, Operation, Origin, RecordState,
+    cell::{Base, Decision, Verdict, judge, may_write},
+    life::{self, revive},
+    operation::{Echo, echo, is_our_record},
+};
 use crate::{
-    mapping::{DeletePolicy, Entity},
+    mapping::{DirectusField, Entity},
     model::{FieldNo, Side, Value},
 };
-
-/// What is known of a record.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct RecordState {
-    /// Whether canonical has a row.
-    pub(crate) exists: bool,
-    /// Whether that row is marked as deleted.
-    pub(crate) is_deleted: bool,
-    /// Canonical values, a field each.
-    pub(crate) canon: Vec<Value>,
-    /// Where a side that has the record holds something else than canonical.
-    pub(crate) shadow: Vec<(Side, FieldNo, Value)>,
-    /// Sides that lack the record, and whether it was deleted there.
-    pub(crate) absent: Vec<(Side, bool)>,
-}
 
 /// What a side's log says of a record, with links resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,15 +20,18 @@ pub(crate) enum Seen {
 
 pub(crate) type SeenCell = (FieldNo, Value);
 
-/// What an observation did.
+/// What an observation did. Which of our writes it settled, the state says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Merged {
     pub(crate) action: Option<Action>,
-    /// Canonical cells that changed, with their value before; the one after is in the state.
+    /// Canonical cells that changed.
     pub(crate) changed: Vec<Changed>,
     pub(crate) clashes: Vec<ClashRecord>,
-    /// Held conflicts of these cells are over: the side came to agree with canonical.
-    pub(crate) agreed: Vec<FieldNo>,
+    /// Held conflicts of these cells are over: somebody made the side agree with canonical, or canonical with it.
+    pub(crate) agreed: Vec<(Side, FieldNo)>,
+    /// The side keeps something else than what we sent, where its word does not count: sending it again would
+    /// go on for ever.
+    pub(crate) altered: Vec<FieldNo>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +54,6 @@ impl Action {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Changed {
-    pub(crate) field: FieldNo,
-    pub(crate) before: Value,
-}
-
 /// A conflict, with all that is needed to undo its decision.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ClashRecord {
@@ -78,75 +65,39 @@ pub(crate) struct ClashRecord {
     pub(crate) decision: Decision,
 }
 
-impl RecordState {
-    /// A record that nobody has heard of.
-    pub(crate) fn unknown(entity: &Entity) -> Self {
-        Self {
-            exists: false,
-            is_deleted: false,
-            canon: vec![Value::Null; entity.fields.len()],
-            shadow: Vec::new(),
-            absent: Vec::new(),
-        }
-    }
-
-    pub(crate) fn is_absent_on(&self, side: Side) -> bool {
-        self.absent.iter().any(|(absent, _)| *absent == side)
-    }
-
-    fn set_absent(&mut self, side: Side, was_deleted: bool) {
-        self.absent.retain(|(absent, _)| *absent != side);
-        self.absent.push((side, was_deleted));
-        self.shadow.retain(|(holder, ..)| *holder != side);
-    }
-
-    fn shadow_at(&self, side: Side, field: FieldNo) -> Option<usize> {
-        self.shadow.iter().position(|(holder, no, _)| *holder == side && *no == field)
-    }
-
-    /// Notes that `side` holds `value`, which is only worth a row where canonical differs.
-    fn set_shadow(&mut self, side: Side, field: FieldNo, value: Value) {
-        let agrees = self.canon[usize::from(field.0)] == value;
-        match (self.shadow_at(side, field), agrees) {
-            (Some(at), true) => {
-                self.shadow.swap_remove(at);
-            }
-            (Some(at), false) => self.shadow[at].2 = value,
-            (None, true) => {}
-            (None, false) => self.shadow.push((side, field, value)),
-        }
-    }
-
-    /// Changes canonical; the other sides' shadows stay what they are, and are written down where that
-    /// now differs.
-    fn set_canon(&mut self, entity: &Entity, by: Side, field: FieldNo, value: Value) -> Changed {
-        let before = std::mem::replace(&mut self.canon[usize::from(field.0)], value);
-        for side in Side::ALL {
-            if side == by || !entity.field(field).is_on(side) || self.is_absent_on(side) {
-                continue;
-            }
-            match self.shadow_at(side, field) {
-                Some(at) if self.shadow[at].2 == self.canon[usize::from(field.0)] => {
-                    self.shadow.swap_remove(at);
-                }
-                Some(_) => {}
-                None => self.shadow.push((side, field, before.clone())),
-            }
-        }
-        Changed { field, before }
-    }
-}
-
 /// Folds what `side`'s log says of a record into its state.
 ///
 /// Seeing an unchanged value does nothing, so that a log may be read again, and a scan may heal what a log
-/// missed. A delete that meets an edit which the deleting side had not seen loses; both are kept on record.
-pub(crate) fn merge(entity: &Entity, state: &mut RecordState, side: Side, seen: Seen) -> Merged {
-    match seen {
-        Seen::Present(cells) if !state.exists => create(entity, state, side, cells),
-        Seen::Present(cells) => update(entity, state, side, cells),
-        Seen::Absent => delete(entity, state, side),
+/// missed. Our own write moves the shadow and nothing else. A delete that meets an edit which the deleting side
+/// had not seen loses; both are kept on record.
+///
+/// That a write of ours hit another value than it expected needs no row of its own: the shadow moves with the log
+/// alone, so that value was read before the write's echo, and is in the journal or in a conflict.
+pub(crate) fn merge(
+    entity: &Entity,
+    state: &mut RecordState,
+    side: Side,
+    origin: Origin,
+    seen: Seen,
+) -> Merged {
+    let merged = match seen {
+        Seen::Present(cells) if !state.exists && !state.is_remembered() => {
+            create(entity, state, side, cells)
+        }
+        Seen::Present(cells) => {
+            let mut present = Present::new(entity, state, side, origin);
+            present.see(cells);
+            present.merged
+        }
+        Seen::Absent => life::delete(entity, state, side, origin),
+    };
+    if let Origin::Ours(Some(id)) = origin {
+        let seen = |operation: &&mut Operation| operation.side == side && operation.id == id;
+        state.operations.iter_mut().filter(seen).for_each(|operation| operation.is_settled = true);
     }
+    state.confirm(side);
+    state.forget_if_gone();
+    merged
 }
 
 fn create(entity: &Entity, state: &mut RecordState, side: Side, cells: Vec<SeenCell>) -> Merged {
@@ -170,36 +121,116 @@ fn create(entity: &Entity, state: &mut RecordState, side: Side, cells: Vec<SeenC
     merged
 }
 
-fn update(entity: &Entity, state: &mut RecordState, side: Side, cells: Vec<SeenCell>) -> Merged {
-    let mut merged = Merged::default();
-    let is_new_here = state.is_absent_on(side);
-    if is_new_here {
-        state.absent.retain(|(absent, _)| *absent != side);
+/// A record that is known and that a side shows.
+struct Present<'a> {
+    entity: &'a Entity,
+    state: &'a mut RecordState,
+    side: Side,
+    origin: Origin,
+    was_here: bool,
+    /// It is here because of a write of ours: what we did not name is the side's own filling.
+    is_ours: bool,
+    merged: Merged,
+}
+
+impl<'a> Present<'a> {
+    fn new(entity: &'a Entity, state: &'a mut RecordState, side: Side, origin: Origin) -> Self {
+        let was_here = !state.is_absent_on(side);
+        let is_ours = !was_here && is_our_record(state, side, origin);
+        Self { entity, state, side, origin, was_here, is_ours, merged: Merged::default() }
     }
-    for (field, observed) in cells {
-        let canon = &state.canon[usize::from(field.0)];
-        let was_owed = state.shadow_at(side, field);
-        let base = match was_owed {
-            _ if is_new_here => Base::Unknown,
-            Some(at) => Base::Known(&state.shadow[at].2),
-            None => Base::Known(canon),
+
+    fn see(&mut self, cells: Vec<SeenCell>) {
+        let was_alive = self.state.is_alive();
+        let edits = if was_alive { Vec::new() } else { self.edits(&cells) };
+        let is_back = !was_alive && (!edits.is_empty() || !self.was_here && !self.is_ours);
+        self.state.set_present(self.side);
+        if is_back {
+            revive(self.entity, self.state, &mut self.merged, self.was_here.then_some(edits));
+        }
+        let is_echo = self.origin == Origin::Ours(None)
+            && (self.is_ours
+                || cells
+                    .iter()
+                    .any(|(field, observed)| self.is_effect_of_flight(*field, observed)));
+        let listed: Vec<FieldNo> =
+            if self.is_ours { cells.iter().map(|(field, _)| *field).collect() } else { Vec::new() };
+        for (field, observed) in cells {
+            if self.state.is_alive() {
+                self.cell(field, observed);
+            } else {
+                self.state.set_shadow(self.side, field, observed);
+            }
+        }
+        if self.is_ours {
+            self.sets_without_rows(&listed);
+            if !self.state.is_alive() {
+                self.state.doomed.push(self.side);
+            }
+        }
+        if is_echo {
+            self.state.settle_in_flight(self.side);
+        }
+        if self.merged.action.is_none() && !self.merged.changed.is_empty() {
+            self.merged.action = Some(Action::Update);
+        }
+    }
+
+    /// The cells that somebody has changed, with what they say now.
+    fn edits(&self, cells: &[SeenCell]) -> Vec<SeenCell> {
+        let is_edit = |(field, observed): &&SeenCell| {
+            self.was_here
+                && self.state.held_by(self.side, *field) != observed
+                && !super::state::is_computed(self.entity, *field)
+                && self.echo(*field, observed) == Echo::Foreign
         };
-        match judge(entity.field(field), side, canon, base, &observed) {
+        cells.iter().filter(is_edit).cloned().collect()
+    }
+
+    /// Whether a cell, shown by our own account, is what the write in flight brought about.
+    fn is_effect_of_flight(&self, field: FieldNo, observed: &Value) -> bool {
+        let sent = self.state.in_flight(self.side).and_then(|operation| operation.sent(field));
+        sent.is_some_and(|sent| {
+            let is_altered = || matches!(self.echo(field, observed), Echo::Altered(_));
+            sent == observed || is_altered()
+        })
+    }
+
+    fn echo(&self, field: FieldNo, observed: &Value) -> Echo {
+        echo(self.state, self.side, self.origin, field, observed)
+    }
+
+    fn cell(&mut self, field: FieldNo, observed: Value) {
+        let described = self.entity.field(field);
+        let echo = self.echo(field, &observed);
+        let canon = &self.state.canon[usize::from(field.0)];
+        let was_owed = self.state.shadow_at(self.side, field);
+        let base = match &echo {
+            // An echo never says that a person has come round: a held conflict stays held.
+            Echo::Ours => return self.state.set_shadow(self.side, field, observed),
+            // The difference is the side's edit of what we sent.
+            Echo::Altered(sent) => Base::Known(sent),
+            // A default is taken where there is nothing else.
+            Echo::Foreign
+                if self.is_ours && !(canon.is_null() && may_write(described, self.side)) =>
+            {
+                return self.state.set_shadow(self.side, field, observed);
+            }
+            Echo::Foreign if !self.was_here => Base::Unknown,
+            Echo::Foreign => match was_owed {
+                Some(at) => Base::Known(&self.state.shadow[at].2),
+                None => Base::Known(canon),
+            },
+        };
+        match judge(described, self.side, canon, base, &observed) {
             Verdict::Keep => {
-                if was_owed.is_some() && *canon == observed {
-                    merged.agreed.push(field);
-                }
-                state.set_shadow(side, field, observed);
-            }
-            Verdict::Take => {
-                merged.changed.push(state.set_canon(entity, side, field, observed));
-                // What was owed to this side is what it has now.
-                if let Some(at) = state.shadow_at(side, field) {
-                    state.shadow.swap_remove(at);
+                if was_owed.is_some() && *canon == observed && echo == Echo::Foreign {
+                    self.merged.agreed.push((self.side, field));
                 }
             }
+            Verdict::Take => self.take(field, observed.clone()),
             Verdict::Conflict(decision) => {
-                merged.clashes.push(ClashRecord {
+                self.merged.clashes.push(ClashRecord {
                     field: Some(field),
                     base: match base {
                         Base::Known(value) => Some(value.clone()),
@@ -209,75 +240,50 @@ fn update(entity: &Entity, state: &mut RecordState, side: Side, cells: Vec<SeenC
                     observed: observed.clone(),
                     decision: decision.clone(),
                 });
+                if decision == Decision::CanonicalKept && matches!(echo, Echo::Altered(_)) {
+                    self.merged.altered.push(field);
+                }
                 let winner = match decision {
                     Decision::Held | Decision::CanonicalKept => None,
                     Decision::ObservedTaken => Some(observed.clone()),
                     Decision::Merged(value) => Some(value),
                 };
                 if let Some(value) = winner.filter(|value| value != canon) {
-                    merged.changed.push(state.set_canon(entity, side, field, value));
+                    self.take(field, value);
                 }
-                state.set_shadow(side, field, observed);
             }
         }
+        self.state.set_shadow(self.side, field, observed);
     }
-    if state.is_deleted && is_new_here && !state.absent.iter().any(|(_, was_deleted)| *was_deleted)
-    {
-        state.is_deleted = false;
-        merged.action = Some(Action::Restore);
-    } else if !merged.changed.is_empty() {
-        merged.action = Some(Action::Update);
-    }
-    merged
-}
 
-fn delete(entity: &Entity, state: &mut RecordState, side: Side) -> Merged {
-    let mut merged = Merged::default();
-    if !state.exists || state.is_absent_on(side) {
-        return merged;
-    }
-    // Edits that this side had not seen when it deleted the record.
-    let unseen: Vec<_> = state
-        .shadow
-        .iter()
-        .filter(|(holder, ..)| *holder == side)
-        .map(|(_, field, _)| *field)
-        .collect();
-    if !unseen.is_empty() {
-        let cells = unseen.iter().map(|field| {
-            (entity.field(*field).name.clone(), state.canon[usize::from(field.0)].to_json())
-        });
-        merged.clashes.push(ClashRecord {
-            field: None,
-            base: None,
-            canonical: Value::Json(cells.collect()),
-            observed: Value::Null,
-            decision: Decision::CanonicalKept,
-        });
-        state.set_absent(side, true);
-        return merged;
-    }
-    state.set_absent(side, true);
-    match entity.deletes {
-        DeletePolicy::Propagate => {
-            merged.action = Some(Action::Delete);
-            for (at, value) in state.canon.iter_mut().enumerate() {
-                if !value.is_null() {
-                    let field = FieldNo(u16::try_from(at).unwrap_or(u16::MAX));
-                    merged
-                        .changed
-                        .push(Changed { field, before: std::mem::replace(value, Value::Null) });
-                }
+    /// Makes `value` canonical.
+    fn take(&mut self, field: FieldNo, value: Value) {
+        let others = Side::ALL.into_iter().filter(|other| *other != self.side);
+        let owed: Vec<Side> =
+            others.filter(|other| self.state.shadow_at(*other, field).is_some()).collect();
+        let changed = self.state.set_canon(self.entity, Some(self.side), field, value);
+        if !self.merged.changed.iter().any(|known| known.field == field) {
+            self.merged.changed.push(changed);
+        }
+        for other in owed {
+            if self.state.shadow_at(other, field).is_none() {
+                self.merged.agreed.push((other, field));
             }
-            state.exists = false;
-            state.is_deleted = false;
-            state.shadow.clear();
-        }
-        DeletePolicy::Hold | DeletePolicy::Archive if state.is_deleted => {}
-        DeletePolicy::Hold | DeletePolicy::Archive => {
-            merged.action = Some(Action::Delete);
-            state.is_deleted = true;
         }
     }
-    merged
+
+    /// A set in a junction table is told by its rows: of one that we have filled and that shows none, all is owed.
+    fn sets_without_rows(&mut self, listed: &[FieldNo]) {
+        if self.side != Side::Directus {
+            return;
+        }
+        for (at, field) in self.entity.fields.iter().enumerate() {
+            let no = super::state::field_no(at);
+            if matches!(field.directus, Some(DirectusField::Junction { .. }))
+                && !listed.contains(&no)
+            {
+                self.state.set_shadow(self.side, no, Value::Null);
+            }
+        }
+    }
 }

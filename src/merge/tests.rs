@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    Action, Merged, RecordState, Seen,
+    Action, Merged, Origin, RecordState, Seen,
     cell::{Base, Decision, Verdict, judge},
     merge,
 };
@@ -68,7 +68,7 @@ fn set(elements: &[&str]) -> Value {
 }
 
 fn see(entity: &Entity, state: &mut RecordState, side: Side, value: &Value) -> Merged {
-    merge(entity, state, side, Seen::Present(vec![(FieldNo(0), value.clone())]))
+    merge(entity, state, side, Origin::Somebody, Seen::Present(vec![(FieldNo(0), value.clone())]))
 }
 
 /// A record on both sides, with `value` everywhere.
@@ -130,7 +130,7 @@ fn merge_conflict_under_ask_is_held_with_all_three_values() {
     assert_eq!((&state.canon[0], shadow(&state, A)), (&text("theirs"), text("ours")));
     // Airtable comes round: the hold is over.
     let merged = see(&entity, &mut state, A, &text("theirs"));
-    assert_eq!(merged.agreed, [FieldNo(0)]);
+    assert_eq!(merged.agreed, [(A, FieldNo(0))]);
     assert!(state.shadow.is_empty());
 }
 
@@ -210,7 +210,7 @@ fn merge_first_meeting_fills_what_is_empty_and_asks_for_the_rest() {
 fn merge_delete_is_held_and_undone_by_a_restore() {
     let entity = entity(Policy::Ask, DeletePolicy::Hold);
     let mut state = agreed(&entity, &text("x"));
-    let merged = merge(&entity, &mut state, A, Seen::Absent);
+    let merged = merge(&entity, &mut state, A, Origin::Somebody, Seen::Absent);
     assert_eq!((merged.action, state.is_deleted, state.exists), (Some(Action::Delete), true, true));
     let merged = see(&entity, &mut state, A, &text("x"));
     assert_eq!((merged.action, state.is_deleted), (Some(Action::Restore), false));
@@ -220,7 +220,7 @@ fn merge_delete_is_held_and_undone_by_a_restore() {
 fn merge_delete_that_propagates_keeps_the_last_values() {
     let entity = entity(Policy::Ask, DeletePolicy::Propagate);
     let mut state = agreed(&entity, &text("x"));
-    let merged = merge(&entity, &mut state, A, Seen::Absent);
+    let merged = merge(&entity, &mut state, A, Origin::Somebody, Seen::Absent);
     assert_eq!((merged.action, state.exists), (Some(Action::Delete), false));
     assert_eq!(merged.changed[0].before, text("x"));
 }
@@ -231,7 +231,7 @@ fn merge_delete_that_meets_an_edit_loses_and_is_on_record() {
         let entity = entity(Policy::Ask, deletes);
         let mut state = agreed(&entity, &text("old"));
         see(&entity, &mut state, D, &text("new"));
-        let merged = merge(&entity, &mut state, A, Seen::Absent);
+        let merged = merge(&entity, &mut state, A, Origin::Somebody, Seen::Absent);
         assert_eq!(merged.action, None);
         assert_eq!((state.exists, state.is_deleted, &state.canon[0]), (true, false, &text("new")));
         assert_eq!(merged.clashes[0].field, None);
@@ -276,7 +276,7 @@ proptest! {
         for (side, value) in events {
             let before = state.clone();
             let seen = value.clone().map_or(Seen::Absent, |value| Seen::Present(vec![(FieldNo(0), value)]));
-            let merged = merge(&entity, &mut state, side, seen.clone());
+            let merged = merge(&entity, &mut state, side, Origin::Somebody, seen.clone());
             if let Some(value) = &value {
                 prop_assert_eq!(&shadow(&state, side), value);
                 prop_assert!(!state.absent.iter().any(|(absent, _)| *absent == side));
@@ -298,7 +298,7 @@ proptest! {
                 prop_assert!(had_seen || before.canon[0].is_null() || is_computed || !merged.clashes.is_empty());
             }
             let once = state.clone();
-            let again = merge(&entity, &mut state, side, seen);
+            let again = merge(&entity, &mut state, side, Origin::Somebody, seen);
             prop_assert_eq!(&once, &state);
             prop_assert_eq!((again.action, again.changed.len(), again.clashes.len()), (None, 0, 0));
         }

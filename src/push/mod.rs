@@ -4,7 +4,7 @@
 #[cfg_attr(not(test), expect(dead_code, reason = "the drain is to call it"))]
 pub(crate) mod airtable;
 
-use std::time::Duration;
+use std::{future::Future, pin::Pin, time::Duration};
 
 use serde_json::Value as Json;
 use uuid::Uuid;
@@ -49,3 +49,22 @@ pub(crate) enum Outcome {
     /// The side does not have the record any more; its log will say so.
     Gone,
 }
+
+/// A side that can be written to.
+pub(crate) trait Pusher: Send + Sync {
+    /// Records of one entity that share an operation, which is one request where the side takes it whole.
+    fn batch_record_count_max(&self) -> usize;
+
+    /// Records that are taken from the outbox at a time.
+    fn drain_record_count_max(&self) -> usize;
+
+    /// Sends them and says what became of each. A record is named once only.
+    fn send<'a>(
+        &'a self,
+        bounds: Vec<Bound>,
+    ) -> Pin<Box<dyn Future<Output = Vec<(RecordId, Outcome)>> + Send + 'a>>;
+}
+
+/// The cell of a set that lives in a junction table of Directus: `{"add": [element, …], "remove": [row key, …]}`.
+pub(crate) const ADD: &str = "add";
+pub(crate) const REMOVE: &str = "remove";

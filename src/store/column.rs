@@ -147,9 +147,15 @@ mod tests {
 
     fn column(values: Vec<Value>) -> Column {
         let state = |value| {
-            let (shadow, absent) = (Vec::new(), Vec::new());
-            let canon = vec![value];
-            Arc::new(RecordState { exists: true, is_deleted: false, canon, shadow, absent })
+            Arc::new(RecordState {
+                exists: true,
+                is_deleted: false,
+                canon: vec![value],
+                shadow: Vec::new(),
+                absent: Vec::new(),
+                operations: Vec::new(),
+                doomed: Vec::new(),
+            })
         };
         Column::new(&values.into_iter().map(state).collect(), 0)
     }

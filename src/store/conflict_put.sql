@@ -8,4 +8,5 @@ select $1, $2, $3, $4, $5::text::jsonb, $5::text is not null, $6::text::jsonb, $
      order by journal_id desc limit 1),
     $8, $9, case when $9 = 'held' then null else now() end
 on conflict (record_id, entity_no, field, side) where decision = 'held' and decided_at is null do update
-    set observed = excluded.observed, observed_transaction_id = excluded.observed_transaction_id
+    set observed = excluded.observed, observed_transaction_id = excluded.observed_transaction_id,
+        canonical = excluded.canonical, canonical_transaction_id = excluded.canonical_transaction_id

@@ -7,7 +7,10 @@ mod catalog;
 mod column;
 mod connect;
 mod copy_text;
+mod decided;
 mod first_copy;
+mod operation;
+mod owed;
 pub(crate) mod reading;
 mod session;
 mod state;
@@ -16,7 +19,9 @@ mod writer;
 
 pub(crate) use catalog::shapes;
 pub(crate) use connect::{Canonical, connect, migrate, missing_grants};
+pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use first_copy::FirstCopy;
+pub(crate) use owed::{DoomRow, ParkRow};
 pub(crate) use session::Call;
 pub(crate) use state::ElementRow;
 pub(crate) use write::{

@@ -9,6 +9,7 @@ use super::{
     Error,
     catalog::{TableShape, quoted},
     column::{AsItIs, is_read_as_it_is},
+    operation::{OPERATIONS, read_operation},
     session::Param,
     writer::{ELEMENT_ROWS, Writer},
 };
@@ -66,6 +67,15 @@ impl Writer {
                 sets.push(no);
             }
         }
+        let has_operations = self.has_operations(entity);
+        let has_doomed = described.is_two_sided() && self.doomed.contains(&entity);
+        if has_operations {
+            calls.push((OPERATIONS.to_owned(), vec![Box::new(number), Box::new(records.clone())]));
+        }
+        if has_doomed {
+            let sql = "select record_id, side from mirror.pending_delete where entity_no = $1 and record_id = any($2)";
+            calls.push((sql.to_owned(), vec![Box::new(number), Box::new(records.clone())]));
+        }
         let answers = self.query_all(&calls).await?;
         let mut answers = answers.into_iter();
         let mut states: HashMap<RecordId, RecordState> = records
@@ -91,7 +101,7 @@ impl Writer {
                 }
             }
         }
-        for (no, rows) in sets.into_iter().zip(answers) {
+        for (no, rows) in sets.into_iter().zip(&mut answers) {
             let mut elements: HashMap<RecordId, Vec<String>> = HashMap::new();
             for row in rows {
                 elements.entry(RecordId(row.get(0))).or_default().push(row.get(1));
@@ -102,6 +112,25 @@ impl Writer {
                 }
             }
         }
+        if has_operations {
+            for row in answers.next().unwrap_or_default() {
+                if let (Some(state), Some(operation)) =
+                    (states.get_mut(&RecordId(row.get(0))), read_operation(described, &row))
+                {
+                    state.operations.push(operation);
+                }
+            }
+        }
+        if has_doomed {
+            for row in answers.next().unwrap_or_default() {
+                if let (Some(state), Some(side)) =
+                    (states.get_mut(&RecordId(row.get(0))), Side::from_name(row.get(1)))
+                {
+                    state.doomed.push(side);
+                }
+            }
+        }
+        self.remember(entity, &mut states).await?;
         Ok(states)
     }
 
@@ -150,7 +179,7 @@ impl Writer {
     }
 }
 
-fn fields(entity: &Entity) -> impl Iterator<Item = (FieldNo, &Field)> {
+pub(super) fn fields(entity: &Entity) -> impl Iterator<Item = (FieldNo, &Field)> {
     entity
         .fields
         .iter()

@@ -7,13 +7,17 @@ use uuid::Uuid;
 use super::{
     catalog::quoted,
     column::Column,
+    decided::{CommandRow, VerdictRow, YesRow},
+    owed::{DoomRow, ParkRow},
     session::{Call, Param},
     writer::Writer,
 };
 use crate::{
     mapping::Store,
     merge::{Action, RecordState},
-    model::{EntityNo, FieldNo, RecordId, RefusalKind, Side, SideKey, Stamp, Value},
+    model::{
+        Author, EntityNo, FieldNo, Position, RecordId, RefusalKind, Side, SideKey, Stamp, Value,
+    },
 };
 
 /// In place of a field's name: all of the record was refused.
@@ -33,6 +37,11 @@ pub(crate) struct Writes {
     /// Refusals that a fitting value has made void: (side, entity, key, field); without a field, all of a record.
     pub(crate) accepted: Vec<(Side, EntityNo, SideKey, Option<String>)>,
     pub(crate) positions: Vec<PositionRow>,
+    /// Our own writes whose effect was read: (operation, entity, record).
+    pub(crate) settled: Vec<(Uuid, EntityNo, RecordId)>,
+    pub(crate) verdicts: Vec<VerdictRow>,
+    pub(crate) yeses: Vec<YesRow>,
+    pub(crate) commands: Vec<CommandRow>,
 }
 
 /// Changes to one entity's tables.
@@ -57,6 +66,15 @@ pub(crate) struct EntityWrites {
     pub(crate) tombstones: Vec<(RecordId, i64)>,
     /// Side, field, row; `None`: gone.
     pub(crate) elements: Vec<(Side, String, SideKey, Option<(RecordId, String)>)>,
+    /// Something else than before is owed to this side.
+    pub(crate) due: Vec<(RecordId, Side)>,
+    /// Nothing is owed any more.
+    pub(crate) not_due: Vec<(RecordId, Side)>,
+    pub(crate) doomed: Vec<DoomRow>,
+    pub(crate) spared: Vec<(RecordId, Side)>,
+    pub(crate) parked: Vec<ParkRow>,
+    /// Cells whose canonical value changed: what a side did not take may be another one now.
+    pub(crate) unparked: Vec<(RecordId, String)>,
 }
 
 #[derive(Debug)]
@@ -104,7 +122,25 @@ pub(crate) struct PositionRow {
 #[derive(Clone, Debug)]
 pub(crate) struct TransactionRow {
     pub(crate) id: i64,
-    pub(crate) stamp: Stamp,
+    /// The side's name; `plait` for a person's decision.
+    pub(crate) side: &'static str,
+    /// µs since 1970 UTC.
+    pub(crate) at: i64,
+    pub(crate) position: Option<Position>,
+    pub(crate) author: Author,
+    pub(crate) operation: Option<Uuid>,
+}
+
+impl TransactionRow {
+    pub(crate) fn of_side(id: i64, stamp: Stamp) -> Self {
+        let Stamp { side, at, position, author, operation } = stamp;
+        Self { id, side: side.name(), at, position, author, operation }
+    }
+
+    pub(crate) fn decided(id: i64, at: i64, author: &str) -> Self {
+        let author = Author { id: None, name: Some(author.to_owned()), via: "plait".into() };
+        Self { id, side: "plait", at, position: None, author, operation: None }
+    }
 }
 
 #[derive(Debug)]
@@ -173,18 +209,24 @@ impl EntityWrites {
             links_gone: Vec::new(),
             tombstones: Vec::new(),
             elements: Vec::new(),
+            due: Vec::new(),
+            not_due: Vec::new(),
+            doomed: Vec::new(),
+            spared: Vec::new(),
+            parked: Vec::new(),
+            unparked: Vec::new(),
         }
     }
 }
 
 /// Builds the calls of a batch.
-struct Calls<'a> {
-    writer: &'a Writer,
+pub(super) struct Calls<'a> {
+    pub(super) writer: &'a Writer,
     calls: Vec<Call>,
 }
 
 impl Calls<'_> {
-    fn add(&mut self, sql: impl Into<Cow<'static, str>>, params: Vec<Param>) {
+    pub(super) fn add(&mut self, sql: impl Into<Cow<'static, str>>, params: Vec<Param>) {
         self.calls.push(Call { sql: sql.into(), params });
     }
 }
@@ -253,7 +295,7 @@ impl Rows {
 }
 
 /// A parameter that is an array: one element of each row.
-fn column<T, R>(rows: &[R], get: impl Fn(&R) -> T) -> Param
+pub(super) fn column<T, R>(rows: &[R], get: impl Fn(&R) -> T) -> Param
 where
     Vec<T>: tokio_postgres::types::ToSql + Sync + Send + 'static,
 {
@@ -284,8 +326,13 @@ impl Writer {
         for entity in writes.entities.iter().rev() {
             to.deletes(entity);
         }
+        for entity in &writes.entities {
+            to.owed(entity);
+        }
+        to.settled(&writes.settled);
         to.journal(&writes.journal);
         to.conflicts(writes);
+        to.decided(writes);
         to.transitions(&self.mapping, &writes.transitions);
         to.refusals(writes);
         for row in &writes.positions {
@@ -318,13 +365,13 @@ impl Calls<'_> {
                   as u (id, side, at, position, author_id, author_name, via, operation_id)",
             vec![
                 column(rows, |row| row.id),
-                column(rows, |row| row.stamp.side.name()),
-                column(rows, |row| row.stamp.at),
-                column(rows, |row| row.stamp.position.as_ref().map(ToString::to_string)),
-                column(rows, |row| row.stamp.author.id.clone()),
-                column(rows, |row| row.stamp.author.name.clone()),
-                column(rows, |row| row.stamp.author.via.clone()),
-                column(rows, |row| row.stamp.operation),
+                column(rows, |row| row.side),
+                column(rows, |row| row.at),
+                column(rows, |row| row.position.as_ref().map(ToString::to_string)),
+                column(rows, |row| row.author.id.clone()),
+                column(rows, |row| row.author.name.clone()),
+                column(rows, |row| row.author.via.clone()),
+                column(rows, |row| row.operation),
             ],
         );
     }
@@ -604,6 +651,18 @@ impl Calls<'_> {
             );
         }
         for row in &writes.conflicts {
+            if row.decision == "held" {
+                self.add(
+                    include_str!("conflict_overwritten.sql"),
+                    vec![
+                        Box::new(numbers[usize::from(row.entity.0)]),
+                        Box::new(row.record.0),
+                        Box::new(row.field.clone()),
+                        Box::new(row.side.name()),
+                        Box::new(row.base.as_ref().map(ToString::to_string)),
+                    ],
+                );
+            }
             // Rare; who made the canonical value is looked up in the journal, which this batch has written.
             self.add(
                 include_str!("conflict_put.sql"),

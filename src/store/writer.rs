@@ -15,9 +15,10 @@ use super::{
     Canonical, Error,
     catalog::TableShape,
     connect,
+    operation::Marks,
     session::{Call, Param, Session},
     shapes,
-    write::Writes,
+    write::{EntityWrites, Writes},
 };
 use crate::{
     mapping::Mapping,
@@ -77,6 +78,9 @@ pub(crate) struct Writer {
     linked: HashSet<(Side, EntityNo)>,
     /// Pairs with at least one row in `mirror.refusal`.
     pub(super) refused: HashSet<(Side, EntityNo)>,
+    /// Entities with at least one row in `mirror.pending_delete`.
+    pub(super) doomed: HashSet<EntityNo>,
+    pub(super) marks: Arc<Marks>,
 }
 
 impl Writer {
@@ -120,6 +124,7 @@ impl Writer {
                 &[],
             )
             .await?;
+        let marks = Arc::new(Marks::new(mapping.entities.len()));
         let mut writer = Self {
             write: Session::new(client),
             read: Session::new(connect(config).await?),
@@ -131,15 +136,31 @@ impl Writer {
             next_journal_id: ids.get(1),
             linked: HashSet::new(),
             refused: HashSet::new(),
+            doomed: HashSet::new(),
+            marks,
         };
         writer.linked = writer.pairs_in("mirror.link").await?;
         writer.refused = writer.pairs_in("mirror.refusal").await?;
+        let second = |pairs: HashSet<(Side, EntityNo)>| pairs.into_iter().map(|(_, entity)| entity);
+        writer.doomed = second(writer.pairs_in("mirror.pending_delete").await?).collect();
+        for entity in second(writer.pairs_in("mirror.operation").await?) {
+            writer.marks.note_operation(entity);
+        }
+        for entity in second(writer.pairs_in("mirror.parked").await?) {
+            writer.marks.note_parked(entity);
+        }
         Ok(writer)
     }
 
     /// The mapping, with what the tables' types add to it.
     pub(crate) fn mapping(&self) -> &Arc<Mapping> {
         &self.mapping
+    }
+
+    /// Where push notes what it brings into tables that are read here.
+    #[cfg_attr(not(test), expect(dead_code, reason = "push notes what it binds"))]
+    pub(crate) fn marks(&self) -> Arc<Marks> {
+        Arc::clone(&self.marks)
     }
 
     async fn pairs_in(&self, table: &str) -> Result<HashSet<(Side, EntityNo)>, Error> {
@@ -278,6 +299,11 @@ impl Writer {
             self.linked.extend(entity.links.iter().map(|link| (link.side, entity.entity)));
         }
         self.refused.extend(writes.refusals.iter().map(|row| (row.side, row.entity)));
+        let has_doomed = |entity: &&EntityWrites| !entity.doomed.is_empty();
+        self.doomed.extend(writes.entities.iter().filter(has_doomed).map(|entity| entity.entity));
+        for entity in writes.entities.iter().filter(|entity| !entity.parked.is_empty()) {
+            self.marks.note_parked(entity.entity);
+        }
     }
 
     /// Which canonical records these keys of a side are; a key that is not linked is not in the answer.

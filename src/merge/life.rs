@@ -1,0 +1,104 @@
+//! A record's going, and its return.
+
+use super::{
+    Action, ClashRecord, Merged, Origin, RecordState, SeenCell, cell::Decision,
+    operation::is_our_delete,
+};
+use crate::{
+    mapping::{DeletePolicy, Entity},
+    model::{Side, Value},
+};
+
+/// Folds in that `side` does not have the record any more.
+pub(super) fn delete(
+    entity: &Entity,
+    state: &mut RecordState,
+    side: Side,
+    origin: Origin,
+) -> Merged {
+    let mut merged = Merged::default();
+    if state.is_absent_on(side) || !state.exists && !state.is_remembered() {
+        return merged;
+    }
+    let is_ours = is_our_delete(state, side, origin);
+    // Edits that this side had not seen when it deleted the record.
+    let unseen: Vec<SeenCell> = state
+        .shadow
+        .iter()
+        .filter(|(holder, ..)| *holder == side)
+        .map(|(_, field, _)| (*field, state.canon[usize::from(field.0)].clone()))
+        .collect();
+    state.set_absent(side, true);
+    // Whatever was on its way to this record finds none.
+    state.settle_in_flight(side);
+    if is_ours || !state.is_alive() {
+        return merged;
+    }
+    if unseen.is_empty() {
+        remove(entity, state, Some(side), &mut merged);
+    } else {
+        merged.clashes.push(ClashRecord {
+            field: None,
+            base: None,
+            canonical: cells(entity, &unseen),
+            observed: Value::Null,
+            decision: Decision::CanonicalKept,
+        });
+    }
+    merged
+}
+
+/// Deletes the record as its entity's policy says. Sides that still have it are doomed to follow.
+pub(super) fn remove(
+    entity: &Entity,
+    state: &mut RecordState,
+    by: Option<Side>,
+    merged: &mut Merged,
+) {
+    for other in Side::ALL {
+        if Some(other) != by && entity.is_on(other) && !state.is_absent_on(other) {
+            state.doomed.push(other);
+        }
+    }
+    merged.action = Some(Action::Delete);
+    if entity.deletes == DeletePolicy::Propagate {
+        merged.changed = state.every_cell(Value::clone);
+        state.exists = false;
+        state.is_deleted = false;
+    } else {
+        state.is_deleted = true;
+    }
+}
+
+/// Brings a deleted record back, on all sides. `edits`: what somebody has changed in it where it still was; `None`
+/// where somebody has put it back.
+pub(super) fn revive(
+    entity: &Entity,
+    state: &mut RecordState,
+    merged: &mut Merged,
+    edits: Option<Vec<SeenCell>>,
+) {
+    if let Some(edits) = edits {
+        merged.clashes.push(ClashRecord {
+            field: None,
+            base: None,
+            canonical: Value::Null,
+            observed: cells(entity, &edits),
+            decision: Decision::ObservedTaken,
+        });
+    }
+    if !state.exists {
+        merged.changed = state.every_cell(|_| Value::Null);
+    }
+    merged.action = Some(Action::Restore);
+    state.exists = true;
+    state.is_deleted = false;
+    state.doomed.clear();
+}
+
+/// `{"field": value, …}`
+fn cells(entity: &Entity, cells: &[SeenCell]) -> Value {
+    let named =
+        cells.iter().map(|(field, value)| (entity.field(*field).name.clone(), value.to_json()));
+    Value::Json(named.collect())
+}

@@ -1,0 +1,177 @@
+//! What is known of a record, and the elementary steps that keep it true.
+
+use super::Operation;
+use crate::{
+    mapping::{Entity, FieldKind},
+    model::{FieldNo, Side, Value},
+};
+
+/// What is known of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RecordState {
+    /// Whether canonical has a row.
+    pub(crate) exists: bool,
+    /// Whether that row is marked as deleted.
+    pub(crate) is_deleted: bool,
+    /// Canonical values, a field each. Of a record whose row was deleted, while a side still has it or writes of
+    /// ours may still reach one: the last ones.
+    pub(crate) canon: Vec<Value>,
+    /// Where a side that has the record holds something else than canonical.
+    pub(crate) shadow: Vec<(Side, FieldNo, Value)>,
+    /// Sides that lack the record, and whether it was deleted there.
+    pub(crate) absent: Vec<(Side, bool)>,
+    /// Our writes to it: those in flight, and those settled not long ago. The newest comes last.
+    pub(crate) operations: Vec<Operation>,
+    /// Sides that still have it, though it was deleted.
+    pub(crate) doomed: Vec<Side>,
+}
+
+/// A canonical cell that changed, with its value before; the one after is in the state.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Changed {
+    pub(crate) field: FieldNo,
+    pub(crate) before: Value,
+}
+
+impl RecordState {
+    /// A record that nobody has heard of.
+    pub(crate) fn unknown(entity: &Entity) -> Self {
+        Self {
+            exists: false,
+            is_deleted: false,
+            canon: vec![Value::Null; entity.fields.len()],
+            shadow: Vec::new(),
+            absent: Vec::new(),
+            operations: Vec::new(),
+            doomed: Vec::new(),
+        }
+    }
+
+    /// Whether it is a record that the sides are to have.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.exists && !self.is_deleted
+    }
+
+    /// Whether what it held is known, though canonical has no row any more.
+    pub(crate) fn is_remembered(&self) -> bool {
+        !self.exists && !(self.doomed.is_empty() && self.operations.is_empty())
+    }
+
+    pub(crate) fn is_absent_on(&self, side: Side) -> bool {
+        self.absent.iter().any(|(absent, _)| *absent == side)
+    }
+
+    /// What `side`, which has the record, holds by its own log.
+    pub(crate) fn held_by(&self, side: Side, field: FieldNo) -> &Value {
+        match self.shadow_at(side, field) {
+            Some(at) => &self.shadow[at].2,
+            None => &self.canon[usize::from(field.0)],
+        }
+    }
+
+    /// Our write to `side` that is in flight.
+    pub(crate) fn in_flight(&self, side: Side) -> Option<&Operation> {
+        self.operations.iter().find(|operation| operation.side == side && !operation.is_settled)
+    }
+
+    pub(super) fn shadow_at(&self, side: Side, field: FieldNo) -> Option<usize> {
+        self.shadow.iter().position(|(holder, no, _)| *holder == side && *no == field)
+    }
+
+    pub(super) fn set_present(&mut self, side: Side) {
+        self.absent.retain(|(absent, _)| *absent != side);
+    }
+
+    pub(super) fn set_absent(&mut self, side: Side, was_deleted: bool) {
+        self.set_present(side);
+        self.absent.push((side, was_deleted));
+        self.shadow.retain(|(holder, ..)| *holder != side);
+        self.doomed.retain(|doomed| *doomed != side);
+    }
+
+    /// Notes that `side` holds `value`, which is only worth a row where canonical differs.
+    pub(super) fn set_shadow(&mut self, side: Side, field: FieldNo, value: Value) {
+        let agrees = self.canon[usize::from(field.0)] == value;
+        match (self.shadow_at(side, field), agrees) {
+            (Some(at), true) => {
+                self.shadow.swap_remove(at);
+            }
+            (Some(at), false) => self.shadow[at].2 = value,
+            (None, true) => {}
+            (None, false) => self.shadow.push((side, field, value)),
+        }
+    }
+
+    /// Changes canonical; the sides' shadows stay what they are, and are written down where that now differs.
+    /// `by` is the side whose log shows the new value: its shadow is the caller's.
+    pub(super) fn set_canon(
+        &mut self,
+        entity: &Entity,
+        by: Option<Side>,
+        field: FieldNo,
+        value: Value,
+    ) -> Changed {
+        let before = std::mem::replace(&mut self.canon[usize::from(field.0)], value);
+        for side in Side::ALL {
+            if Some(side) == by || !entity.field(field).is_on(side) || self.is_absent_on(side) {
+                continue;
+            }
+            match self.shadow_at(side, field) {
+                Some(at) if self.shadow[at].2 == self.canon[usize::from(field.0)] => {
+                    self.shadow.swap_remove(at);
+                }
+                Some(_) => {}
+                None => self.shadow.push((side, field, before.clone())),
+            }
+        }
+        Changed { field, before }
+    }
+
+    /// All that it holds, as changes from nothing or to nothing.
+    pub(super) fn every_cell(&self, before: impl Fn(&Value) -> Value) -> Vec<Changed> {
+        let filled = self.canon.iter().enumerate().filter(|(_, value)| !value.is_null());
+        filled.map(|(at, value)| Changed { field: field_no(at), before: before(value) }).collect()
+    }
+
+    /// Forgets what a record without a row held, once nobody has it any more.
+    pub(super) fn forget_if_gone(&mut self) {
+        if !self.exists && !self.is_remembered() {
+            self.canon.fill(Value::Null);
+            self.shadow.clear();
+        }
+    }
+
+    /// Settles our write to `side` whose effect that side shows now, whoever brought it about: of a write that
+    /// changes nothing, not every log speaks.
+    pub(super) fn confirm(&mut self, side: Side) {
+        let Some(operation) = self.in_flight(side) else { return };
+        let is_here = !self.is_absent_on(side);
+        let is_shown = match operation.kind {
+            super::OperationKind::Delete => !is_here,
+            super::OperationKind::Create | super::OperationKind::Update => {
+                let is_held =
+                    |cell: &super::SentCell| *self.held_by(side, cell.field) == cell.value;
+                is_here && operation.cells.iter().all(is_held)
+            }
+        };
+        if is_shown {
+            self.settle_in_flight(side);
+        }
+    }
+
+    pub(super) fn settle_in_flight(&mut self, side: Side) {
+        for operation in &mut self.operations {
+            operation.is_settled |= operation.side == side;
+        }
+    }
+}
+
+pub(super) fn field_no(at: usize) -> FieldNo {
+    FieldNo(u16::try_from(at).unwrap_or(u16::MAX))
+}
+
+/// Whether a field's changes come from no person: a formula that moves with the clock does not bring a record back.
+pub(super) fn is_computed(entity: &Entity, field: FieldNo) -> bool {
+    let field = entity.field(field);
+    field.kind == FieldKind::Computed || field.policy == crate::mapping::Policy::Computed
+}

@@ -1,0 +1,184 @@
+//! Our own writes to the sides, as the merge needs to know them; and which entities have any, so that nobody asks
+//! where there are none.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use serde_json::Value as Json;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{Error, state::fields, writer::Writer};
+use crate::{
+    mapping::Entity,
+    merge::{Operation, OperationKind, RecordState, SentCell},
+    model::{EntityNo, RecordId, Side},
+};
+
+/// The writes to these records, the newest last: `$1`, the entity's number; `$2`, the records.
+pub(crate) const OPERATIONS: &str =
+    "select record_id, operation_id, side, kind, cells::text, settled_at is not null
+     from mirror.operation where entity_no = $1 and record_id = any($2) order by bound_at, operation_id";
+
+/// Puts all that is owed into the outbox, or may be: `$1`, the entities' numbers. What is in it already stays as it
+/// is, and what turns out not to be owed is dropped by the next push.
+pub(crate) const QUEUE_ALL: &str =
+    "insert into mirror.outbox (side, entity_no, record_id)
+     select side, entity_no, record_id from mirror.absence where entity_no = any($1)
+     union select side, entity_no, record_id from mirror.shadow where entity_no = any($1)
+     union select side, entity_no, record_id from mirror.pending_delete where entity_no = any($1) and approved_at is not null
+     union select side, entity_no, record_id from mirror.operation where entity_no = any($1) and settled_at is null
+     on conflict do nothing";
+
+/// Which entities have rows in tables that push writes, and `apply` reads only then. Shared between the two; never
+/// cleared, since a row too many to look for costs little.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    operations: Vec<AtomicBool>,
+    parked: Vec<AtomicBool>,
+}
+
+impl Marks {
+    pub(super) fn new(entity_count: usize) -> Self {
+        let none = || (0..entity_count).map(|_| AtomicBool::new(false)).collect();
+        Self { operations: none(), parked: none() }
+    }
+
+    /// To be called before an operation is sent: its echo may come at once.
+    pub(crate) fn note_operation(&self, entity: EntityNo) {
+        self.operations[usize::from(entity.0)].store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn note_parked(&self, entity: EntityNo) {
+        self.parked[usize::from(entity.0)].store(true, Ordering::SeqCst);
+    }
+
+    fn has_operations(&self, entity: EntityNo) -> bool {
+        self.operations[usize::from(entity.0)].load(Ordering::SeqCst)
+    }
+
+    fn has_parked(&self, entity: EntityNo) -> bool {
+        self.parked[usize::from(entity.0)].load(Ordering::SeqCst)
+    }
+}
+
+/// A row of [`OPERATIONS`]. `None`: of a side or a kind that this plait does not know.
+pub(crate) fn read_operation(entity: &Entity, row: &Row) -> Option<Operation> {
+    let cells: Json = serde_json::from_str(row.get(4)).unwrap_or_default();
+    Some(Operation {
+        id: row.get(1),
+        side: Side::from_name(row.get(2))?,
+        kind: OperationKind::from_name(row.get(3))?,
+        cells: cells_from_json(entity, &cells),
+        is_settled: row.get(5),
+    })
+}
+
+/// `mirror.operation.cells`. A field that the mapping no longer has is left out.
+pub(crate) fn cells_from_json(entity: &Entity, cells: &Json) -> Vec<SentCell> {
+    let cell = |(no, field): (_, &crate::mapping::Field)| {
+        let cell = cells.get(&field.name)?;
+        let read = |key: &str| field.from_json(cell.get(key).unwrap_or(&Json::Null));
+        Some(SentCell { field: no, expected: read("expected"), value: read("value") })
+    };
+    fields(entity).filter_map(cell).collect()
+}
+
+/// The inverse of [`cells_from_json`].
+#[cfg_attr(not(test), expect(dead_code, reason = "push binds operations"))]
+pub(crate) fn cells_to_json(entity: &Entity, cells: &[SentCell]) -> Json {
+    let cell = |cell: &SentCell| {
+        let content = serde_json::json!({ "expected": cell.expected.to_json(), "value": cell.value.to_json() });
+        (entity.field(cell.field).name.clone(), content)
+    };
+    Json::Object(cells.iter().map(cell).collect())
+}
+
+impl Writer {
+    pub(super) fn has_operations(&self, entity: EntityNo) -> bool {
+        self.marks.has_operations(entity)
+    }
+
+    pub(crate) fn has_parked(&self, entity: EntityNo) -> bool {
+        self.marks.has_parked(entity)
+    }
+
+    /// Our writes to these records as they are now: push binds new ones while a batch is on its way.
+    pub(crate) async fn operations(
+        &self,
+        entity: EntityNo,
+        records: &[Uuid],
+    ) -> Result<HashMap<RecordId, Vec<Operation>>, Error> {
+        let mut operations: HashMap<RecordId, Vec<Operation>> = HashMap::new();
+        if records.is_empty() || !self.has_operations(entity) {
+            return Ok(operations);
+        }
+        let described = self.mapping.entity(entity);
+        for row in self.query(OPERATIONS, &[&self.entity_number(entity), &records]).await? {
+            operations
+                .entry(RecordId(row.get(0)))
+                .or_default()
+                .extend(read_operation(described, &row));
+        }
+        Ok(operations)
+    }
+
+    /// Reads what records without a row held last, where a side still has them or may get them.
+    pub(super) async fn remember(
+        &self,
+        entity: EntityNo,
+        states: &mut HashMap<RecordId, RecordState>,
+    ) -> Result<(), Error> {
+        let remembered: Vec<Uuid> = states
+            .iter()
+            .filter(|(_, state)| state.is_remembered())
+            .map(|(record, _)| record.0)
+            .collect();
+        if remembered.is_empty() {
+            return Ok(());
+        }
+        let rows = self
+            .query(
+                "select distinct on (record_id) record_id, before::text from mirror.journal
+                 where record_id = any($2) and entity_no = $1 and action = 'delete'
+                 order by record_id, journal_id desc",
+                &[&self.entity_number(entity), &remembered],
+            )
+            .await?;
+        let described = self.mapping.entity(entity);
+        for row in rows {
+            let Some(state) = states.get_mut(&RecordId(row.get(0))) else { continue };
+            let last: Json = serde_json::from_str(row.get(1)).unwrap_or_default();
+            for (no, field) in fields(described) {
+                if let Some(value) = last.get(&field.name) {
+                    state.canon[usize::from(no.0)] = field.from_json(value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues all that is owed to any side of an entity that both have; drops what was kept long enough of writes
+    /// that are settled; and says again that deletes were stopped, while they are.
+    pub(crate) async fn queue_all(&self) -> Result<(), Error> {
+        let numbers: Vec<i16> = self
+            .mapping
+            .entities
+            .iter()
+            .zip(&self.entity_numbers)
+            .filter(|(entity, _)| entity.is_two_sided())
+            .map(|(_, number)| *number)
+            .collect();
+        self.client().execute(QUEUE_ALL, &[&numbers]).await?;
+        self.client()
+            .execute(
+                "delete from mirror.operation where settled_at < now() - interval '9 days'",
+                &[],
+            )
+            .await?;
+        self.client().execute(include_str!("deletes_stopped.sql"), &[]).await?;
+        Ok(())
+    }
+}
