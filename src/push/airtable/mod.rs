@@ -34,6 +34,9 @@ use crate::{
 const RECORD_COUNT_MAX: usize = 10;
 /// Requests under way together: at five a second, enough for answers that take a second and a half.
 const REQUEST_COUNT_MAX: usize = 8;
+/// Records that are bound at a time: eight seconds' worth of the allowance. More would wait here with values that
+/// grow old; less would leave more requests unused between one lot's last answer and the next lot.
+const DRAIN_RECORD_COUNT_MAX: usize = 400;
 /// Of the month's calls so much is left to reading, and to people who look.
 const CAPTURE_RESERVE: f64 = 0.05;
 /// When the month's calls are used up, pushes ask again after this long: a person may have raised the plan.
@@ -82,11 +85,11 @@ impl AirtablePush {
         Self { client, mapping, places, monthly_calls, incidents, schemas: Mutex::default() }
     }
 
-    /// Sends them and says what became of each, in the order given. A record may be named once only.
+    /// As [`Pusher::send`], in the order given.
     ///
     /// What is refused for one of its cells may have been written without it: every cell that leaves is one that the
     /// record's operation names, with the value that it names.
-    pub(crate) async fn send(&self, bounds: Vec<Bound>) -> Vec<(RecordId, Outcome)> {
+    async fn send_all(&self, bounds: Vec<Bound>) -> Vec<(RecordId, Outcome)> {
         let records: Vec<RecordId> = bounds.iter().map(|bound| bound.record).collect();
         let mut outcomes: Vec<Option<Outcome>> = vec![None; bounds.len()];
         let mut groups: Vec<((EntityNo, Stage), Place, Vec<Item>)> = Vec::new();
@@ -205,6 +208,23 @@ impl AirtablePush {
                 None
             }
         }
+    }
+}
+
+impl Pusher for AirtablePush {
+    fn batch_record_count_max(&self) -> usize {
+        RECORD_COUNT_MAX
+    }
+
+    fn drain_record_count_max(&self) -> usize {
+        DRAIN_RECORD_COUNT_MAX
+    }
+
+    fn send<'a>(
+        &'a self,
+        bounds: Vec<Bound>,
+    ) -> Pin<Box<dyn Future<Output = Vec<(RecordId, Outcome)>> + Send + 'a>> {
+        Box::pin(self.send_all(bounds))
     }
 }
 

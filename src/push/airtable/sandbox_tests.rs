@@ -10,7 +10,7 @@ use super::{AirtablePush, Place};
 use crate::{
     mapping::{Mapping, read},
     model::{EntityNo, FieldNo, RecordId, SideKey},
-    push::{Bound, Outcome, Write},
+    push::{Bound, Outcome, Pusher as _, Write},
     remote::airtable::{Client, Table},
     sandbox::{
         Actor, Edit, Fault, FaultKind, MIRROR_TOKEN, MIRROR_USER, NETWORK_BASE, OWNER_USER,

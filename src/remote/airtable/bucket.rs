@@ -162,12 +162,12 @@ impl Allowance {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Whether pushes take all that they may, and more of them wait.
+    /// Whether pushes wait because the window is as good as full.
     pub(crate) fn is_full_of_pushes(&self) -> bool {
         let now = Instant::now();
         let state = self.lock();
-        let is_recent = |sent: &&Sent| sent.class == Class::Push && sent.free_at > now;
-        !state.push.is_empty() && state.sent.iter().filter(is_recent).count() + 1 >= self.limit
+        let recent_count = state.sent.iter().filter(|sent| sent.free_at > now).count();
+        !state.push.is_empty() && recent_count + 1 >= self.limit
     }
 
     fn enqueue(&self, class: Class) -> u64 {
@@ -442,6 +442,28 @@ mod tests {
         }
         pushing.await.unwrap();
         assert!(!allowance.is_full_of_pushes());
+    }
+
+    /// As capture does meanwhile: a full page of echoes every ten seconds.
+    #[tokio::test(start_paused = true)]
+    async fn bucket_bulk_of_pushes_keeps_its_rate_beside_a_reader_of_full_pages() {
+        let allowance = Arc::new(Allowance::new(5));
+        let reading = {
+            let allowance = Arc::clone(&allowance);
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                    let permit = allowance.acquire(Class::Capture).await;
+                    let sent_at = Instant::now();
+                    tokio::time::sleep(Duration::from_millis(40)).await;
+                    permit.answered(Kind::Payloads, sent_at);
+                }
+            })
+        };
+        let seen = arrivals_of(Class::Push, allowance, 1000, &[20]).await;
+        reading.abort();
+        let rate = 995.0 / seen.last().unwrap().as_secs_f64();
+        assert!(rate >= 0.97 * 5.0, "{rate} requests a second");
     }
 
     #[tokio::test(start_paused = true)]
