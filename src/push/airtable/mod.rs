@@ -352,21 +352,3 @@ impl Work<'_> {
         Outcome::Refused { field: Some(cell.field), code, reason }
     }
 }
-
-impl Pusher for AirtablePush {
-    fn batch_record_count_max(&self) -> usize {
-        RECORD_COUNT_MAX
-    }
-
-    /// About two seconds of the allowance: what becomes due meanwhile does not wait long.
-    fn drain_record_count_max(&self) -> usize {
-        10 * RECORD_COUNT_MAX
-    }
-
-    fn send<'a>(
-        &'a self,
-        bounds: Vec<Bound>,
-    ) -> Pin<Box<dyn Future<Output = Vec<(RecordId, Outcome)>> + Send + 'a>> {
-        Box::pin(Self::send(self, bounds))
-    }
-}
