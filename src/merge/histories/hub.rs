@@ -49,6 +49,8 @@ struct Request {
     cells: Vec<(usize, Shown)>,
     is_answered: bool,
     is_blocked: bool,
+    /// Once on its way it is not checked any more: what the side holds may be this.
+    is_sent: bool,
 }
 
 pub(super) struct History<'a> {
@@ -261,7 +263,9 @@ impl<'a> History<'a> {
         if matches!(origin, Origin::Ours(_))
             && (merged.action.is_some() || !merged.clashes.is_empty())
         {
-            return Err(format!("own: an echo on {side} did {merged:?}"));
+            return Err(format!(
+                "own write taken for somebody's: an echo on {side} did {merged:?}"
+            ));
         }
         for clash in &merged.clashes {
             self.record_conflict(record, side, clash);
@@ -379,8 +383,14 @@ impl<'a> History<'a> {
         let operation = Operation { id, side, kind, cells, is_settled: false };
         self.tell(|| format!("  hub binds {operation:?} for record {record}"));
         self.states[record].operations.push(operation.clone());
-        let (is_answered, is_blocked) = (false, false);
-        self.requests.push(Request { record, operation, cells: shown, is_answered, is_blocked });
+        self.requests.push(Request {
+            record,
+            operation,
+            cells: shown,
+            is_answered: false,
+            is_blocked: false,
+            is_sent: false,
+        });
         Ok(())
     }
 
@@ -401,9 +411,10 @@ impl<'a> History<'a> {
             return Ok(());
         }
         let which = self.dice.pick(&open);
-        if self.is_checking && !self.is_as_expected(which) {
+        if self.is_checking && !self.requests[which].is_sent && !self.is_as_expected(which) {
             return self.block(which);
         }
+        self.requests[which].is_sent = true;
         if is_calm || self.dice.chance(65) {
             let answer = self.perform(which);
             if is_calm || self.dice.chance(75) {
