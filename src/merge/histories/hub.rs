@@ -97,6 +97,7 @@ impl<'a> History<'a> {
         is_told: bool,
     ) -> Self {
         let is_checking = mutant == Some(Mutant::StaleCheck) || dice.chance(30);
+        let is_upserting = dice.chance(25);
         let nothing = |record, field| Ghost {
             record,
             field,
@@ -110,7 +111,7 @@ impl<'a> History<'a> {
             dice,
             mutant,
             is_told,
-            worlds: [World::new(Side::Airtable), World::new(Side::Directus)],
+            worlds: [World::new(Side::Airtable, is_upserting), World::new(Side::Directus, false)],
             states: std::array::from_fn(|_| RecordState::unknown(entity)),
             canon_ghosts: [[0; FIELD_COUNT]; RECORD_COUNT],
             ghosts: vec![nothing(0, 0)],
@@ -144,7 +145,9 @@ impl<'a> History<'a> {
             36..62 => self.read(side)?,
             62..74 => self.bind(side, record)?,
             74..90 => self.send(false)?,
-            90..92 => self.scan(side)?,
+            // A record that was made anew from a few cells, all unread, would look as if a person had emptied it.
+            90..92 if !self.worlds[at(side)].is_upserting => self.scan(side)?,
+            90..92 => self.read(side)?,
             92..95 => self.arrive_late(),
             95..97 => self.approve(),
             _ => self.decide()?,
