@@ -510,9 +510,16 @@ impl<'a> History<'a> {
         let dropped = std::mem::take(&mut self.worlds[at(side)].log);
         self.tell(|| format!("  {side} is listed, {} entries are lost", dropped.len()));
         for entry in dropped {
-            if let What::Cells(cells) = entry.what {
-                for (_, shown) in cells {
-                    self.ghosts[shown.ghost].is_in_gap = true;
+            match entry.what {
+                What::Cells(cells) => {
+                    for (_, shown) in cells {
+                        self.ghosts[shown.ghost].is_in_gap = true;
+                    }
+                }
+                // Deleted, and made anew by a late request of ours perhaps: what it held is in the journal alone.
+                What::Gone => {
+                    let mine = self.ghosts.iter_mut().filter(|ghost| ghost.record == entry.record);
+                    mine.for_each(|ghost| ghost.is_in_gap = true);
                 }
             }
         }
