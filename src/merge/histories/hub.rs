@@ -511,13 +511,14 @@ impl<'a> History<'a> {
         self.tell(|| format!("  {side} is listed, {} entries are lost", dropped.len()));
         for entry in dropped {
             match entry.what {
-                What::Cells(cells) => {
+                What::Cells(cells) if entry.operation.is_none() => {
                     for (_, shown) in cells {
                         self.ghosts[shown.ghost].is_in_gap = true;
                     }
                 }
-                // Deleted, and made anew by a late request of ours perhaps: what it held is in the journal alone.
-                What::Gone => {
+                // Deleted, made anew or set back by a late request of ours that nobody saw arrive: what it held is in
+                // the journal alone.
+                _ => {
                     let mine = self.ghosts.iter_mut().filter(|ghost| ghost.record == entry.record);
                     mine.for_each(|ghost| ghost.is_in_gap = true);
                 }
