@@ -2,13 +2,6 @@
 //! `mapping.toml`, and cells as the sides write them. Out: a checked [`Mapping`], normalised values, and the
 //! way back. No clock, no IO.
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the way back to the sides is for push; the round-trip tests hold it"
-    )
-)]
 mod cell;
 mod flaw;
 mod json;
@@ -23,13 +16,6 @@ mod round_trip;
 mod settle;
 mod text;
 mod trusted;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the way back to the sides is for push; the round-trip tests hold it"
-    )
-)]
 mod write;
 
 use std::collections::BTreeMap;

@@ -88,6 +88,10 @@ pub(super) fn echo(
     field: FieldNo,
     observed: &Value,
 ) -> Echo {
+    #[cfg(test)]
+    if let Some(wrong) = super::mutant::echo(state, side, field, observed) {
+        return wrong;
+    }
     let in_flight = || state.in_flight(side).and_then(|operation| operation.sent(field));
     match origin {
         Origin::Somebody => Echo::Foreign,
@@ -116,6 +120,10 @@ pub(super) fn echo(
 
 /// Whether an observation of the whole record is of one that a write of ours has made.
 pub(super) fn is_our_record(state: &RecordState, side: Side, origin: Origin) -> bool {
+    #[cfg(test)]
+    if super::mutant::is(super::mutant::Mutant::OwnCreateForeign) {
+        return false;
+    }
     let ours = |operation: &&Operation| operation.side == side;
     let mut operations = state.operations.iter().filter(ours);
     match origin {
@@ -131,6 +139,10 @@ pub(super) fn is_our_record(state: &RecordState, side: Side, origin: Origin) -> 
 
 /// Whether an absence is the effect of a delete of ours.
 pub(super) fn is_our_delete(state: &RecordState, side: Side, origin: Origin) -> bool {
+    #[cfg(test)]
+    if super::mutant::is(super::mutant::Mutant::OwnDeleteForeign) {
+        return false;
+    }
     let mut deletes = state
         .operations
         .iter()

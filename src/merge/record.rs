@@ -91,6 +91,10 @@ pub(crate) fn merge(
         }
         Seen::Absent => life::delete(entity, state, side, origin),
     };
+    // What a scan shows is what came of the write in flight, and of whatever followed it.
+    if origin == Origin::Scan {
+        state.settle_in_flight(side);
+    }
     if let Origin::Ours(Some(id)) = origin {
         let seen = |operation: &&mut Operation| operation.side == side && operation.id == id;
         state.operations.iter_mut().filter(seen).for_each(|operation| operation.is_settled = true);
@@ -143,6 +147,9 @@ impl<'a> Present<'a> {
     fn see(&mut self, cells: Vec<SeenCell>) {
         let was_alive = self.state.is_alive();
         let edits = if was_alive { Vec::new() } else { self.edits(&cells) };
+        #[cfg(test)]
+        let edits =
+            if super::mutant::is(super::mutant::Mutant::DeletesWin) { Vec::new() } else { edits };
         let is_back = !was_alive && (!edits.is_empty() || !self.was_here && !self.is_ours);
         self.state.set_present(self.side);
         if is_back {
@@ -201,6 +208,17 @@ impl<'a> Present<'a> {
     }
 
     fn cell(&mut self, field: FieldNo, observed: Value) {
+        #[cfg(test)]
+        if super::mutant::is_dropped(self.state, self.side, field, &observed) {
+            return;
+        }
+        #[cfg(test)]
+        if super::mutant::is(super::mutant::Mutant::NoBase) {
+            if self.state.canon[usize::from(field.0)] != observed {
+                self.take(field, observed.clone());
+            }
+            return self.state.set_shadow(self.side, field, observed);
+        }
         let described = self.entity.field(field);
         let echo = self.echo(field, &observed);
         let canon = &self.state.canon[usize::from(field.0)];

@@ -10,9 +10,11 @@ mod copy_text;
 mod decided;
 mod first_copy;
 mod operation;
+mod outbox;
 mod owed;
 pub(crate) mod reading;
 mod session;
+mod standing;
 mod state;
 mod write;
 mod writer;
@@ -21,8 +23,10 @@ pub(crate) use catalog::shapes;
 pub(crate) use connect::{Canonical, connect, migrate, missing_grants};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use first_copy::FirstCopy;
+pub(crate) use outbox::{Again, Parked};
 pub(crate) use owed::{DoomRow, ParkRow};
 pub(crate) use session::Call;
+pub(crate) use standing::{Books, Standing, Target};
 pub(crate) use state::ElementRow;
 pub(crate) use write::{
     AbsenceRow, ConflictRow, EntityWrites, JournalRow, LinkRow, PositionRow, RefusalRow, SetChange,

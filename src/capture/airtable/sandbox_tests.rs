@@ -99,7 +99,7 @@ impl Applied {
             }
             Delivery::Progress { position, .. } => self.next = Some(position),
             Delivery::Part { .. } | Delivery::Abandoned { .. } | Delivery::Decided { .. } => {
-                panic!("airtable has neither")
+                panic!("airtable has no parts")
             }
         }
     }

@@ -148,10 +148,6 @@ impl Client {
     ///
     /// # Errors
     /// As any call.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the merge, which is to ask whose work it reads")
-    )]
     pub(crate) async fn own_user(&self) -> Result<&str, Error> {
         let asked = async { Ok(self.whoami().await?.id) };
         Ok(self.own_user.get_or_try_init(|| asked).await?)
