@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 import uuid
 
+import figures
 from figures import Outcome
 from lab import Failed, wait_for
 from listing import EDIT_COUNT_MAX
@@ -209,10 +210,12 @@ def push_rate(demo, say, scale):
 
 def measure(options, say):
     """All that needs a Directus, the one that spoils the approvals last."""
-    outcomes = {}
+    outcomes, wanted = {}, figures.chosen(options.only)
     with Demo(options) as demo:
         for name, step in (("rest_writes", at_rest), ("airtable_to_directus_p99", to_directus),
                            ("directus_push_rate", lambda demo, say: push_rate(demo, say, options.scale))):
+            if name not in wanted:
+                continue
             try:
                 outcomes.update(step(demo, say))
             except Failed as error:
