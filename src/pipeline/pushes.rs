@@ -109,7 +109,8 @@ impl Pushes {
 async fn ask(client: &Client, own: &OnceLock<String>) -> bool {
     match client.own_user().await {
         Ok(user) => {
-            let _ = own.set(user.to_owned());
+            // Known already, if it was asked before.
+            drop(own.set(user.to_owned()));
             true
         }
         Err(error) => {
