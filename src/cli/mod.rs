@@ -1,7 +1,10 @@
 //! The commands: one file each. Arguments in, words and an exit code out.
 
 mod check;
+mod conflicts;
 mod demo;
+mod desk;
+mod errors;
 mod migrate;
 mod run;
 mod sandbox;
@@ -50,6 +53,10 @@ enum Command {
     Status(status::Arguments),
     /// Follow the journal: time, who, side, record, field, before → after
     Watch(watch::Arguments),
+    /// Cells that both sides changed: list, look, settle with either value or a third
+    Conflicts(conflicts::Arguments),
+    /// What did not go through, in plain words: list, try again, leave
+    Errors(errors::Arguments),
     /// Serve a pretend Airtable with a network's data, for trying things out
     Sandbox(sandbox::Arguments),
     /// Bring up a real Directus, the sandbox and a canonical database, and mirror them
@@ -77,6 +84,8 @@ pub fn main() -> ExitCode {
             Command::Check(arguments) => check::run(arguments).await,
             Command::Status(arguments) => status::run(arguments).await,
             Command::Watch(arguments) => watch::run(arguments, stop).await,
+            Command::Conflicts(arguments) => conflicts::run(arguments).await,
+            Command::Errors(arguments) => errors::run(arguments).await,
             Command::Sandbox(arguments) => sandbox::run(arguments, stop).await,
             Command::Demo(arguments) => demo::run(arguments, stop).await,
         }

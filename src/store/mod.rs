@@ -5,21 +5,26 @@
 pub(crate) mod budget;
 mod catalog;
 mod column;
+pub(crate) mod command;
+pub(crate) mod conflict;
 mod connect;
 mod copy_text;
 mod decided;
 mod first_copy;
+pub(crate) mod history;
 mod operation;
 mod outbox;
 mod owed;
+pub(crate) mod parked;
 pub(crate) mod reading;
+pub(crate) mod record;
 mod session;
 mod standing;
 mod state;
 mod write;
 mod writer;
 
-pub(crate) use catalog::shapes;
+pub(crate) use catalog::{TableShape, shapes};
 pub(crate) use connect::{Canonical, connect, migrate, missing_grants};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use first_copy::FirstCopy;
