@@ -162,12 +162,12 @@ impl Allowance {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Whether pushes wait because the window is as good as full.
+    /// Whether several pushes wait because the window is as good as full.
     pub(crate) fn is_full_of_pushes(&self) -> bool {
         let now = Instant::now();
         let state = self.lock();
         let recent_count = state.sent.iter().filter(|sent| sent.free_at > now).count();
-        !state.push.is_empty() && recent_count + 1 >= self.limit
+        state.push.len() > 1 && recent_count + 1 >= self.limit
     }
 
     fn enqueue(&self, class: Class) -> u64 {
