@@ -203,7 +203,8 @@ async fn apply(
 }
 
 fn way_out() -> WayOut {
-    WayOut { own: [(Side::Airtable, US.to_owned())].into(), nudges: [].into() }
+    let us = std::sync::Arc::new(US.to_owned().into());
+    WayOut { own: [(Side::Airtable, us)].into(), nudges: [].into() }
 }
 
 /// Records on both sides, and a write of ours in flight to each.
