@@ -11,6 +11,8 @@ mod decided;
 mod first_copy;
 mod fold;
 mod identity;
+#[cfg(test)]
+mod identity_tests;
 mod resolve;
 #[cfg(test)]
 mod tests;
