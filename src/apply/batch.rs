@@ -105,6 +105,7 @@ impl Apply {
         let fold_ms = began.elapsed().as_millis();
         let settled = self.settle().await?;
         if settled.is_other_than_folded {
+            self.candidates.forget();
             ready = self.make_ready(&batch).await?;
         }
         debug!(
@@ -167,6 +168,7 @@ impl Apply {
     }
 
     async fn write_batch_carefully(&mut self, batch: &Batch) -> Result<(), Error> {
+        self.candidates.forget();
         self.writer.begin().await?;
         let outcome = async {
             self.write_carefully(batch.items.clone(), batch.transactions.clone()).await?;
@@ -176,7 +178,10 @@ impl Apply {
         .await;
         match outcome {
             Ok(()) => self.way_out.nudge_all(),
-            Err(_) => drop(self.writer.rollback().await),
+            Err(_) => {
+                self.candidates.forget();
+                drop(self.writer.rollback().await);
+            }
         }
         outcome
     }

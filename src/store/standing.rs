@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     Error,
     catalog::{TableShape, quoted},
+    identity::ID_FIELD,
     operation::{Marks, cells_from_json},
     state::fields,
     write::WHOLE_RECORD,
@@ -22,9 +23,6 @@ use crate::{
     merge::{Operation, OperationKind, RecordState, Restraints},
     model::{EntityNo, FieldNo, RecordId, Side, SideKey, Value},
 };
-
-/// In `mirror.shadow`, in place of a field's name: what an Airtable record carries in its field for the canonical id.
-pub(crate) const ID_FIELD: &str = "#id";
 
 /// The canonical database as pushes use it. Cheap to clone.
 #[derive(Clone)]

@@ -8,6 +8,7 @@ use super::{
     catalog::quoted,
     column::Column,
     decided::{CommandRow, VerdictRow, YesRow},
+    identity::{MatchRow, QuestionRow},
     owed::{DoomRow, ParkRow},
     session::{Call, Param},
     writer::Writer,
@@ -41,6 +42,8 @@ pub(crate) struct Writes {
     pub(crate) verdicts: Vec<VerdictRow>,
     pub(crate) yeses: Vec<YesRow>,
     pub(crate) commands: Vec<CommandRow>,
+    pub(crate) matches: Vec<MatchRow>,
+    pub(crate) questions: Vec<QuestionRow>,
 }
 
 /// Changes to one entity's tables.
@@ -339,6 +342,7 @@ impl Writer {
         to.journal(&writes.journal);
         to.conflicts(writes);
         to.decided(writes);
+        to.identity(writes);
         to.transitions(&self.mapping, &writes.transitions);
         to.refusals(writes);
         for row in &writes.positions {
