@@ -2,13 +2,6 @@
 //! `mapping.toml`, and cells as the sides write them. Out: a checked [`Mapping`], normalised values, and the
 //! way back. No clock, no IO.
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the way back to the sides is for push; the round-trip tests hold it"
-    )
-)]
 mod cell;
 mod flaw;
 mod json;
@@ -23,19 +16,13 @@ mod round_trip;
 mod settle;
 mod text;
 mod trusted;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the way back to the sides is for push; the round-trip tests hold it"
-    )
-)]
 mod write;
 
 use std::collections::BTreeMap;
 
 pub(crate) use cell::CellFormat;
 pub(crate) use reader::read;
+pub(crate) use write::join_airtable;
 
 use crate::model::{EntityNo, FieldNo, Side};
 
@@ -205,6 +192,8 @@ pub(crate) struct AirtableField {
     pub(crate) field: String,
     pub(crate) part: Part,
     pub(crate) codes: Option<Codes>,
+    /// A push may add options to the select.
+    pub(crate) new_options: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

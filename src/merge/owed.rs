@@ -65,9 +65,12 @@ pub(crate) fn owed(
             && !restraints.unapproved.contains(&no)
             && !restraints.parked.iter().any(|(parked, refused)| *parked == no && refused == value)
     };
-    let differs = |no: FieldNo| match is_absent {
-        true => !state.canon[usize::from(no.0)].is_null(),
-        false => state.shadow_at(side, no).is_some(),
+    let differs = |no: FieldNo| {
+        if is_absent {
+            !state.canon[usize::from(no.0)].is_null()
+        } else {
+            state.shadow_at(side, no).is_some()
+        }
     };
     let mut cells = Vec::new();
     for (no, field) in fields() {

@@ -18,13 +18,18 @@ use crate::{
 const A: Side = Side::Airtable;
 const D: Side = Side::Directus;
 
-fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
+pub(super) fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
     Field {
         name: name.into(),
         store: Store::Column(name.into()),
         kind,
         transforms: Vec::new(),
-        airtable: Some(AirtableField { field: name.into(), part: Part::Whole, codes: None }),
+        airtable: Some(AirtableField {
+            field: name.into(),
+            part: Part::Whole,
+            codes: None,
+            new_options: false,
+        }),
         directus: Some(DirectusField::Column {
             column: name.into(),
             part: Part::Whole,
@@ -36,7 +41,7 @@ fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
     }
 }
 
-fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
+pub(super) fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
     Entity {
         name: "startup".into(),
         table: "startup".into(),

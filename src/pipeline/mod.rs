@@ -2,7 +2,10 @@
 //! channel; positions go back to them on watch channels. When any task fails, all are stopped in good order,
 //! and if waiting cures it, all are started again from the stored positions: there is no second way to begin.
 
+mod budget;
 mod known;
+mod places;
+mod pushes;
 mod report;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -29,6 +32,7 @@ use crate::{
 };
 
 use known::Known;
+use pushes::Pushes;
 use report::Reporter;
 
 /// Everything a run needs, secrets included.
@@ -129,6 +133,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         stop: capture_stop.clone(),
         logs: Vec::new(),
         tasks: JoinSet::new(),
+        bases: Vec::new(),
     };
     life.start_console();
     if let Some(source) = &plan.directus {
@@ -137,17 +142,28 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     if let Some(airtable) = &plan.airtable {
         life.start_airtable(airtable).await?;
     }
-    let Life { reporter, deliveries, logs, mut tasks, pool, .. } = life;
+    let Life { reporter, deliveries, logs, mut tasks, pool, bases, .. } = life;
+    let mut pushes = Pushes::new(capture_stop.child_token());
+    if let Some(airtable) = &plan.airtable {
+        let books = writer.books(pool.clone());
+        pushes.start_airtable(airtable, bases, books, reporter.incidents()).await;
+    }
     // Apply ends when the last capture has let go of its sender.
     drop(deliveries);
-    let apply = Apply::new(writer, logs, plan.limits);
+    let apply = Apply::new(writer, logs, plan.limits).with_way_out(pushes.way_out());
     let reporter_stop = CancellationToken::new();
     let reporting = tokio::spawn(reporter.keep_reporting(reporter_stop.clone()));
+    let counting = plan.airtable.as_ref().map(|airtable| {
+        let bases = airtable.bases.iter().map(|base| base.id.clone()).collect();
+        let client = Arc::clone(&airtable.client);
+        tokio::spawn(budget::keep_counting(pool.clone(), client, bases, reporter_stop.clone()))
+    });
     let mut applying =
         tokio::spawn(apply.run(received).instrument(info_span!("apply", task = "apply")));
 
     let outcome = watch_over(&mut tasks, &mut applying, stop).await;
     capture_stop.cancel();
+    pushes.end().await;
     let ended = tokio::time::timeout(STOP_PATIENCE, async {
         while tasks.join_next().await.is_some() {}
         if !applying.is_finished() {
@@ -161,6 +177,9 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     .await;
     reporter_stop.cancel();
     drop(reporting.await);
+    if let Some(counting) = counting {
+        drop(counting.await);
+    }
     pool.close().await;
     outcome?;
     ended.context("the tasks did not end in time; nothing that was applied is lost")?
@@ -197,6 +216,8 @@ struct Life {
     stop: CancellationToken,
     logs: Vec<Log>,
     tasks: JoinSet<anyhow::Result<()>>,
+    /// Where Airtable's records are.
+    bases: Vec<places::Base>,
 }
 
 impl Life {
@@ -269,6 +290,11 @@ impl Life {
             let (ping_secret, secret) = watch::channel(None);
             let target = airtable::PingTarget { secret, wake: Arc::clone(&wake) };
             targets.insert(base.name.clone(), target);
+            self.bases.push(places::Base {
+                name: base.name.clone(),
+                id: base.id.clone(),
+                identity: identity.clone(),
+            });
             self.logs.push(Log {
                 name: name.clone(),
                 side: Side::Airtable,

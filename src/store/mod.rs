@@ -2,6 +2,7 @@
 //! the database holds. The apply transaction runs over tokio-postgres ([`Writer`]); everything that only reads,
 //! over sqlx ([`reading`]).
 
+pub(crate) mod budget;
 mod catalog;
 mod column;
 pub(crate) mod command;
@@ -12,11 +13,13 @@ mod decided;
 mod first_copy;
 pub(crate) mod history;
 mod operation;
+mod outbox;
 mod owed;
 pub(crate) mod parked;
 pub(crate) mod reading;
 pub(crate) mod record;
 mod session;
+mod standing;
 mod state;
 mod write;
 mod writer;
@@ -25,8 +28,10 @@ pub(crate) use catalog::{TableShape, shapes};
 pub(crate) use connect::{Canonical, connect, migrate, missing_grants};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use first_copy::FirstCopy;
+pub(crate) use outbox::{Again, Parked};
 pub(crate) use owed::{DoomRow, ParkRow};
 pub(crate) use session::Call;
+pub(crate) use standing::{Books, Standing, Target};
 pub(crate) use state::ElementRow;
 pub(crate) use write::{
     AbsenceRow, ConflictRow, EntityWrites, JournalRow, LinkRow, PositionRow, RefusalRow, SetChange,

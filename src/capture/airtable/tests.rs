@@ -15,7 +15,12 @@ pub(super) fn field(name: &str, airtable: &str, kind: FieldKind) -> Field {
         store: Store::Column(name.into()),
         kind,
         transforms: Vec::new(),
-        airtable: Some(AirtableField { field: airtable.into(), part: Part::Whole, codes: None }),
+        airtable: Some(AirtableField {
+            field: airtable.into(),
+            part: Part::Whole,
+            codes: None,
+            new_options: false,
+        }),
         directus: None,
         policy: Policy::Ask,
         direction: Direction::Both,

@@ -168,7 +168,7 @@ impl Mirror {
                 self.parts.extend(observations);
                 return None;
             }
-            Delivery::Abandoned { .. } => {
+            Delivery::Abandoned { .. } | Delivery::Decided { .. } => {
                 self.parts.clear();
                 return None;
             }
