@@ -16,6 +16,7 @@ mod operation;
 mod outbox;
 mod owed;
 pub(crate) mod parked;
+pub(crate) mod plan;
 pub(crate) mod reading;
 pub(crate) mod record;
 mod session;
