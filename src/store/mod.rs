@@ -17,6 +17,8 @@ mod outbox;
 mod owed;
 pub(crate) mod parked;
 pub(crate) mod plan;
+#[cfg(test)]
+mod plan_tests;
 pub(crate) mod reading;
 pub(crate) mod record;
 mod session;
