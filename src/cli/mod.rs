@@ -1,11 +1,13 @@
 //! The commands: one file each. Arguments in, words and an exit code out.
 
+mod approve;
 mod check;
 mod conflicts;
 mod demo;
 mod desk;
 mod errors;
 mod migrate;
+mod plan;
 mod run;
 mod sandbox;
 mod settings;
@@ -37,6 +39,7 @@ First steps:
   plait run              mirrors until Ctrl-C
   plait watch            in another terminal: each change as it happens
   plait status           how far each side has been read
+  plait plan             what would be written to either side; nothing is before `plait approve`
 
 Settings are in plait.toml, what is mirrored in mapping.toml; docs/settings.md and docs/mapping.md explain
 every line. Exit codes: 0 all is well, 1 it could not be done, 2 the arguments were wrong.";
@@ -53,6 +56,10 @@ enum Command {
     Status(status::Arguments),
     /// Follow the journal: time, who, side, record, field, before → after
     Watch(watch::Arguments),
+    /// What would be written to either side once somebody accepts it, cell by cell
+    Plan(plan::Arguments),
+    /// Accept the plan that was shown, deletes that wait, or what may be one and the same record
+    Approve(approve::Arguments),
     /// Cells that both sides changed: list, look, settle with either value or a third
     Conflicts(conflicts::Arguments),
     /// What did not go through, in plain words: list, try again, leave
@@ -84,6 +91,8 @@ pub fn main() -> ExitCode {
             Command::Check(arguments) => check::run(arguments).await,
             Command::Status(arguments) => status::run(arguments).await,
             Command::Watch(arguments) => watch::run(arguments, stop).await,
+            Command::Plan(arguments) => plan::run(arguments).await,
+            Command::Approve(arguments) => approve::run(arguments).await,
             Command::Conflicts(arguments) => conflicts::run(arguments).await,
             Command::Errors(arguments) => errors::run(arguments).await,
             Command::Sandbox(arguments) => sandbox::run(arguments, stop).await,

@@ -17,6 +17,9 @@ mod operation;
 mod outbox;
 mod owed;
 pub(crate) mod parked;
+pub(crate) mod plan;
+#[cfg(test)]
+mod plan_tests;
 pub(crate) mod reading;
 pub(crate) mod record;
 mod session;

@@ -1,0 +1,351 @@
+//! `plait plan`: what would be written to either side once somebody accepts it.
+
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+
+use serde_json::{Value as Json, json};
+use uuid::Uuid;
+
+use super::{
+    desk::{Desk, Labels, Who, shown},
+    terminal::{Paint, say},
+};
+use crate::{
+    mapping::Mapping,
+    merge::SentCell,
+    model::{EntityNo, Side},
+    store::{
+        Books,
+        plan::{Planned, PlannedKind, Proposal},
+    },
+};
+
+/// Characters of a digest that people are shown.
+const DIGEST_SHOWN: usize = 12;
+
+/// Shows what nobody has accepted yet: records that would be linked, created and overwritten on either side, cell by
+/// cell. It reads the canonical database alone, and writes to no side. Until `plait approve`, plait writes nothing to
+/// either; afterwards it writes what changes by itself. A field or an entity that is new in the mapping asks again,
+/// for just that.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// The settings
+    #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
+    config: PathBuf,
+    /// Every record and every cell; otherwise the first of each kind
+    #[arg(long)]
+    all: bool,
+    /// How many records of each kind are shown
+    #[arg(long, short = 'n', default_value_t = 5, value_name = "COUNT", conflicts_with = "all")]
+    first: usize,
+    /// One JSON object with every record and cell; docs/plan.md describes it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    who: Who,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  plait plan                 counts by side and entity, and the first records of each
+  plait plan --all | less    all of it
+  plait plan --json          for programs
+  plait approve --yes        accepts the plan that was shown last, if it still holds";
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let (desk, _) = Desk::open(&arguments.config).await?;
+    let books = books(&desk).await?;
+    let proposal = books.proposal().await?;
+    let count_max = if arguments.all { usize::MAX } else { arguments.first };
+    show(&desk, &proposal, count_max, arguments.json).await?;
+    if proposal.unread.is_empty() {
+        books.note_shown(&proposal, &arguments.who.name()?).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn books(desk: &Desk) -> anyhow::Result<Books> {
+    Ok(Books::of_reader(desk.pool.clone(), desk.mapping.clone(), desk.shapes.clone()).await?)
+}
+
+/// Says the plan, with up to `count_max` records of each kind.
+pub(super) async fn show(
+    desk: &Desk,
+    proposal: &Proposal,
+    count_max: usize,
+    is_json: bool,
+) -> anyhow::Result<()> {
+    let labels = labels(desk, proposal).await?;
+    if is_json {
+        say(&as_json(&desk.mapping, proposal, &labels).to_string())?;
+        return Ok(());
+    }
+    for line in as_text(&desk.mapping, proposal, &labels, count_max, Paint::for_stdout()) {
+        if !say(&line)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn short_digest(digest: &str) -> String {
+    digest.chars().take(DIGEST_SHOWN).collect()
+}
+
+async fn labels(desk: &Desk, proposal: &Proposal) -> anyhow::Result<Labels> {
+    let planned =
+        proposal.planned.iter().map(|it| (desk.mapping.entity(it.entity).name.clone(), it.record));
+    let linked = proposal.linked.iter().map(|it| (it.entity.clone(), it.record_id));
+    let asked = proposal.questions.iter().flat_map(|it| {
+        std::iter::once(it.record_id)
+            .chain(it.candidates.iter().copied())
+            .map(|record| (it.entity.clone(), record))
+    });
+    let doomed = proposal.doomed.iter().map(|it| (it.entity.clone(), it.record_id));
+    desk.labels(planned.chain(linked).chain(asked).chain(doomed)).await
+}
+
+fn as_text(
+    mapping: &Mapping,
+    proposal: &Proposal,
+    labels: &Labels,
+    count_max: usize,
+    paint: Paint,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    for why in &proposal.unread {
+        lines.push(format!("{} this is not all yet: {why}", paint.yellow("!")));
+    }
+    if proposal.unapproved.is_empty() {
+        lines.push("airtable, directus: everything of the mapping was accepted; plait writes what changes by itself".into());
+    } else {
+        for side in Side::ALL {
+            lines.extend(side_text(mapping, proposal, side, labels, count_max, paint));
+        }
+        lines.push(covered_text(mapping, &proposal.unapproved));
+    }
+    lines.extend(linked_text(proposal, labels, count_max, paint));
+    for it in &proposal.questions {
+        lines.push(format!(
+            "{} question {}: {} may be the same: {}",
+            paint.yellow("?"),
+            it.match_question_id,
+            labels.of(&it.entity, it.record_id),
+            it.reason
+        ));
+        let candidates = it.candidates.iter();
+        lines.extend(candidates.map(|id| format!("    as {} ({id})", labels.of(&it.entity, *id))));
+        lines.push(format!(
+            "    plait approve match {} --same ID, or --different",
+            it.match_question_id
+        ));
+    }
+    if !proposal.doomed.is_empty() {
+        lines.push(format!(
+            "{} {} deletes wait for a yes of their own: plait approve deletes",
+            paint.yellow("?"),
+            proposal.doomed.len()
+        ));
+    }
+    if proposal.held_count > 0 {
+        lines.push(format!(
+            "{} {} cells changed on both sides, and are not written: plait conflicts",
+            paint.yellow("?"),
+            proposal.held_count
+        ));
+    }
+    if !proposal.unapproved.is_empty() && proposal.unread.is_empty() {
+        lines.push(format!(
+            "plan {}: accept it with `plait approve --yes`",
+            paint.bold(&short_digest(&proposal.digest))
+        ));
+    }
+    lines
+}
+
+fn side_text(
+    mapping: &Mapping,
+    proposal: &Proposal,
+    side: Side,
+    labels: &Labels,
+    count_max: usize,
+    paint: Paint,
+) -> Vec<String> {
+    let mut groups: BTreeMap<EntityNo, Vec<&Planned>> = BTreeMap::new();
+    for planned in proposal.planned.iter().filter(|planned| planned.side == side) {
+        groups.entry(planned.entity).or_default().push(planned);
+    }
+    if groups.is_empty() {
+        return vec![format!("to {}: nothing", paint.bold(side.name()))];
+    }
+    let mut lines = vec![format!("to {}:", paint.bold(side.name()))];
+    for (entity, records) in groups {
+        let name = &mapping.entity(entity).name;
+        lines.push(format!("  {name}: {}", counts_text(&records)));
+        for kind in [PlannedKind::Create, PlannedKind::Update, PlannedKind::Delete] {
+            // An id that is written back is no news to anybody, one by one.
+            let is_told = |it: &&&Planned| {
+                it.kind == kind && (kind != PlannedKind::Update || !it.cells.is_empty())
+            };
+            let told: Vec<&&Planned> = records.iter().filter(is_told).collect();
+            for it in told.iter().take(count_max) {
+                lines.extend(record_text(mapping, it, labels, paint));
+            }
+            if told.len() > count_max {
+                let rest = format!("    … and {} more (--all)", told.len() - count_max);
+                lines.push(paint.dim(&rest));
+            }
+        }
+    }
+    lines
+}
+
+fn counts_text(records: &[&Planned]) -> String {
+    let count = |kind| records.iter().filter(|it| it.kind == kind).count();
+    let changed: Vec<&&Planned> = records
+        .iter()
+        .filter(|it| it.kind == PlannedKind::Update && !it.cells.is_empty())
+        .collect();
+    let cell_count: usize = changed.iter().map(|it| it.cells.len()).sum();
+    let id_count = records.iter().filter(|it| it.writes_id).count();
+    let mut parts = Vec::new();
+    for (count, text) in [
+        (count(PlannedKind::Create), "created".to_owned()),
+        (changed.len(), format!("overwritten ({cell_count} cells)")),
+        (count(PlannedKind::Delete), "deleted".to_owned()),
+        (id_count, "told their id".to_owned()),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {text}"));
+        }
+    }
+    parts.join(", ")
+}
+
+fn record_text(mapping: &Mapping, it: &Planned, labels: &Labels, paint: Paint) -> Vec<String> {
+    let entity = mapping.entity(it.entity);
+    let name = labels.of(&entity.name, it.record);
+    let sign = match it.kind {
+        PlannedKind::Create => paint.green("+"),
+        PlannedKind::Update => paint.yellow("~"),
+        PlannedKind::Delete => paint.red("-"),
+    };
+    let cell = |cell: &SentCell| {
+        let field = &entity.field(cell.field).name;
+        let after = shown(Some(&cell.value.to_json()));
+        match it.kind {
+            PlannedKind::Create => format!("{field} {after}"),
+            _ => format!("{field}: {} → {after}", shown(Some(&cell.expected.to_json()))),
+        }
+    };
+    let cells: Vec<String> = it.cells.iter().map(cell).collect();
+    match it.kind {
+        PlannedKind::Create => vec![format!("    {sign} {name}: {}", cells.join(", "))],
+        _ => std::iter::once(format!("    {sign} {name}"))
+            .chain(cells.into_iter().map(|cell| format!("        {cell}")))
+            .collect(),
+    }
+}
+
+fn linked_text(
+    proposal: &Proposal,
+    labels: &Labels,
+    count_max: usize,
+    paint: Paint,
+) -> Vec<String> {
+    let mut groups: BTreeMap<(&str, &str), Vec<(Uuid, &str, &str)>> = BTreeMap::new();
+    for it in &proposal.linked {
+        let group = groups.entry((&it.entity, &it.matched_by)).or_default();
+        group.push((it.record_id, &it.side, &it.side_key));
+    }
+    let mut lines = Vec::new();
+    for ((entity, by), records) in groups {
+        lines.push(format!("linked: {} {entity} by {by}", records.len()));
+        for (record, side, key) in records.iter().take(count_max) {
+            lines.push(format!("    = {} is {side} {key}", labels.of(entity, *record)));
+        }
+        if records.len() > count_max {
+            let rest = format!("    … and {} more (--all)", records.len() - count_max);
+            lines.push(paint.dim(&rest));
+        }
+    }
+    lines
+}
+
+/// Which fields a yes covers: all, or just the new ones.
+fn covered_text(mapping: &Mapping, unapproved: &[(EntityNo, String)]) -> String {
+    let mut by_entity: BTreeMap<EntityNo, Vec<&str>> = BTreeMap::new();
+    for (entity, field) in unapproved {
+        by_entity.entry(*entity).or_default().push(field);
+    }
+    let texts: Vec<String> = by_entity
+        .into_iter()
+        .map(|(entity, fields)| {
+            let described = mapping.entity(entity);
+            if fields.len() > described.fields.len() {
+                described.name.clone()
+            } else {
+                format!("{} ({})", described.name, fields.join(", "))
+            }
+        })
+        .collect();
+    format!("a yes covers {}", texts.join(", "))
+}
+
+fn as_json(mapping: &Mapping, proposal: &Proposal, labels: &Labels) -> Json {
+    let name = |entity: EntityNo| mapping.entity(entity).name.as_str();
+    let write = |it: &Planned| {
+        let entity = mapping.entity(it.entity);
+        let cells: Vec<Json> = it
+            .cells
+            .iter()
+            .map(|cell| {
+                json!({
+                    "field": entity.field(cell.field).name,
+                    "before": cell.expected.to_json(),
+                    "after": cell.value.to_json(),
+                })
+            })
+            .collect();
+        json!({
+            "side": it.side.name(),
+            "entity": entity.name,
+            "record": it.record,
+            "key": it.key.as_ref().map(|key| &*key.0),
+            "label": labels.of(&entity.name, it.record),
+            "kind": it.kind.name(),
+            "writes_id": it.writes_id,
+            "cells": cells,
+        })
+    };
+    let linked = proposal.linked.iter().map(|it| {
+        json!({ "entity": it.entity, "record": it.record_id, "side": it.side, "key": it.side_key, "by": it.matched_by })
+    });
+    let questions = proposal.questions.iter().map(|it| {
+        json!({
+            "id": it.match_question_id, "entity": it.entity, "side": it.side, "key": it.side_key,
+            "record": it.record_id, "candidates": it.candidates, "reason": it.reason, "asked_at": it.asked_at,
+        })
+    });
+    let deletes = proposal.doomed.iter().map(|it| {
+        json!({
+            "entity": it.entity, "record": it.record_id, "side": it.side, "found_at": it.found_at,
+            "stopped_by_count": it.stopped_by_count,
+        })
+    });
+    let covers = proposal
+        .unapproved
+        .iter()
+        .map(|(entity, field)| json!({ "entity": name(*entity), "field": field }));
+    json!({
+        "digest": proposal.digest,
+        "is_whole": proposal.unread.is_empty(),
+        "unread": proposal.unread,
+        "covers": covers.collect::<Vec<_>>(),
+        "writes": proposal.planned.iter().map(write).collect::<Vec<_>>(),
+        "links": linked.collect::<Vec<_>>(),
+        "questions": questions.collect::<Vec<_>>(),
+        "deletes": deletes.collect::<Vec<_>>(),
+        "held_cells": proposal.held_count,
+    })
+}
