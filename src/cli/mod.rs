@@ -5,12 +5,14 @@ mod conflicts;
 mod demo;
 mod desk;
 mod errors;
+mod history;
 mod migrate;
 mod run;
 mod sandbox;
 mod settings;
 mod status;
 mod terminal;
+mod undo;
 mod watch;
 
 use std::process::ExitCode;
@@ -57,6 +59,10 @@ enum Command {
     Conflicts(conflicts::Arguments),
     /// What did not go through, in plain words: list, try again, leave
     Errors(errors::Arguments),
+    /// What happened to one record: who, when, where, before → after
+    History(history::Arguments),
+    /// Take changes back, on all sides: a cell, a record, a person's, a transaction
+    Undo(undo::Arguments),
     /// Serve a pretend Airtable with a network's data, for trying things out
     Sandbox(sandbox::Arguments),
     /// Bring up a real Directus, the sandbox and a canonical database, and mirror them
@@ -86,6 +92,8 @@ pub fn main() -> ExitCode {
             Command::Watch(arguments) => watch::run(arguments, stop).await,
             Command::Conflicts(arguments) => conflicts::run(arguments).await,
             Command::Errors(arguments) => errors::run(arguments).await,
+            Command::History(arguments) => history::run(arguments).await,
+            Command::Undo(arguments) => undo::run(arguments).await,
             Command::Sandbox(arguments) => sandbox::run(arguments, stop).await,
             Command::Demo(arguments) => demo::run(arguments, stop).await,
         }

@@ -117,6 +117,24 @@ pub(crate) async fn is_known(
         .await?)
 }
 
+/// How a side calls a record, where that is not the canonical id.
+pub(crate) async fn side_key(
+    pool: &PgPool,
+    side: Side,
+    entity: &str,
+    record: Uuid,
+) -> Result<Option<String>, Error> {
+    Ok(sqlx::query_scalar(
+        "select side_key from mirror.link join mirror.entity e using (entity_no)
+         where side = $1 and e.name = $2 and record_id = $3",
+    )
+    .bind(side.name())
+    .bind(entity)
+    .bind(record)
+    .fetch_optional(pool)
+    .await?)
+}
+
 /// How a side calls these records, where that is not the canonical id.
 pub(crate) async fn side_keys(
     pool: &PgPool,
