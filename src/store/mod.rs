@@ -17,6 +17,7 @@ pub(crate) mod parked;
 pub(crate) mod reading;
 pub(crate) mod record;
 mod session;
+pub(crate) mod standing;
 mod state;
 mod write;
 mod writer;

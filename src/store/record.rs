@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
@@ -42,7 +42,7 @@ pub(crate) async fn records(
 
 /// Up to `row_count_max` records after `after`, in the order of their ids.
 pub(crate) async fn page(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     entity: &Entity,
     shape: &TableShape,
     after: Option<Uuid>,
@@ -53,7 +53,7 @@ pub(crate) async fn page(
     let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(after)
         .bind(row_count_max)
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await?;
     rows.iter().map(|row| read(entity, row)).collect()
 }
