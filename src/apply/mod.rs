@@ -13,6 +13,8 @@ mod fold;
 mod resolve;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod two_way_tests;
 
 use std::{
     collections::{BTreeMap, HashMap},

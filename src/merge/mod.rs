@@ -21,4 +21,8 @@ pub(crate) use record::{Action, ClashRecord, Merged, Seen, SeenCell, merge};
 pub(crate) use state::{Changed, RecordState};
 
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod mutant;
+#[cfg(test)]
 mod tests;

@@ -88,6 +88,10 @@ pub(super) fn echo(
     field: FieldNo,
     observed: &Value,
 ) -> Echo {
+    #[cfg(test)]
+    if let Some(wrong) = super::mutant::echo(state, side, field, observed) {
+        return wrong;
+    }
     let in_flight = || state.in_flight(side).and_then(|operation| operation.sent(field));
     match origin {
         Origin::Somebody => Echo::Foreign,
@@ -114,8 +118,35 @@ pub(super) fn echo(
     }
 }
 
+/// Whether all that our account shows on a side without operation ids is a late copy of a write that was settled
+/// before: then it is not what became of the one in flight.
+pub(super) fn is_late_copy(
+    state: &RecordState,
+    side: Side,
+    origin: Origin,
+    cells: &[(FieldNo, Value)],
+) -> bool {
+    let explains = |operation: &Operation| {
+        let mut named = cells
+            .iter()
+            .filter_map(|(field, observed)| Some(operation.sent(*field)? == observed))
+            .peekable();
+        named.peek().is_some() && named.all(|is_same| is_same)
+    };
+    origin == Origin::Ours(None)
+        && !state.in_flight(side).is_some_and(&explains)
+        && state
+            .operations
+            .iter()
+            .any(|operation| operation.side == side && operation.is_settled && explains(operation))
+}
+
 /// Whether an observation of the whole record is of one that a write of ours has made.
 pub(super) fn is_our_record(state: &RecordState, side: Side, origin: Origin) -> bool {
+    #[cfg(test)]
+    if super::mutant::is(super::mutant::Mutant::OwnCreateForeign) {
+        return false;
+    }
     let ours = |operation: &&Operation| operation.side == side;
     let mut operations = state.operations.iter().filter(ours);
     match origin {
@@ -131,6 +162,10 @@ pub(super) fn is_our_record(state: &RecordState, side: Side, origin: Origin) -> 
 
 /// Whether an absence is the effect of a delete of ours.
 pub(super) fn is_our_delete(state: &RecordState, side: Side, origin: Origin) -> bool {
+    #[cfg(test)]
+    if super::mutant::is(super::mutant::Mutant::OwnDeleteForeign) {
+        return false;
+    }
     let mut deletes = state
         .operations
         .iter()

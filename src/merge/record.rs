@@ -4,7 +4,7 @@ use super::{
     Changed, Operation, Origin, RecordState,
     cell::{Base, Decision, Verdict, judge, may_write},
     life::{self, revive},
-    operation::{Echo, echo, is_our_record},
+    operation::{Echo, echo, is_late_copy, is_our_record},
 };
 use crate::{
     mapping::{DirectusField, Entity},
@@ -91,6 +91,10 @@ pub(crate) fn merge(
         }
         Seen::Absent => life::delete(entity, state, side, origin),
     };
+    // What a scan shows is what came of the write in flight, and of whatever followed it.
+    if origin == Origin::Scan {
+        state.settle_in_flight(side);
+    }
     if let Origin::Ours(Some(id)) = origin {
         let seen = |operation: &&mut Operation| operation.side == side && operation.id == id;
         state.operations.iter_mut().filter(seen).for_each(|operation| operation.is_settled = true);
@@ -130,6 +134,7 @@ struct Present<'a> {
     was_here: bool,
     /// It is here because of a write of ours: what we did not name is the side's own filling.
     is_ours: bool,
+    is_late_copy: bool,
     merged: Merged,
 }
 
@@ -137,18 +142,24 @@ impl<'a> Present<'a> {
     fn new(entity: &'a Entity, state: &'a mut RecordState, side: Side, origin: Origin) -> Self {
         let was_here = !state.is_absent_on(side);
         let is_ours = !was_here && is_our_record(state, side, origin);
-        Self { entity, state, side, origin, was_here, is_ours, merged: Merged::default() }
+        let merged = Merged::default();
+        Self { entity, state, side, origin, was_here, is_ours, is_late_copy: false, merged }
     }
 
     fn see(&mut self, cells: Vec<SeenCell>) {
+        self.is_late_copy = is_late_copy(self.state, self.side, self.origin, &cells);
         let was_alive = self.state.is_alive();
         let edits = if was_alive { Vec::new() } else { self.edits(&cells) };
+        #[cfg(test)]
+        let edits =
+            if super::mutant::is(super::mutant::Mutant::DeletesWin) { Vec::new() } else { edits };
         let is_back = !was_alive && (!edits.is_empty() || !self.was_here && !self.is_ours);
         self.state.set_present(self.side);
         if is_back {
             revive(self.entity, self.state, &mut self.merged, self.was_here.then_some(edits));
         }
         let is_echo = self.origin == Origin::Ours(None)
+            && !self.is_late_copy
             && (self.is_ours
                 || cells
                     .iter()
@@ -197,10 +208,24 @@ impl<'a> Present<'a> {
     }
 
     fn echo(&self, field: FieldNo, observed: &Value) -> Echo {
-        echo(self.state, self.side, self.origin, field, observed)
+        match echo(self.state, self.side, self.origin, field, observed) {
+            Echo::Altered(_) if self.is_late_copy => Echo::Foreign,
+            echo => echo,
+        }
     }
 
     fn cell(&mut self, field: FieldNo, observed: Value) {
+        #[cfg(test)]
+        if super::mutant::is_dropped(self.state, self.side, field, &observed) {
+            return;
+        }
+        #[cfg(test)]
+        if super::mutant::is(super::mutant::Mutant::NoBase) {
+            if self.state.canon[usize::from(field.0)] != observed {
+                self.take(field, observed.clone());
+            }
+            return self.state.set_shadow(self.side, field, observed);
+        }
         let described = self.entity.field(field);
         let echo = self.echo(field, &observed);
         let canon = &self.state.canon[usize::from(field.0)];

@@ -18,7 +18,7 @@ use crate::{
 const A: Side = Side::Airtable;
 const D: Side = Side::Directus;
 
-fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
+pub(super) fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
     Field {
         name: name.into(),
         store: Store::Column(name.into()),
@@ -36,7 +36,7 @@ fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
     }
 }
 
-fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
+pub(super) fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
     Entity {
         name: "startup".into(),
         table: "startup".into(),

@@ -30,8 +30,8 @@ pub(crate) use owed::{DoomRow, ParkRow};
 pub(crate) use session::Call;
 pub(crate) use state::ElementRow;
 pub(crate) use write::{
-    AbsenceRow, ConflictRow, EntityWrites, JournalRow, LinkRow, PositionRow, RefusalRow, SetChange,
-    ShadowRow, TransactionRow, TransitionRow, WHOLE_RECORD, Writes,
+    AbsenceRow, ConflictRow, ConflictStep, EntityWrites, JournalRow, LinkRow, PositionRow,
+    RefusalRow, SetChange, ShadowRow, TransactionRow, TransitionRow, WHOLE_RECORD, Writes,
 };
 pub(crate) use writer::Writer;
 

@@ -98,7 +98,9 @@ impl Applied {
                 }
             }
             Delivery::Progress { position, .. } => self.next = Some(position),
-            Delivery::Part { .. } | Delivery::Abandoned { .. } => panic!("airtable has no parts"),
+            Delivery::Part { .. } | Delivery::Abandoned { .. } | Delivery::Decided { .. } => {
+                panic!("airtable has no parts")
+            }
         }
     }
 }

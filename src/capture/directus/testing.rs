@@ -172,6 +172,7 @@ impl Mirror {
                 self.parts.clear();
                 return None;
             }
+            Delivery::Decided { .. } => panic!("directus decides nothing"),
             Delivery::Progress { position, .. } => {
                 self.progress_count += 1;
                 position

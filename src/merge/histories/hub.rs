@@ -1,0 +1,641 @@
+//! What happens in a history: people, the hub that reads and pushes, and everything that goes wrong between.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::{
+    Broken, Dice, FIELD_COUNT, RECORD_COUNT,
+    side::{Answer, Entry, Row, Shown, What, World},
+    tags,
+};
+use crate::{
+    mapping::{DeletePolicy, Entity, FieldKind},
+    merge::{
+        Action, Merged, Operation, OperationKind, Origin, Owed, RecordState, Restraints, Seen,
+        cell, decide, merge, mutant::Mutant, owed,
+    },
+    model::{Decision, FieldNo, Side, Value, Wish},
+};
+
+/// An edit, as the checker remembers it: by whom it was made in knowledge of what.
+#[derive(Clone, Debug)]
+pub(super) struct Ghost {
+    pub(super) record: usize,
+    pub(super) field: usize,
+    pub(super) value: Value,
+    pub(super) parents: Vec<usize>,
+    pub(super) is_human: bool,
+    /// Its entry in the log was never read: a listing came instead.
+    pub(super) is_in_gap: bool,
+}
+
+/// A row of `mirror.conflict`.
+#[derive(Clone, Debug)]
+pub(super) struct Conflict {
+    pub(super) record: usize,
+    pub(super) field: Option<usize>,
+    pub(super) side: Side,
+    pub(super) values: Vec<Value>,
+    pub(super) observed: Value,
+    pub(super) is_open: bool,
+}
+
+/// A request that was bound.
+#[derive(Clone, Debug)]
+struct Request {
+    record: usize,
+    operation: Operation,
+    cells: Vec<(usize, Shown)>,
+    is_answered: bool,
+    is_blocked: bool,
+    /// Once on its way it is not checked any more: what the side holds may be this.
+    is_sent: bool,
+}
+
+pub(super) struct History<'a> {
+    pub(super) entity: &'a Entity,
+    pub(super) dice: Dice,
+    mutant: Option<Mutant>,
+    is_told: bool,
+    pub(super) worlds: [World; 2],
+    pub(super) states: [RecordState; RECORD_COUNT],
+    pub(super) canon_ghosts: [[usize; FIELD_COUNT]; RECORD_COUNT],
+    pub(super) ghosts: Vec<Ghost>,
+    pub(super) conflicts: Vec<Conflict>,
+    pub(super) journal: Vec<(usize, Action, Vec<(usize, Value, Value)>)>,
+    requests: Vec<Request>,
+    /// Copies of requests that have not arrived yet.
+    late: Vec<usize>,
+    approved: Vec<(usize, Side)>,
+    pub(super) parked: Vec<(usize, Side, usize, Value)>,
+    /// Whether requests are checked against what the side holds before they are sent.
+    is_checking: bool,
+    block_count: usize,
+    pub(super) write_count: usize,
+    pub(super) cause_count: usize,
+    fresh: i64,
+    operation_count: u128,
+}
+
+fn at(side: Side) -> usize {
+    usize::from(side == Side::Directus)
+}
+
+fn no(field: usize) -> FieldNo {
+    FieldNo(u16::try_from(field).unwrap())
+}
+
+fn place(field: FieldNo) -> usize {
+    usize::from(field.0)
+}
+
+impl<'a> History<'a> {
+    pub(super) fn new(
+        entity: &'a Entity,
+        mut dice: Dice,
+        mutant: Option<Mutant>,
+        is_told: bool,
+    ) -> Self {
+        let is_checking = mutant == Some(Mutant::StaleCheck) || dice.chance(30);
+        let is_upserting = dice.chance(25);
+        let nothing = |record, field| Ghost {
+            record,
+            field,
+            value: Value::Null,
+            parents: Vec::new(),
+            is_human: false,
+            is_in_gap: false,
+        };
+        Self {
+            entity,
+            dice,
+            mutant,
+            is_told,
+            worlds: [World::new(Side::Airtable, is_upserting), World::new(Side::Directus, false)],
+            states: std::array::from_fn(|_| RecordState::unknown(entity)),
+            canon_ghosts: [[0; FIELD_COUNT]; RECORD_COUNT],
+            ghosts: vec![nothing(0, 0)],
+            conflicts: Vec::new(),
+            journal: Vec::new(),
+            requests: Vec::new(),
+            late: Vec::new(),
+            approved: Vec::new(),
+            parked: Vec::new(),
+            is_checking,
+            block_count: 0,
+            write_count: 0,
+            cause_count: 0,
+            fresh: 100,
+            operation_count: 0,
+        }
+    }
+
+    fn tell(&self, words: impl FnOnce() -> String) {
+        if self.is_told {
+            println!("{}", words());
+        }
+    }
+
+    /// Something happens.
+    pub(super) fn step(&mut self) -> Result<(), Broken> {
+        let side = self.dice.pick(&Side::ALL);
+        let record = self.dice.below(RECORD_COUNT);
+        match self.dice.below(100) {
+            0..30 => self.edit(side, record),
+            30..36 => self.delete_or_restore(side, record),
+            36..62 => self.read(side)?,
+            62..74 => self.bind(side, record)?,
+            74..90 => self.send(false)?,
+            // A record that was made anew from a few cells, all unread, would look as if a person had emptied it.
+            90..92 if !self.worlds[at(side)].is_upserting => self.scan(side)?,
+            90..92 => self.read(side)?,
+            92..95 => self.arrive_late(),
+            95..97 => self.approve(),
+            _ => self.decide()?,
+        }
+        Ok(())
+    }
+
+    fn ghost(&mut self, record: usize, field: usize, value: &Value, parents: Vec<usize>) -> usize {
+        let (value, is_human, is_in_gap) = (value.clone(), false, false);
+        self.ghosts.push(Ghost { record, field, value, parents, is_human, is_in_gap });
+        self.ghosts.len() - 1
+    }
+
+    fn fresh_value(&mut self, field: usize, shown: &Value) -> Value {
+        if self.entity.fields[field].kind == FieldKind::MultiSelect {
+            return tags(&mut self.dice, shown);
+        }
+        self.fresh += 1;
+        // Not growing: policies compare.
+        Value::Int((self.fresh * 7919) % 1_000_003)
+    }
+
+    /// A person changes one cell: to something new, or back to something that it held before.
+    fn edit(&mut self, side: Side, record: usize) {
+        let Some(row) = self.worlds[at(side)].rows[record].clone() else {
+            return self.create(side, record);
+        };
+        let field = self.dice.below(FIELD_COUNT);
+        let shown = &row[field];
+        let earlier: Vec<usize> = (0..self.ghosts.len())
+            .filter(|at| {
+                let ghost = &self.ghosts[*at];
+                ghost.record == record && ghost.field == field && ghost.value != shown.value
+            })
+            .collect();
+        let value = if !earlier.is_empty() && self.dice.chance(35) {
+            let earlier = self.dice.pick(&earlier);
+            self.ghosts[earlier].value.clone()
+        } else {
+            self.fresh_value(field, &shown.value)
+        };
+        let ghost = self.ghost(record, field, &value, vec![shown.ghost]);
+        self.ghosts[ghost].is_human = true;
+        self.cause_count += 1;
+        self.tell(|| format!("{side} record {record}.{field}: {:?} -> {value:?}", shown.value));
+        self.worlds[at(side)].write(record, vec![(field, Shown { value, ghost })], None);
+    }
+
+    /// A person makes the record, where nobody else has done so.
+    fn create(&mut self, side: Side, record: usize) {
+        let is_new = self
+            .worlds
+            .iter()
+            .all(|world| world.rows[record].is_none() && world.bin[record].is_none());
+        if !is_new {
+            return;
+        }
+        let row: Row = std::array::from_fn(|field| {
+            if self.dice.chance(30) {
+                let ghost = self.ghost(record, field, &Value::Null, Vec::new());
+                return Shown { value: Value::Null, ghost };
+            }
+            let value = self.fresh_value(field, &Value::Null);
+            let ghost = self.ghost(record, field, &value, Vec::new());
+            self.ghosts[ghost].is_human = true;
+            Shown { value, ghost }
+        });
+        self.cause_count += 1;
+        self.tell(|| format!("{side} creates record {record}: {row:?}"));
+        self.worlds[at(side)].create(record, row, None);
+    }
+
+    fn delete_or_restore(&mut self, side: Side, record: usize) {
+        let world = &mut self.worlds[at(side)];
+        if world.rows[record].is_some() {
+            world.delete(record, None);
+            self.cause_count += 2;
+            self.tell(|| format!("{side} deletes record {record}"));
+        } else if let Some(row) = world.bin[record].take() {
+            world.create(record, row, None);
+            self.cause_count += 2;
+            self.tell(|| format!("{side} restores record {record}"));
+        }
+    }
+
+    /// The hub reads the next entry of a log; sometimes it has to read it once more.
+    pub(super) fn read(&mut self, side: Side) -> Result<(), Broken> {
+        let Some(entry) = self.worlds[at(side)].log.pop_front() else { return Ok(()) };
+        let origin = match (side, entry.operation) {
+            (_, None) => Origin::Somebody,
+            (Side::Directus, id) => Origin::Ours(id),
+            (Side::Airtable, Some(_)) => Origin::Ours(None),
+        };
+        self.unblock(side, entry.record);
+        self.take_in(side, origin, &entry)?;
+        if self.dice.chance(10) {
+            self.take_in(side, origin, &entry)?;
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, side: Side, origin: Origin, entry: &Entry) -> Result<(), Broken> {
+        let record = entry.record;
+        let seen = match &entry.what {
+            What::Cells(cells) => Seen::Present(
+                cells.iter().map(|(field, shown)| (no(*field), shown.value.clone())).collect(),
+            ),
+            What::Gone => Seen::Absent,
+        };
+        let before = self.states[record].clone();
+        let merged = merge(self.entity, &mut self.states[record], side, origin, seen);
+        if self.is_told {
+            println!("  hub reads {side} {origin:?} {:?}", entry.what);
+            println!("    {merged:?}\n    {:?}", self.states[record]);
+        }
+        if matches!(origin, Origin::Ours(_))
+            && (merged.action.is_some() || !merged.clashes.is_empty())
+        {
+            return Err(format!(
+                "own write taken for somebody's: an echo on {side} did {merged:?}"
+            ));
+        }
+        for clash in &merged.clashes {
+            self.record_conflict(record, side, clash);
+        }
+        for (side, field) in &merged.agreed {
+            for conflict in &mut self.conflicts {
+                let is_it = conflict.field == Some(place(*field)) && conflict.side == *side;
+                conflict.is_open &= !(is_it && conflict.record == record);
+            }
+        }
+        for field in &merged.altered {
+            let value = self.states[record].canon[place(*field)].clone();
+            self.parked.push((record, side, place(*field), value));
+        }
+        let shown = match &entry.what {
+            What::Cells(cells) => &cells[..],
+            What::Gone => &[],
+        };
+        for field in 0..FIELD_COUNT {
+            let (was, is) = (&before.canon[field], self.states[record].canon[field].clone());
+            if *was == is {
+                continue;
+            }
+            let old = self.canon_ghosts[record][field];
+            let theirs = shown.iter().find(|(no, _)| *no == field).map(|(_, shown)| shown);
+            self.canon_ghosts[record][field] = match theirs {
+                Some(shown) if shown.value == is => shown.ghost,
+                Some(shown) => self.ghost(record, field, &is, vec![old, shown.ghost]),
+                None => old,
+            };
+        }
+        self.write_journal(record, &merged);
+        self.check_state(record)
+    }
+
+    fn write_journal(&mut self, record: usize, merged: &Merged) {
+        if let Some(action) = merged.action {
+            let state = &self.states[record];
+            let is_gone = action == Action::Delete;
+            let cells = merged.changed.iter().map(|changed| {
+                let at = place(changed.field);
+                let after = if is_gone { Value::Null } else { state.canon[at].clone() };
+                (at, changed.before.clone(), after)
+            });
+            self.journal.push((record, action, cells.collect()));
+        }
+    }
+
+    /// As `conflict_put.sql` and `conflict_overwritten.sql` do.
+    fn record_conflict(&mut self, record: usize, side: Side, clash: &crate::merge::ClashRecord) {
+        let field = clash.field.map(place);
+        let values: Vec<Value> = match (&clash.field, &clash.canonical, &clash.observed) {
+            (Some(_), canonical, observed) => {
+                clash.base.iter().chain([canonical, observed]).cloned().collect()
+            }
+            (None, canonical, observed) => vec![canonical.clone(), observed.clone()],
+        };
+        let is_held = clash.decision == cell::Decision::Held;
+        if is_held {
+            for known in &mut self.conflicts {
+                if known.is_open && (known.record, known.field, known.side) == (record, field, side)
+                {
+                    if Some(&known.observed) == clash.base.as_ref() {
+                        known.observed = clash.observed.clone();
+                        known.values = values;
+                        return;
+                    }
+                    // Overwritten by a write of ours before a person gave it another.
+                    known.is_open = false;
+                }
+            }
+        }
+        let observed = clash.observed.clone();
+        self.conflicts.push(Conflict { record, field, side, values, observed, is_open: is_held });
+    }
+
+    fn held(&self, record: usize) -> Vec<FieldNo> {
+        let open = self.conflicts.iter().filter(|known| known.is_open && known.record == record);
+        open.filter_map(|known| known.field.map(no)).collect()
+    }
+
+    pub(super) fn is_held(&self, record: usize, field: usize) -> bool {
+        self.held(record).contains(&no(field))
+    }
+
+    /// What is owed to a side is bound, if nothing is on its way there.
+    pub(super) fn bind(&mut self, side: Side, record: usize) -> Result<(), Broken> {
+        let state = &self.states[record];
+        let is_approved = self.approved.contains(&(record, side))
+            || self.entity.deletes == DeletePolicy::Propagate;
+        let parked = self.parked.iter().filter(|(at, to, ..)| (*at, *to) == (record, side));
+        let restraints = Restraints {
+            held: self.held(record),
+            parked: parked.map(|(_, _, field, value)| (no(*field), value.clone())).collect(),
+            is_approved: true,
+            delete: state.doomed.contains(&side).then_some(is_approved),
+            ..Restraints::default()
+        };
+        let (kind, cells) = match owed(self.entity, state, side, &restraints) {
+            Owed::Nothing => return Ok(()),
+            Owed::Create(cells) => (OperationKind::Create, cells),
+            Owed::Update(cells) => (OperationKind::Update, cells),
+            Owed::Delete => (OperationKind::Delete, Vec::new()),
+        };
+        if kind == OperationKind::Delete && !is_approved {
+            return Err(String::from("I7 a delete without a yes"));
+        }
+        self.operation_count += 1;
+        let id = Uuid::from_u128(self.operation_count);
+        let shown = cells.iter().map(|cell| {
+            let (field, value) = (place(cell.field), cell.value.clone());
+            (field, Shown { value, ghost: self.canon_ghosts[record][field] })
+        });
+        let shown = shown.collect();
+        let operation = Operation { id, side, kind, cells, is_settled: false };
+        self.tell(|| format!("  hub binds {operation:?} for record {record}"));
+        self.states[record].operations.push(operation.clone());
+        self.requests.push(Request {
+            record,
+            operation,
+            cells: shown,
+            is_answered: false,
+            is_blocked: false,
+            is_sent: false,
+        });
+        Ok(())
+    }
+
+    fn is_settled(&self, request: &Request) -> bool {
+        let known = |operation: &&Operation| operation.id == request.operation.id;
+        self.states[request.record].operations.iter().find(known).is_none_or(|it| it.is_settled)
+    }
+
+    /// A request that has no answer yet is sent, once more perhaps.
+    pub(super) fn send(&mut self, is_calm: bool) -> Result<(), Broken> {
+        let open: Vec<usize> = (0..self.requests.len())
+            .filter(|at| {
+                let request = &self.requests[*at];
+                !request.is_answered && !request.is_blocked && !self.is_settled(request)
+            })
+            .collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let which = self.dice.pick(&open);
+        if self.is_checking && !self.requests[which].is_sent && !self.is_as_expected(which) {
+            return self.block(which);
+        }
+        self.requests[which].is_sent = true;
+        if is_calm || self.dice.chance(65) {
+            let answer = self.perform(which);
+            if is_calm || self.dice.chance(75) {
+                self.answered(which, answer);
+            } else {
+                self.cause_count += 1;
+            }
+        } else {
+            self.cause_count += 1;
+            if self.dice.chance(50) {
+                self.late.push(which);
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, which: usize) -> Answer {
+        let request = &self.requests[which];
+        let (record, operation) = (request.record, &request.operation);
+        self.write_count += 1;
+        if self.is_told {
+            println!("  {} carries out {:?} {:?}", operation.side, operation.kind, request.cells);
+        }
+        let world = &mut self.worlds[at(operation.side)];
+        world.perform(record, operation.kind, request.cells.clone(), operation.id)
+    }
+
+    fn answered(&mut self, which: usize, answer: Answer) {
+        self.requests[which].is_answered = true;
+        let Request { record, operation, .. } = self.requests[which].clone();
+        let state = &mut self.states[record];
+        if answer == Answer::Gone {
+            for known in &mut state.operations {
+                known.is_settled |= known.id == operation.id;
+            }
+        } else if self.mutant == Some(Mutant::ShadowMovesOnAnswer) {
+            state.set_present(operation.side);
+            for cell in &operation.cells {
+                state.set_shadow(operation.side, cell.field, cell.value.clone());
+            }
+        }
+        state.confirm(operation.side);
+        state.forget_if_gone();
+        self.tell(|| format!("  answered {answer:?}"));
+    }
+
+    fn is_as_expected(&self, which: usize) -> bool {
+        let Request { record, operation, .. } = &self.requests[which];
+        let Some(row) = &self.worlds[at(operation.side)].rows[*record] else { return true };
+        let holds = |cell: &crate::merge::SentCell| row[place(cell.field)].value == cell.expected;
+        operation.kind != OperationKind::Update || operation.cells.iter().all(holds)
+    }
+
+    /// The side holds something else than expected: the request waits for its log, and is bound anew.
+    fn block(&mut self, which: usize) -> Result<(), Broken> {
+        self.requests[which].is_blocked = true;
+        self.block_count += 1;
+        let Request { record, operation, .. } = &self.requests[which];
+        let (record, side) = (*record, operation.side);
+        self.tell(|| format!("  a request to {side} is blocked"));
+        if self.worlds[at(side)].log.iter().all(|entry| entry.record != record) {
+            self.unblock(side, record);
+        }
+        Ok(())
+    }
+
+    /// The log has moved: what was blocked is bound anew. The wrong way is to send it as it was.
+    fn unblock(&mut self, side: Side, record: usize) {
+        for request in &mut self.requests {
+            if request.is_blocked && request.record == record && request.operation.side == side {
+                request.is_blocked = false;
+                if self.mutant != Some(Mutant::StaleCheck) {
+                    let id = request.operation.id;
+                    request.is_answered = true;
+                    self.states[record].operations.retain(|operation| operation.id != id);
+                }
+            }
+        }
+    }
+
+    fn arrive_late(&mut self) {
+        if let Some(which) = self.late.pop() {
+            self.perform(which);
+            self.cause_count += 1;
+        }
+    }
+
+    /// A listing in place of the log.
+    fn scan(&mut self, side: Side) -> Result<(), Broken> {
+        self.cause_count += 3;
+        let dropped = std::mem::take(&mut self.worlds[at(side)].log);
+        self.tell(|| format!("  {side} is listed, {} entries are lost", dropped.len()));
+        for entry in dropped {
+            match entry.what {
+                What::Cells(cells) if entry.operation.is_none() => {
+                    for (_, shown) in cells {
+                        self.ghosts[shown.ghost].is_in_gap = true;
+                    }
+                }
+                // Deleted, made anew or set back by a late request of ours that nobody saw arrive: what it held is in
+                // the journal alone.
+                _ => {
+                    let mine = self.ghosts.iter_mut().filter(|ghost| ghost.record == entry.record);
+                    mine.for_each(|ghost| ghost.is_in_gap = true);
+                }
+            }
+        }
+        for record in 0..RECORD_COUNT {
+            self.unblock(side, record);
+            let what = match &self.worlds[at(side)].rows[record] {
+                Some(row) => What::Cells(row.iter().cloned().enumerate().collect()),
+                None => What::Gone,
+            };
+            self.take_in(side, Origin::Scan, &Entry { record, what, operation: None })?;
+        }
+        Ok(())
+    }
+
+    fn approve(&mut self) {
+        for record in 0..RECORD_COUNT {
+            for side in self.states[record].doomed.clone() {
+                self.approved.push((record, side));
+            }
+        }
+    }
+
+    /// A person settles a held conflict: with either value, or a third.
+    fn decide(&mut self) -> Result<(), Broken> {
+        let open: Vec<usize> =
+            (0..self.conflicts.len()).filter(|at| self.conflicts[*at].is_open).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let which = self.dice.pick(&open);
+        let conflict = self.conflicts[which].clone();
+        let (record, Some(field)) = (conflict.record, conflict.field) else { return Ok(()) };
+        if !self.states[record].is_alive() {
+            self.conflicts[which].is_open = false;
+            return Ok(());
+        }
+        let canon = self.states[record].canon[field].clone();
+        let value = match self.dice.below(3) {
+            0 => canon.clone(),
+            1 => conflict.observed.clone(),
+            _ => self.fresh_value(field, &canon),
+        };
+        let wish = Wish { expected: canon.to_json(), value: value.to_json() };
+        let decision = Decision::Set {
+            entity: self.entity.name.clone(),
+            record: Uuid::nil(),
+            cells: BTreeMap::from([(self.entity.fields[field].name.clone(), wish)]),
+            settles: Vec::new(),
+        };
+        let decided =
+            decide(self.entity, &mut self.states[record], &decision).map_err(|objection| {
+                format!("I5 a decision that cannot be carried out: {objection}")
+            })?;
+        self.tell(|| format!("  a person settles record {record}.{field} with {value:?}"));
+        if canon != value {
+            let old = self.canon_ghosts[record][field];
+            self.canon_ghosts[record][field] = self.ghost(record, field, &value, vec![old]);
+        }
+        for known in &mut self.conflicts {
+            known.is_open &= (known.record, known.field) != (record, Some(field));
+        }
+        self.write_journal(record, &decided.merged);
+        self.cause_count += 2;
+        self.check_state(record)
+    }
+
+    /// Nobody edits any more: everything is read, pushed and decided.
+    pub(super) fn rest(&mut self) -> Result<(), Broken> {
+        self.tell(|| String::from("-- nobody edits any more"));
+        while !self.late.is_empty() {
+            self.arrive_late();
+        }
+        self.settle()?;
+        self.check_others_went_ahead()?;
+        loop {
+            self.approve();
+            self.settle()?;
+            if !self.conflicts.iter().any(|conflict| conflict.is_open) {
+                break;
+            }
+            self.decide()?;
+        }
+        self.check_rest()
+    }
+
+    /// Reads, pushes and sends until nothing moves.
+    fn settle(&mut self) -> Result<(), Broken> {
+        for _ in 0..60 {
+            let writes_before = self.write_count;
+            let blocks_before = self.block_count;
+            let requests_before = self.requests.len();
+            let mut has_read = false;
+            for side in Side::ALL {
+                while !self.worlds[at(side)].log.is_empty() {
+                    has_read = true;
+                    self.read(side)?;
+                }
+                for record in 0..RECORD_COUNT {
+                    self.bind(side, record)?;
+                }
+            }
+            for _ in 0..self.requests.len() {
+                self.send(true)?;
+            }
+            if !has_read
+                && self.write_count == writes_before
+                && self.requests.len() == requests_before
+                && self.block_count == blocks_before
+            {
+                return Ok(());
+            }
+        }
+        Err(String::from("I3 writes without end"))
+    }
+}
