@@ -2,6 +2,7 @@
 //! the database holds. The apply transaction runs over tokio-postgres ([`Writer`]); everything that only reads,
 //! over sqlx ([`reading`]).
 
+mod books;
 pub(crate) mod budget;
 mod catalog;
 mod column;
@@ -23,20 +24,21 @@ mod plan_tests;
 pub(crate) mod reading;
 pub(crate) mod record;
 mod session;
-mod standing;
+pub(crate) mod standing;
 mod state;
 mod write;
 mod writer;
 
+pub(crate) use books::{Books, Standing, Target};
 pub(crate) use catalog::{TableShape, shapes};
 pub(crate) use connect::{Canonical, connect, migrate, missing_grants};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use first_copy::FirstCopy;
-pub(crate) use outbox::{Again, Parked};
 pub(crate) use identity::{ID_FIELD, MatchRow, QuestionRow};
+pub(crate) use outbox::{Again, Parked};
 pub(crate) use owed::{DoomRow, ParkRow};
 pub(crate) use session::Call;
-pub(crate) use standing::{Books, Standing, Target};
+
 pub(crate) use state::ElementRow;
 pub(crate) use write::{
     AbsenceRow, ConflictRow, ConflictStep, EntityWrites, JournalRow, LinkRow, PositionRow,
