@@ -26,6 +26,7 @@ use crate::{
     capture::{self, airtable, directus},
     mapping::Mapping,
     model::{Cursor, Lsn, Side},
+    push::directus::DirectusPush,
     queue::{Outlet, queue},
     remote,
     store::{self, Writer, reading},
@@ -42,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) canonical_password: Option<String>,
     pub(crate) mapping: Mapping,
     pub(crate) directus: Option<directus::SourceSettings>,
+    /// Where Directus is written to; `None`: it is only read.
+    pub(crate) directus_api: Option<Arc<remote::directus::Client>>,
     pub(crate) airtable: Option<AirtablePlan>,
     pub(crate) limits: Limits,
     /// Rows on their way to `apply`.
@@ -136,7 +139,8 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         bases: Vec::new(),
         first_copy: None,
     };
-    life.start_console();
+    let mut pushes = Pushes::new(capture_stop.child_token());
+    life.start_console(pushes.nudges());
     if let Some(source) = &plan.directus {
         life.start_directus(source.clone());
     }
@@ -144,10 +148,14 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         life.start_airtable(airtable).await?;
     }
     let Life { reporter, deliveries, logs, mut tasks, pool, bases, .. } = life;
-    let mut pushes = Pushes::new(capture_stop.child_token());
     if let Some(airtable) = &plan.airtable {
         let books = writer.books(pool.clone());
         pushes.start_airtable(airtable, bases, books, reporter.incidents()).await;
+    }
+    if let Some(client) = &plan.directus_api {
+        let mapping = Arc::clone(writer.mapping());
+        let pusher = DirectusPush::new(Arc::clone(client), mapping, reporter.incidents());
+        pushes.start(Side::Directus, writer.books(pool.clone()), Arc::new(pusher));
     }
     // Apply ends when the last capture has let go of its sender.
     drop(deliveries);
@@ -225,11 +233,10 @@ struct Life {
 
 impl Life {
     /// What people decide is one more log.
-    fn start_console(&mut self) {
+    fn start_console(&mut self, wake: Vec<Arc<Notify>>) {
         let (pool, deliveries) = (self.pool.clone(), self.deliveries.clone());
         let stop = self.stop.clone();
-        let task =
-            async move { Ok(capture::console::run(pool, deliveries, Vec::new(), stop).await?) };
+        let task = async move { Ok(capture::console::run(pool, deliveries, wake, stop).await?) };
         self.tasks.spawn(task.instrument(info_span!("capture", side = "plait")));
     }
 

@@ -39,7 +39,16 @@ pub(super) struct Pushes {
 
 impl Pushes {
     pub(super) fn new(stop: CancellationToken) -> Self {
-        Self { way_out: WayOut::default(), stop, tasks: JoinSet::new() }
+        let mut way_out = WayOut::default();
+        for side in Side::ALL {
+            way_out.nudges.insert(side, Arc::default());
+        }
+        Self { way_out, stop, tasks: JoinSet::new() }
+    }
+
+    /// Who is to be woken when a person has cleared something.
+    pub(super) fn nudges(&self) -> Vec<Arc<Notify>> {
+        self.way_out.nudges.values().cloned().collect()
     }
 
     /// What `apply` has to know.
