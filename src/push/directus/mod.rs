@@ -6,6 +6,8 @@ mod blame;
 mod item;
 mod search;
 mod sets;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
