@@ -6,6 +6,7 @@ mod migrate;
 mod run;
 mod sandbox;
 mod settings;
+mod setup;
 mod status;
 mod terminal;
 mod watch;
@@ -46,6 +47,8 @@ enum Command {
     Migrate(migrate::Arguments),
     /// Say whether `run` would work, and what to do if not
     Check(check::Arguments),
+    /// Make what Plait needs on a side: its user in Directus
+    Setup(setup::Arguments),
     /// Say how far each side has been read and what waits for a person
     Status(status::Arguments),
     /// Follow the journal: time, who, side, record, field, before → after
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
             Command::Run(arguments) => run::run(arguments, stop).await,
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Check(arguments) => check::run(arguments).await,
+            Command::Setup(arguments) => setup::run(arguments).await,
             Command::Status(arguments) => status::run(arguments).await,
             Command::Watch(arguments) => watch::run(arguments, stop).await,
             Command::Sandbox(arguments) => sandbox::run(arguments, stop).await,

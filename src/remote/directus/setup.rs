@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
-use super::{Action, Client, Error, USERS};
+use super::{Action, Client, Error, Me};
 use crate::{
     config::Secret,
     mapping::{Direction, DirectusField, Entity, Mapping, Policy},
@@ -19,7 +19,7 @@ const NAME: &str = "Plait";
 /// Unless it is said otherwise. Directus takes addresses in public domains only.
 pub(crate) const EMAIL: &str = "plait@example.com";
 /// Says of each collection whether its changes are noted, with their authors.
-const COLLECTIONS: &str = "directus_collections";
+pub(crate) const COLLECTIONS: &str = "directus_collections";
 
 /// What may be done with a collection, and with which fields.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,6 +158,11 @@ impl Account {
         }
         self.create = needed;
         Ok(())
+    }
+
+    /// Whether this is the account's user.
+    pub(crate) fn is_user(&self, me: &Me) -> bool {
+        self.user.as_deref() == Some(&me.id)
     }
 
     /// What [`Self::make`] would do, a line each. Empty: nothing but a new token.
