@@ -12,6 +12,7 @@ mod plan;
 mod run;
 mod sandbox;
 mod settings;
+mod setup;
 mod status;
 mod terminal;
 mod undo;
@@ -54,6 +55,8 @@ enum Command {
     Migrate(migrate::Arguments),
     /// Say whether `run` would work, and what to do if not
     Check(check::Arguments),
+    /// Make what Plait needs on a side: its user in Directus
+    Setup(setup::Arguments),
     /// Say how far each side has been read and what waits for a person
     Status(status::Arguments),
     /// Follow the journal: time, who, side, record, field, before → after
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
             Command::Run(arguments) => run::run(arguments, stop).await,
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Check(arguments) => check::run(arguments).await,
+            Command::Setup(arguments) => setup::run(arguments).await,
             Command::Status(arguments) => status::run(arguments).await,
             Command::Watch(arguments) => watch::run(arguments, stop).await,
             Command::Plan(arguments) => plan::run(arguments).await,

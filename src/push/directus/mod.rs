@@ -4,11 +4,14 @@
 
 mod blame;
 mod item;
+mod preflight;
 mod search;
 mod sets;
+#[cfg(test)]
+mod tests;
 mod words;
 
-use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc};
 
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
@@ -19,6 +22,8 @@ use self::{
     item::{Item, Stage},
     words::Trouble,
 };
+pub(crate) use preflight::preflight;
+
 use super::{Bound, Outcome, Pusher};
 use crate::{
     mapping::{DirectusTable, Entity, Mapping},

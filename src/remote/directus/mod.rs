@@ -4,6 +4,7 @@
 mod error;
 mod rights;
 mod row;
+pub(crate) mod setup;
 
 use std::time::Duration;
 
