@@ -105,6 +105,7 @@ impl Apply {
         let fold_ms = began.elapsed().as_millis();
         let settled = self.settle().await?;
         if settled.is_other_than_folded {
+            self.candidates.forget();
             ready = self.make_ready(&batch).await?;
         }
         debug!(
@@ -167,6 +168,7 @@ impl Apply {
     }
 
     async fn write_batch_carefully(&mut self, batch: &Batch) -> Result<(), Error> {
+        self.candidates.forget();
         self.writer.begin().await?;
         let outcome = async {
             self.write_carefully(batch.items.clone(), batch.transactions.clone()).await?;
@@ -176,7 +178,10 @@ impl Apply {
         .await;
         match outcome {
             Ok(()) => self.way_out.nudge_all(),
-            Err(_) => drop(self.writer.rollback().await),
+            Err(_) => {
+                self.candidates.forget();
+                drop(self.writer.rollback().await);
+            }
         }
         outcome
     }
@@ -201,7 +206,10 @@ pub(super) struct Settled {
 /// The transactions that something in `writes` refers to: those that changed nothing leave no row.
 fn used(writes: &Writes, transactions: &[TransactionRow]) -> Vec<TransactionRow> {
     let mut ids: Vec<i64> = writes.journal.iter().map(|row| row.transaction).collect();
-    ids.extend(writes.conflicts.iter().map(|row| row.transaction));
+    ids.extend(writes.conflicts.iter().filter_map(|step| match step {
+        store::ConflictStep::Met(row) => Some(row.transaction),
+        store::ConflictStep::Over(..) => None,
+    }));
     ids.extend(writes.refusals.iter().map(|row| row.transaction));
     for entity in &writes.entities {
         ids.extend(entity.absences.iter().map(|row| row.transaction));

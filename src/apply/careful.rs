@@ -46,6 +46,7 @@ impl Apply {
                     Ok(())
                 }
                 Err(error) if error.is_about_data() => {
+                    self.candidates.forget();
                     if let [item] = items {
                         return self.write_what_fits(item, &error, awaited).await;
                     }

@@ -68,6 +68,7 @@ impl Apply {
         if self.writer.is_done(command).await? {
             return Ok(());
         }
+        self.candidates.forget();
         let transaction = self.writer.new_transaction_id();
         let transactions = vec![TransactionRow::decided(transaction, at, author)];
         self.writer.write_part(&Writes { transactions, ..Writes::default() }).await?;

@@ -23,8 +23,9 @@ use crate::{
         Side, SideKey, Value,
     },
     store::{
-        AbsenceRow, ConflictRow, DoomRow, ElementRow, EntityWrites, JournalRow, LinkRow, ParkRow,
-        RefusalRow, SetChange, ShadowRow, TransitionRow, WHOLE_RECORD, Writer, Writes,
+        AbsenceRow, ConflictRow, ConflictStep, DoomRow, ElementRow, EntityWrites, ID_FIELD,
+        JournalRow, LinkRow, ParkRow, RefusalRow, SetChange, ShadowRow, TransitionRow,
+        WHOLE_RECORD, Writer, Writes,
     },
 };
 
@@ -45,6 +46,7 @@ struct Tracked {
     old_shadow: Vec<(Side, FieldNo, Value)>,
     old_absent: Vec<(Side, bool)>,
     old_doomed: Vec<Side>,
+    old_other_id: Option<Option<Uuid>>,
     /// Our writes that were not settled before.
     old_flights: Vec<Uuid>,
     /// Sides that were owed something before.
@@ -112,7 +114,10 @@ impl Apply {
             }
         }
         let born = std::mem::take(&mut folding.born);
-        let (writes, outcomes) = folding.sum_up();
+        let (mut writes, outcomes) = folding.sum_up();
+        writes.matches.clone_from(&keys.matches);
+        writes.questions.clone_from(&keys.questions);
+        self.candidates.note(&self.mapping, &outcomes);
         let awaited =
             if born.is_empty() || !self.writer.any_refusals() { Vec::new() } else { born };
         Ok(Folded { writes, awaited, outcomes })
@@ -236,6 +241,7 @@ impl Tracked {
         let in_flight = state.operations.iter().filter(|operation| !operation.is_settled);
         Self {
             old_doomed: state.doomed.clone(),
+            old_other_id: state.other_id,
             old_flights: in_flight.map(|operation| operation.id).collect(),
             was_due: due_sides(entity, &state),
             existed: state.exists,
@@ -279,13 +285,18 @@ impl<'a> Folding<'a> {
         let observation = &item.observation;
         let is_own_write = matches!(item.origin, Origin::Ours(Some(_)));
         match &observation.change {
-            Change::Present { cells, .. } => {
+            Change::Present { cells, claimed_id, .. } => {
                 let Some(record) = self.keys.get(item.side, observation.entity, &observation.key)
                 else {
                     // A row whose key is no key of ours can only be a Postgres row without a UUID, which
                     // `resolve` has linked; nothing else reaches here.
                     return;
                 };
+                if let Some(carried) = claimed_id
+                    && let Some(tracked) = self.records.get_mut(&(observation.entity, record))
+                {
+                    tracked.state.see_id(record, *carried);
+                }
                 let seen = self.seen_cells(item, cells);
                 if is_own_write {
                     let key = (observation.entity, record);
@@ -431,7 +442,7 @@ impl<'a> Folding<'a> {
             self.born.push((item.side, entity, item.observation.key.clone()));
         }
         for clash in &merged.clashes {
-            self.writes.conflicts.push(ConflictRow {
+            let row = ConflictRow {
                 entity,
                 record,
                 field: clash.field.map(|no| described.field(no).name.clone()),
@@ -441,7 +452,8 @@ impl<'a> Folding<'a> {
                 observed: clash.observed.to_json(),
                 transaction: item.transaction,
                 decision: clash.decision.name(),
-            });
+            };
+            self.writes.conflicts.push(ConflictStep::Met(row));
         }
         self.follow((entity, record), (item.transaction, item.at), merged);
     }
@@ -511,7 +523,7 @@ impl<'a> Folding<'a> {
         }
         for (side, field) in merged.agreed {
             let name = described.field(field).name.clone();
-            self.writes.agreed.push((entity, record, name, side));
+            self.writes.conflicts.push(ConflictStep::Over(entity, record, name, side));
         }
     }
 
@@ -637,6 +649,7 @@ impl Tracked {
             || self.existed != state.exists
             || self.old_absent != state.absent
             || self.old_doomed != state.doomed
+            || side == Side::Airtable && self.old_other_id != state.other_id
             || self.settled().next().is_some()
             || shadow_of(&self.old_shadow) != shadow_of(&state.shadow)
     }
@@ -670,6 +683,17 @@ impl Tracked {
                     field: name(no),
                     value: value.clone(),
                 });
+            }
+        }
+        let owed = state.other_id;
+        if owed != self.old_other_id {
+            let (side, field) = (Side::Airtable, ID_FIELD.to_owned());
+            match owed {
+                Some(carried) => {
+                    let value = carried.map_or(Value::Null, Value::Uuid);
+                    writes.shadows.push(ShadowRow { record, side, field, value });
+                }
+                None => writes.shadows_gone.push((record, side, field)),
             }
         }
         for (side, no, _) in &self.old_shadow {

@@ -10,9 +10,14 @@ mod careful;
 mod decided;
 mod first_copy;
 mod fold;
+mod identity;
+#[cfg(test)]
+mod identity_tests;
 mod resolve;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod two_way_tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,6 +39,7 @@ use crate::{
 };
 
 use batch::InFlight;
+use identity::Candidates;
 
 /// Why applying stopped.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +141,7 @@ pub(crate) struct Apply {
     in_flight: Option<InFlight>,
     /// The large transaction under way, if any.
     large: Option<Large>,
+    candidates: Candidates,
 }
 
 /// A transaction whose parts are being written before its stamp is known.
@@ -150,7 +157,8 @@ impl Apply {
     pub(crate) fn new(writer: Writer, logs: Vec<Log>, limits: Limits) -> Self {
         let mapping = Arc::clone(writer.mapping());
         let way_out = WayOut::default();
-        Self { writer, mapping, logs, limits, way_out, in_flight: None, large: None }
+        let candidates = Candidates::default();
+        Self { writer, mapping, logs, limits, way_out, in_flight: None, large: None, candidates }
     }
 
     /// With somebody at the other end of what is owed.
@@ -308,6 +316,7 @@ impl Apply {
 
     async fn abandon_large(&mut self, side: Side) -> Result<(), Error> {
         let Some(large) = self.large.take_if(|large| large.side == side) else { return Ok(()) };
+        self.candidates.forget();
         self.writer.rollback().await?;
         debug!(%side, "a large transaction broke off; its parts come again");
         if large.positions.is_empty() { Ok(()) } else { Err(Error::BrokenOff(side)) }
@@ -325,6 +334,7 @@ impl Apply {
         self.writer.write_part(&writes).await?;
         self.note_stored(&writes.positions);
         if let Some(first_copy) = large.first_copy {
+            self.candidates.forget();
             let refused = first_copy.end(&mut self.writer, large.transaction).await?;
             if !refused.is_empty() {
                 self.writer.write_part(&Writes { refusals: refused, ..Writes::default() }).await?;

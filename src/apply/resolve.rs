@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::{Apply, Error, Item};
+use super::{Apply, Error, Item, identity::Doubt};
 use crate::{
     mapping::{Field, FieldKind},
     model::{Cell, Change, EntityNo, RecordId, Side, SideKey},
-    store::LinkRow,
+    store::{LinkRow, MatchRow, QuestionRow},
 };
 
 /// What the keys that a chunk of items names stand for.
@@ -20,6 +20,9 @@ pub(super) struct Keys {
     /// Links to write, an entity each.
     pub(super) links: Vec<(EntityNo, LinkRow)>,
     pub(super) links_gone: Vec<(EntityNo, Side, SideKey)>,
+    /// Records that were found by what they hold, and those that may be others.
+    pub(super) matches: Vec<MatchRow>,
+    pub(super) questions: Vec<QuestionRow>,
 }
 
 impl Keys {
@@ -32,7 +35,7 @@ impl Keys {
         self.known.get(&(side, entity, key.clone())).copied()
     }
 
-    fn link(&mut self, side: Side, entity: EntityNo, key: &SideKey, record: RecordId) {
+    pub(super) fn link(&mut self, side: Side, entity: EntityNo, key: &SideKey, record: RecordId) {
         self.known.insert((side, entity, key.clone()), record);
         self.links.push((entity, LinkRow { side, key: key.clone(), record }));
     }
@@ -53,8 +56,9 @@ impl Apply {
     ///
     /// A record with a UUID as key is that canonical record. One that carries a canonical id joins it, unless
     /// another living record of its side has that id: then a person has duplicated a row, and the copy is a
-    /// new entity. Everything else is new.
-    pub(super) async fn resolve(&self, items: &[Item]) -> Result<Keys, Error> {
+    /// new entity. Of the others, those that are found among the records that their side lacks are these
+    /// (`apply::identity`). Everything else is new.
+    pub(super) async fn resolve(&mut self, items: &[Item]) -> Result<Keys, Error> {
         let mut keys = Keys::default();
         let wanted = self.wanted(items);
         for ((side, entity), names) in &wanted {
@@ -66,11 +70,13 @@ impl Apply {
             self.take_unlinked_uuids(&mut keys, *side, *entity, &names).await?;
         }
         let claims = self.free_claims(&keys, items).await?;
+        let doubts = self.match_newcomers(&mut keys, items, &claims).await?;
         for item in items {
             let (side, entity, key) = (item.side, item.observation.entity, &item.observation.key);
             match &item.observation.change {
                 Change::Present { claimed_id, .. } if keys.get(side, entity, key).is_none() => {
                     let claimed = claimed_id
+                        .flatten()
                         .filter(|id| claims.get(&(side, entity, *id)) == Some(key))
                         .unwrap_or_else(Uuid::now_v7);
                     keys.link(side, entity, key, RecordId(claimed));
@@ -86,6 +92,11 @@ impl Apply {
                 _ => {}
             }
         }
+        for Doubt { side, entity, key, candidates, reason } in doubts {
+            if let Some(record) = keys.get(side, entity, &key) {
+                keys.questions.push(QuestionRow { entity, record, side, key, candidates, reason });
+            }
+        }
         Ok(keys)
     }
 
@@ -95,11 +106,15 @@ impl Apply {
     }
 
     /// The keys of all pairs of side and entity whose keys cannot be told from their text: Airtable's, those
-    /// that are no UUIDs, and those of a table in which a key was changed.
+    /// that are no UUIDs, those of a table in which a key was changed, and those of which a new one may be found
+    /// among the records that the side lacks.
     fn wanted(&self, items: &[Item]) -> Wanted {
         let mut pairs = HashSet::new();
         self.each_key(items, |side, entity, key| {
-            if self.writer.is_linked(side, entity) || Uuid::try_parse(&key.0).is_err() {
+            let is_plain = Uuid::try_parse(&key.0).is_ok()
+                && !self.writer.is_linked(side, entity)
+                && !self.may_match(side, entity);
+            if !is_plain {
                 pairs.insert((side, entity));
             }
         });
@@ -192,7 +207,8 @@ impl Apply {
         let mut claims: HashMap<(Side, EntityNo, Uuid), (Option<i64>, SideKey)> = HashMap::new();
         for item in items {
             let observation = &item.observation;
-            let Change::Present { claimed_id: Some(id), made_at, .. } = &observation.change else {
+            let Change::Present { claimed_id: Some(Some(id)), made_at, .. } = &observation.change
+            else {
                 continue;
             };
             if keys.get(item.side, observation.entity, &observation.key).is_some() {

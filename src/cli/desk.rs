@@ -102,10 +102,6 @@ impl Desk {
         Ok(EntityNo(u16::try_from(at)?))
     }
 
-    pub(super) fn entity(&self, name: &str) -> anyhow::Result<&Entity> {
-        Ok(self.mapping.entity(self.entity_no(name)?))
-    }
-
     pub(super) fn shape(&self, no: EntityNo) -> &TableShape {
         &self.shapes[usize::from(no.0)]
     }

@@ -6,6 +6,7 @@ mod conflicts;
 mod demo;
 mod desk;
 mod errors;
+mod history;
 mod migrate;
 mod plan;
 mod run;
@@ -13,6 +14,7 @@ mod sandbox;
 mod settings;
 mod status;
 mod terminal;
+mod undo;
 mod watch;
 
 use std::process::ExitCode;
@@ -64,6 +66,10 @@ enum Command {
     Conflicts(conflicts::Arguments),
     /// What did not go through, in plain words: list, try again, leave
     Errors(errors::Arguments),
+    /// What happened to one record: who, when, where, before → after
+    History(history::Arguments),
+    /// Take changes back, on all sides: a cell, a record, a person's, a transaction
+    Undo(undo::Arguments),
     /// Serve a pretend Airtable with a network's data, for trying things out
     Sandbox(sandbox::Arguments),
     /// Bring up a real Directus, the sandbox and a canonical database, and mirror them
@@ -95,6 +101,8 @@ pub fn main() -> ExitCode {
             Command::Approve(arguments) => approve::run(arguments).await,
             Command::Conflicts(arguments) => conflicts::run(arguments).await,
             Command::Errors(arguments) => errors::run(arguments).await,
+            Command::History(arguments) => history::run(arguments).await,
+            Command::Undo(arguments) => undo::run(arguments).await,
             Command::Sandbox(arguments) => sandbox::run(arguments, stop).await,
             Command::Demo(arguments) => demo::run(arguments, stop).await,
         }

@@ -42,6 +42,8 @@ pub(crate) struct Entity {
     pub(crate) airtable: Option<AirtableTable>,
     pub(crate) directus: Option<DirectusTable>,
     pub(crate) deletes: DeletePolicy,
+    /// By what a record of one side is known to be one of the other, the strongest first.
+    pub(crate) matches: Vec<NaturalKey>,
     pub(crate) fields: Vec<Field>,
 }
 
@@ -62,6 +64,15 @@ pub(crate) struct DirectusTable {
     pub(crate) table: String,
     /// Primary key column; `id` unless the document says otherwise. A UUID there is the canonical id.
     pub(crate) key: String,
+}
+
+/// Fields that, taken together, tell one record from all others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NaturalKey {
+    pub(crate) fields: Vec<FieldNo>,
+    /// One field that is made to tell records apart, such as an e-mail: where it differs, they are not the same.
+    /// Names, alone or with others, are weak: two people may share them.
+    pub(crate) is_strong: bool,
 }
 
 /// What a delete on one side does to the canonical row and, later, to the other side.
@@ -291,6 +302,17 @@ impl Entity {
     /// Whether both sides have it: only then can one hold something else than canonical.
     pub(crate) fn is_two_sided(&self) -> bool {
         Side::ALL.iter().all(|side| self.is_on(*side))
+    }
+
+    /// A natural key for people: `last_name+city`.
+    pub(crate) fn name_of(&self, key: &NaturalKey) -> String {
+        let names: Vec<&str> = key.fields.iter().map(|no| self.field(*no).name.as_str()).collect();
+        names.join("+")
+    }
+
+    /// Whether records of one side are looked for among those of the other.
+    pub(crate) fn is_matched(&self) -> bool {
+        self.is_two_sided() && !self.matches.is_empty()
     }
 
     /// Whether a side can lack a record that canonical has. Where the one side's deletes delete the canonical

@@ -107,6 +107,7 @@ pub(crate) fn is_due(entity: &Entity, state: &RecordState, side: Side) -> bool {
             .any(|(holder, no, _)| *holder == side && is_written(entity.field(*no), side))
     };
     state.in_flight(side).is_some()
+        || state.owes_id(side)
         || if state.is_alive() { is_absent || differs() } else { state.doomed.contains(&side) }
 }
 

@@ -105,7 +105,8 @@ pub(crate) fn merge(
 }
 
 fn create(entity: &Entity, state: &mut RecordState, side: Side, cells: Vec<SeenCell>) -> Merged {
-    *state = RecordState { exists: true, ..RecordState::unknown(entity) };
+    let other_id = state.other_id;
+    *state = RecordState { exists: true, other_id, ..RecordState::unknown(entity) };
     for other in Side::ALL {
         if other != side && entity.is_on(other) {
             state.absent.push((other, false));

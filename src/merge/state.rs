@@ -1,9 +1,11 @@
 //! What is known of a record, and the elementary steps that keep it true.
 
+use uuid::Uuid;
+
 use super::Operation;
 use crate::{
     mapping::{Entity, FieldKind},
-    model::{FieldNo, Side, Value},
+    model::{FieldNo, RecordId, Side, Value},
 };
 
 /// What is known of a record.
@@ -24,6 +26,8 @@ pub(crate) struct RecordState {
     pub(crate) operations: Vec<Operation>,
     /// Sides that still have it, though it was deleted.
     pub(crate) doomed: Vec<Side>,
+    /// What its Airtable record carries in its field for the canonical id, where that is not the id: it is owed.
+    pub(crate) other_id: Option<Option<Uuid>>,
 }
 
 /// A canonical cell that changed, with its value before; the one after is in the state.
@@ -44,6 +48,7 @@ impl RecordState {
             absent: Vec::new(),
             operations: Vec::new(),
             doomed: Vec::new(),
+            other_id: None,
         }
     }
 
@@ -74,6 +79,20 @@ impl RecordState {
         self.operations.iter().find(|operation| operation.side == side && !operation.is_settled)
     }
 
+    /// Notes what the record's Airtable row carries in its field for the canonical id. Whatever a person makes of
+    /// it there, it is never obeyed.
+    pub(crate) fn see_id(&mut self, id: RecordId, carried: Option<Uuid>) {
+        self.other_id = (carried != Some(id.0)).then_some(carried);
+    }
+
+    /// Whether the record's row on `side` has to be told its canonical id.
+    pub(crate) fn owes_id(&self, side: Side) -> bool {
+        side == Side::Airtable
+            && self.other_id.is_some()
+            && self.is_alive()
+            && !self.is_absent_on(side)
+    }
+
     pub(super) fn shadow_at(&self, side: Side, field: FieldNo) -> Option<usize> {
         self.shadow.iter().position(|(holder, no, _)| *holder == side && *no == field)
     }
@@ -86,6 +105,9 @@ impl RecordState {
         self.set_present(side);
         self.absent.push((side, was_deleted));
         self.shadow.retain(|(holder, ..)| *holder != side);
+        if side == Side::Airtable {
+            self.other_id = None;
+        }
         self.doomed.retain(|doomed| *doomed != side);
     }
 
@@ -138,6 +160,7 @@ impl RecordState {
         if !self.exists && !self.is_remembered() {
             self.canon.fill(Value::Null);
             self.shadow.clear();
+            self.other_id = None;
         }
     }
 
@@ -164,7 +187,9 @@ impl RecordState {
             super::OperationKind::Update => {
                 let is_held =
                     |cell: &super::SentCell| *self.held_by(side, cell.field) == cell.value;
-                is_here && operation.cells.iter().all(is_held)
+                // One without cells writes the id alone.
+                let is_told = !operation.cells.is_empty() || !self.owes_id(side);
+                is_here && is_told && operation.cells.iter().all(is_held)
             }
         }
     }

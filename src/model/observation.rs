@@ -19,8 +19,9 @@ pub(crate) enum Change {
     /// or too large to be sent again.
     Present {
         cells: Vec<(FieldNo, Cell)>,
-        /// The canonical id that the record itself carries (Airtable's `UUID` field), if any.
-        claimed_id: Option<Uuid>,
+        /// What the record itself carries in its field for the canonical id (Airtable's `UUID`); `None`: not
+        /// read, `Some(None)`: nothing, or what is no id.
+        claimed_id: Option<Option<Uuid>>,
         /// When the side made the record, in µs since 1970 UTC, if the log tells. Decides which of two
         /// records that claim one id is the copy.
         made_at: Option<i64>,

@@ -134,6 +134,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         logs: Vec::new(),
         tasks: JoinSet::new(),
         bases: Vec::new(),
+        first_copy: None,
     };
     life.start_console();
     if let Some(source) = &plan.directus {
@@ -218,6 +219,8 @@ struct Life {
     tasks: JoinSet<anyhow::Result<()>>,
     /// Where Airtable's records are.
     bases: Vec<places::Base>,
+    /// Where the end of Directus's first copy is told, if it has one before it.
+    first_copy: Option<watch::Receiver<Option<Lsn>>>,
 }
 
 impl Life {
@@ -237,6 +240,7 @@ impl Life {
         });
         let (committed, committed_here) =
             watch::channel::<Option<Lsn>>(position.as_ref().map(|stored| stored.lsn));
+        self.first_copy = position.is_none().then(|| committed_here.clone());
         let (identity_here, identity) = watch::channel(None);
         let (status_here, status) = watch::channel(directus::CaptureStatus::default());
         let (incidents_here, incidents) = mpsc::channel::<directus::Incident>(64);
@@ -319,7 +323,14 @@ impl Life {
                 stop: self.stop.clone(),
             };
             let span = info_span!("capture", side = %Side::Airtable, base = %base.name);
-            let task = async move { Ok(airtable::run(base, links).await?) };
+            let first_copy = self.first_copy.clone().filter(|_| is_new);
+            let stop = self.stop.clone();
+            let task = async move {
+                if !is_committed(first_copy, &stop).await {
+                    return Ok(());
+                }
+                Ok(airtable::run(base, links).await?)
+            };
             self.tasks.spawn(task.instrument(span));
         }
         if let Some(address) = plan.ping_listen {
@@ -353,6 +364,25 @@ impl Life {
                 }
             }
         });
+    }
+}
+
+/// Waits until Directus's first copy is committed, if there is one. At a first run of both sides, Airtable's records
+/// are looked for among Directus's, whose ids are the canonical ones: so these have to be there before. `false`:
+/// stopped before it was.
+async fn is_committed(
+    first_copy: Option<watch::Receiver<Option<Lsn>>>,
+    stop: &CancellationToken,
+) -> bool {
+    let Some(mut first_copy) = first_copy else { return true };
+    if first_copy.borrow().is_none() {
+        info!(
+            "waits for the first copy of Directus, among whose records Airtable's are looked for"
+        );
+    }
+    tokio::select! {
+        () = stop.cancelled() => false,
+        told = first_copy.wait_for(Option::is_some) => told.is_ok(),
     }
 }
 

@@ -155,6 +155,7 @@ mod tests {
                 absent: Vec::new(),
                 operations: Vec::new(),
                 doomed: Vec::new(),
+                other_id: None,
             })
         };
         Column::new(&values.into_iter().map(state).collect(), 0)

@@ -233,6 +233,7 @@ impl FirstCopy {
                 );
                 let number = writer.entity_number(*no);
                 writer.client().execute(&sql, &[&number, &side.name(), &transaction]).await?;
+                writer.lacking.insert((side, *no));
             }
         }
         Ok(refusals)

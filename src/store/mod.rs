@@ -2,6 +2,7 @@
 //! the database holds. The apply transaction runs over tokio-postgres ([`Writer`]); everything that only reads,
 //! over sqlx ([`reading`]).
 
+mod books;
 pub(crate) mod budget;
 mod catalog;
 mod column;
@@ -12,6 +13,7 @@ mod copy_text;
 mod decided;
 mod first_copy;
 pub(crate) mod history;
+mod identity;
 mod operation;
 mod outbox;
 mod owed;
@@ -22,23 +24,25 @@ mod plan_tests;
 pub(crate) mod reading;
 pub(crate) mod record;
 mod session;
-mod standing;
+pub(crate) mod standing;
 mod state;
 mod write;
 mod writer;
 
+pub(crate) use books::{Books, Standing, Target};
 pub(crate) use catalog::{TableShape, shapes};
 pub(crate) use connect::{Canonical, connect, migrate, missing_grants};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use first_copy::FirstCopy;
+pub(crate) use identity::{ID_FIELD, MatchRow, QuestionRow};
 pub(crate) use outbox::{Again, Parked};
 pub(crate) use owed::{DoomRow, ParkRow};
 pub(crate) use session::Call;
-pub(crate) use standing::{Books, Standing, Target};
+
 pub(crate) use state::ElementRow;
 pub(crate) use write::{
-    AbsenceRow, ConflictRow, EntityWrites, JournalRow, LinkRow, PositionRow, RefusalRow, SetChange,
-    ShadowRow, TransactionRow, TransitionRow, WHOLE_RECORD, Writes,
+    AbsenceRow, ConflictRow, ConflictStep, EntityWrites, JournalRow, LinkRow, PositionRow,
+    RefusalRow, SetChange, ShadowRow, TransactionRow, TransitionRow, WHOLE_RECORD, Writes,
 };
 pub(crate) use writer::Writer;
 

@@ -6,9 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{
-    Error, operation::cells_to_json, standing::Books, write::WHOLE_RECORD, writer::Writer,
-};
+use super::{Error, books::Books, operation::cells_to_json, write::WHOLE_RECORD, writer::Writer};
 use crate::{
     merge::{Operation, RecordState},
     model::{EntityNo, FieldNo, RecordId, Side, SideKey, Value},

@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use super::{
     Error,
+    books::{Books, Standing},
     catalog::TableShape,
     command::CHANNEL,
     operation::Marks,
-    standing::{Books, Standing},
     write::WHOLE_RECORD,
 };
 use crate::{

@@ -4,10 +4,11 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{
-    Canonical, Writer, connect, migrate,
+    Canonical, Writer,
+    books::Books,
+    connect, migrate,
     plan::{PlannedKind, Proposal, Verdict, answer_different, questions},
     reading, shapes,
-    standing::Books,
 };
 use crate::{
     demo::{cache::postgres_bin, cluster::Cluster},

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
@@ -42,7 +42,7 @@ pub(crate) async fn records(
 
 /// Up to `row_count_max` records after `after`, in the order of their ids.
 pub(crate) async fn page(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     entity: &Entity,
     shape: &TableShape,
     after: Option<Uuid>,
@@ -53,7 +53,7 @@ pub(crate) async fn page(
     let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(after)
         .bind(row_count_max)
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await?;
     rows.iter().map(|row| read(entity, row)).collect()
 }
@@ -115,6 +115,24 @@ pub(crate) async fn is_known(
         .bind(&entity.name)
         .fetch_one(pool)
         .await?)
+}
+
+/// How a side calls a record, where that is not the canonical id.
+pub(crate) async fn side_key(
+    pool: &PgPool,
+    side: Side,
+    entity: &str,
+    record: Uuid,
+) -> Result<Option<String>, Error> {
+    Ok(sqlx::query_scalar(
+        "select side_key from mirror.link join mirror.entity e using (entity_no)
+         where side = $1 and e.name = $2 and record_id = $3",
+    )
+    .bind(side.name())
+    .bind(entity)
+    .bind(record)
+    .fetch_optional(pool)
+    .await?)
 }
 
 /// How a side calls these records, where that is not the canonical id.

@@ -1,346 +1,171 @@
-//! How records stand towards a side, as a push has to know it: what canonical and the side hold, what is under way,
-//! and what has to wait. A handful of queries, whatever the number of records.
+//! Where a side is known not to hold what is canonical, and why: all of one entity's, for comparing.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
     Error,
-    catalog::{TableShape, quoted},
-    operation::{Marks, cells_from_json},
-    state::fields,
-    write::WHOLE_RECORD,
+    catalog::TableShape,
+    record::{CanonRecord, page},
 };
-use crate::{
-    mapping::{Entity, Mapping, Store},
-    merge::{Operation, OperationKind, RecordState, Restraints},
-    model::{EntityNo, FieldNo, RecordId, Side, SideKey, Value},
-};
+use crate::{mapping::Entity, model::Side};
 
-/// In `mirror.shadow`, in place of a field's name: what an Airtable record carries in its field for the canonical id.
-pub(crate) const ID_FIELD: &str = "#id";
+/// Rows fetched at a time.
+const PAGE_ROW_COUNT: i64 = 5_000;
 
-/// The canonical database as pushes use it. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Books {
-    pub(super) pool: PgPool,
-    pub(super) mapping: Arc<Mapping>,
-    pub(super) shapes: Arc<[TableShape]>,
-    /// `mirror.entity`'s number of each entity.
-    pub(super) numbers: Arc<[i16]>,
-    pub(super) marks: Arc<Marks>,
-}
-
-/// One record, as it stands towards one side.
-#[derive(Debug)]
+/// By what a side does not hold what is canonical.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
-    pub(crate) record: RecordId,
-    pub(crate) state: RecordState,
-    pub(crate) restraints: Restraints,
-    /// How the side calls it, where that is not the canonical id.
-    pub(crate) key: Option<SideKey>,
-    /// Whether the side has said that it took the write in flight.
-    pub(crate) is_acknowledged: bool,
-    /// The record there does not carry its canonical id.
-    pub(crate) owes_id: bool,
+    pub(crate) shadow: BTreeMap<(Side, Uuid, String), Json>,
+    pub(crate) absent: BTreeSet<(Side, Uuid)>,
+    /// Cells that wait for a person.
+    pub(crate) held: BTreeSet<(Uuid, String)>,
+    /// With the reason; the field `*`: the whole record.
+    pub(crate) parked: BTreeMap<(Side, Uuid, String), String>,
+    /// Cells of a side that do not fit, by its key.
+    pub(crate) refused: BTreeMap<(Side, String, String), String>,
+    pub(crate) pending_delete: BTreeSet<(Side, Uuid)>,
+    pub(crate) in_flight: BTreeSet<(Side, Uuid)>,
+    pub(crate) questioned: BTreeSet<Uuid>,
+    /// Fields of which the plan was accepted; `*`: records as a whole.
+    pub(crate) approved: BTreeSet<String>,
 }
 
-/// A record that a link points to, as a side has it.
-#[derive(Debug)]
-pub(crate) struct Target {
-    /// `None`: by the canonical id, or not told yet.
-    pub(crate) key: Option<SideKey>,
-    pub(crate) is_there: bool,
+/// Canonical, and where the sides stand, at one moment.
+pub(crate) async fn read(
+    pool: &PgPool,
+    entity: &Entity,
+    shape: &TableShape,
+) -> Result<(BTreeMap<Uuid, CanonRecord>, Standing), Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query("set transaction isolation level repeatable read read only")
+        .execute(&mut *transaction)
+        .await?;
+    let number: Option<i16> =
+        sqlx::query_scalar("select entity_no from mirror.entity where name = $1")
+            .bind(&entity.name)
+            .fetch_optional(&mut *transaction)
+            .await?;
+    let standing = standing(&mut transaction, number).await?;
+    let mut records = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let rows = page(&mut transaction, entity, shape, after, PAGE_ROW_COUNT).await?;
+        let Some(last) = rows.last() else { break };
+        after = Some(last.id);
+        records.extend(rows.into_iter().map(|row| (row.id, row)));
+    }
+    transaction.commit().await?;
+    Ok((records, standing))
 }
 
-type Standings = HashMap<Uuid, Standing>;
-
-impl Books {
-    pub(crate) fn mapping(&self) -> &Arc<Mapping> {
-        &self.mapping
-    }
-
-    pub(super) fn number(&self, entity: EntityNo) -> i16 {
-        self.numbers[usize::from(entity.0)]
-    }
-
-    /// How these records stand towards `side`.
-    pub(crate) async fn standings(
-        &self,
-        side: Side,
-        entity: EntityNo,
-        records: &[Uuid],
-    ) -> Result<Vec<Standing>, Error> {
-        let described = self.mapping.entity(entity);
-        let unknown = |record: &Uuid| Standing {
-            record: RecordId(*record),
-            state: RecordState::unknown(described),
-            restraints: Restraints::default(),
-            key: None,
-            is_acknowledged: false,
-            owes_id: false,
-        };
-        let mut standings: Standings =
-            records.iter().map(|record| (*record, unknown(record))).collect();
-        let wanted = Wanted { side, entity, described, records };
-        self.read_rows(&wanted, &mut standings).await?;
-        self.read_sets(&wanted, &mut standings).await?;
-        self.read_shadows(&wanted, &mut standings).await?;
-        self.read_presence(&wanted, &mut standings).await?;
-        self.read_flights(&wanted, &mut standings).await?;
-        self.read_restraints(&wanted, &mut standings).await?;
-        Ok(records.iter().filter_map(|record| standings.remove(record)).collect())
-    }
-
-    async fn read_rows(&self, wanted: &Wanted<'_>, to: &mut Standings) -> Result<(), Error> {
-        let shape = &self.shapes[usize::from(wanted.entity.0)];
-        let columns: Vec<(FieldNo, String)> = fields(wanted.described)
-            .filter_map(|(no, field)| match &field.store {
-                Store::Column(column) => Some((no, format!("{}::text", quoted(column)))),
-                Store::Junction { .. } => None,
-            })
-            .collect();
-        let texts: Vec<&str> = columns.iter().map(|(_, text)| text.as_str()).collect();
-        let is_deleted = if shape.has_deleted_at { "deleted_at is not null" } else { "false" };
-        let sql = format!(
-            "select id, {is_deleted}, array[{}]::text[] from {} where id = any($1)",
-            texts.join(", "),
-            shape.table
-        );
-        let rows: Vec<(Uuid, bool, Vec<Option<String>>)> =
-            sqlx::query_as(AssertSqlSafe(sql)).bind(wanted.records).fetch_all(&self.pool).await?;
-        for (record, is_deleted, texts) in rows {
-            let Some(standing) = to.get_mut(&record) else { continue };
-            standing.state.exists = true;
-            standing.state.is_deleted = is_deleted;
-            for ((no, _), text) in columns.iter().zip(texts) {
-                standing.state.canon[usize::from(no.0)] =
-                    wanted.described.field(*no).read_canonical(text.as_deref());
-            }
+async fn standing(connection: &mut PgConnection, number: Option<i16>) -> Result<Standing, Error> {
+    let mut standing = Standing::default();
+    for row in rows(
+        connection,
+        number,
+        "select side, record_id, field, value from mirror.shadow where entity_no = $1",
+    )
+    .await?
+    {
+        if let Some(side) = side(&row) {
+            standing.shadow.insert((side, row.get(1), row.get(2)), row.get(3));
         }
-        Ok(())
     }
-
-    async fn read_sets(&self, wanted: &Wanted<'_>, to: &mut Standings) -> Result<(), Error> {
-        for (no, field) in fields(wanted.described) {
-            let Store::Junction { table, parent, element } = &field.store else { continue };
-            let sql = format!(
-                "select {parent}, array_agg({element}::text) from canon.{table} where {parent} = any($1) group by 1",
-                table = quoted(table),
-                parent = quoted(parent),
-                element = quoted(element)
-            );
-            let rows: Vec<(Uuid, Vec<String>)> = sqlx::query_as(AssertSqlSafe(sql))
-                .bind(wanted.records)
-                .fetch_all(&self.pool)
-                .await?;
-            for (record, elements) in rows {
-                if let Some(standing) = to.get_mut(&record) {
-                    standing.state.canon[usize::from(no.0)] = Value::set(elements);
-                }
-            }
+    for row in
+        rows(connection, number, "select side, record_id from mirror.absence where entity_no = $1")
+            .await?
+    {
+        standing.absent.extend(side(&row).map(|side| (side, row.get(1))));
+    }
+    for row in rows(
+        connection,
+        number,
+        "select side, record_id, field from mirror.conflict
+         where entity_no = $1 and decision = 'held' and decided_at is null and field is not null",
+    )
+    .await?
+    {
+        standing.held.insert((row.get(1), row.get(2)));
+    }
+    for row in rows(
+        connection,
+        number,
+        "select side, record_id, field, reason from mirror.parked where entity_no = $1",
+    )
+    .await?
+    {
+        if let Some(side) = side(&row) {
+            standing.parked.insert((side, row.get(1), row.get(2)), row.get(3));
         }
-        Ok(())
     }
-
-    async fn read_shadows(&self, wanted: &Wanted<'_>, to: &mut Standings) -> Result<(), Error> {
-        let rows: Vec<(Uuid, String, Json)> = sqlx::query_as(
-            "select record_id, field, value from mirror.shadow where entity_no = $1 and side = $2 and record_id = any($3)",
-        )
-        .bind(self.number(wanted.entity))
-        .bind(wanted.side.name())
-        .bind(wanted.records)
-        .fetch_all(&self.pool)
-        .await?;
-        for (record, name, value) in rows {
-            let Some(standing) = to.get_mut(&record) else { continue };
-            if name == ID_FIELD {
-                standing.owes_id = true;
-            } else if let Some((no, field)) = wanted.field(&name) {
-                standing.state.shadow.push((wanted.side, no, field.from_json(&value)));
-            }
+    for row in rows(
+        connection,
+        number,
+        "select side, side_key, field, reason from mirror.refusal where entity_no = $1",
+    )
+    .await?
+    {
+        if let Some(side) = side(&row) {
+            standing.refused.insert((side, row.get(1), row.get(2)), row.get(3));
         }
-        Ok(())
     }
-
-    /// Whether the side has the record, under which key, and whether it is to be deleted there.
-    async fn read_presence(&self, wanted: &Wanted<'_>, to: &mut Standings) -> Result<(), Error> {
-        let rows: Vec<(Uuid, Option<String>, Option<bool>, Option<bool>)> = sqlx::query_as(
-            "select u.record_id, l.side_key, a.was_deleted,
-                    case when p.record_id is not null then p.approved_at is not null end
-             from unnest($3::uuid[]) as u (record_id)
-             left join mirror.link l on l.record_id = u.record_id and l.entity_no = $1 and l.side = $2
-             left join mirror.absence a on a.record_id = u.record_id and a.entity_no = $1 and a.side = $2
-             left join mirror.pending_delete p on p.record_id = u.record_id and p.entity_no = $1 and p.side = $2",
-        )
-        .bind(self.number(wanted.entity))
-        .bind(wanted.side.name())
-        .bind(wanted.records)
-        .fetch_all(&self.pool)
-        .await?;
-        for (record, key, was_deleted, delete) in rows {
-            let Some(standing) = to.get_mut(&record) else { continue };
-            standing.key = key.as_deref().map(SideKey::from);
-            standing.state.absent.extend(was_deleted.map(|was_deleted| (wanted.side, was_deleted)));
-            if delete.is_some() {
-                standing.state.doomed.push(wanted.side);
-            }
-            standing.restraints.delete = delete;
-        }
-        Ok(())
+    for row in rows(
+        connection,
+        number,
+        "select side, record_id from mirror.pending_delete where entity_no = $1",
+    )
+    .await?
+    {
+        standing.pending_delete.extend(side(&row).map(|side| (side, row.get(1))));
     }
-
-    async fn read_flights(&self, wanted: &Wanted<'_>, to: &mut Standings) -> Result<(), Error> {
-        let rows: Vec<(Uuid, Uuid, String, Json, bool)> = sqlx::query_as(
-            "select record_id, operation_id, kind, cells, sent_at is not null from mirror.operation
-             where entity_no = $1 and side = $2 and record_id = any($3) and settled_at is null",
-        )
-        .bind(self.number(wanted.entity))
-        .bind(wanted.side.name())
-        .bind(wanted.records)
-        .fetch_all(&self.pool)
-        .await?;
-        for (record, id, kind, cells, is_acknowledged) in rows {
-            let (Some(standing), Some(kind)) =
-                (to.get_mut(&record), OperationKind::from_name(&kind))
-            else {
-                continue;
-            };
-            let cells = cells_from_json(wanted.described, &cells);
-            let side = wanted.side;
-            standing.state.operations.push(Operation { id, side, kind, cells, is_settled: false });
-            standing.is_acknowledged = is_acknowledged;
-        }
-        Ok(())
+    for row in rows(
+        connection,
+        number,
+        "select side, record_id from mirror.operation where entity_no = $1 and settled_at is null",
+    )
+    .await?
+    {
+        standing.in_flight.extend(side(&row).map(|side| (side, row.get(1))));
     }
-
-    async fn read_restraints(&self, wanted: &Wanted<'_>, to: &mut Standings) -> Result<(), Error> {
-        let approved: Vec<String> =
-            sqlx::query_scalar("select field from mirror.approval where entity_no = $1")
-                .bind(self.number(wanted.entity))
-                .fetch_all(&self.pool)
-                .await?;
-        let approved: HashSet<String> = approved.into_iter().collect();
-        let unapproved: Vec<FieldNo> = fields(wanted.described)
-            .filter(|(_, field)| !approved.contains(&field.name))
-            .map(|(no, _)| no)
-            .collect();
-        for standing in to.values_mut() {
-            standing.restraints.is_approved = approved.contains(WHOLE_RECORD);
-            standing.restraints.unapproved.clone_from(&unapproved);
-        }
-        // Held: kind `held`; parked: the value that was refused, tried again after a day unless a person said no;
-        // a question about who it is.
-        let rows: Vec<(Uuid, String, Option<String>, Option<Json>)> = sqlx::query_as(
-            "select record_id, 'held', field, null::jsonb from mirror.conflict
-             where entity_no = $1 and record_id = any($3) and decision = 'held' and decided_at is null and field is not null
-             union all
-             select record_id, 'parked', field, value from mirror.parked
-             where entity_no = $1 and record_id = any($3) and side = $2
-               and (skipped_at is not null or parked_at > now() - interval '1 day')
-             union all
-             select record_id, 'questioned', null, null from mirror.match_question
-             where entity_no = $1 and record_id = any($3) and answered_at is null",
-        )
-        .bind(self.number(wanted.entity))
-        .bind(wanted.side.name())
-        .bind(wanted.records)
-        .fetch_all(&self.pool)
-        .await?;
-        for (record, kind, name, value) in rows {
-            let Some(Standing { restraints, .. }) = to.get_mut(&record) else { continue };
-            let field = name.as_deref().and_then(|name| wanted.field(name));
-            match (kind.as_str(), field) {
-                ("questioned", _) => restraints.is_questioned = true,
-                ("held", Some((no, _))) => restraints.held.push(no),
-                ("parked", Some((no, field))) => {
-                    let refused = field.from_json(&value.unwrap_or_default());
-                    restraints.parked.push((no, refused));
-                }
-                ("parked", None) => restraints.is_parked |= name.as_deref() == Some(WHOLE_RECORD),
-                _ => {}
-            }
-        }
-        Ok(())
+    for row in rows(
+        connection,
+        number,
+        "select side, record_id from mirror.match_question where entity_no = $1 and answered_at is null",
+    )
+    .await?
+    {
+        standing.questioned.insert(row.get(1));
     }
-
-    /// How `side` has these records, which links point to.
-    pub(crate) async fn targets(
-        &self,
-        side: Side,
-        entity: EntityNo,
-        records: &[Uuid],
-    ) -> Result<HashMap<Uuid, Target>, Error> {
-        if records.is_empty() {
-            return Ok(HashMap::new());
-        }
-        // What the side has said that it made is there, before its log says so.
-        let rows: Vec<(Uuid, Option<String>, bool)> = sqlx::query_as(
-            "select u.record_id, coalesce(l.side_key, o.side_key),
-                    a.record_id is null or not a.was_deleted and o.operation_id is not null
-             from unnest($3::uuid[]) as u (record_id)
-             left join mirror.link l on l.record_id = u.record_id and l.entity_no = $1 and l.side = $2
-             left join mirror.absence a on a.record_id = u.record_id and a.entity_no = $1 and a.side = $2
-             left join lateral (
-                 select operation_id, side_key from mirror.operation
-                 where record_id = u.record_id and entity_no = $1 and side = $2 and kind = 'create' and sent_at is not null
-                 order by bound_at desc limit 1) o on true",
-        )
-        .bind(self.number(entity))
-        .bind(side.name())
-        .bind(records)
-        .fetch_all(&self.pool)
-        .await?;
-        let has_own_ids = side == Side::Directus;
-        Ok(rows
-            .into_iter()
-            .map(|(record, key, is_there)| {
-                let key = key.as_deref().map(SideKey::from);
-                let is_there = is_there && (has_own_ids || key.is_some());
-                (record, Target { key, is_there })
-            })
-            .collect())
+    for row in
+        rows(connection, number, "select field from mirror.approval where entity_no = $1").await?
+    {
+        standing.approved.insert(row.get(0));
     }
-
-    /// The rows of a side's junction table that hold these elements of a record's set.
-    pub(crate) async fn element_keys(
-        &self,
-        side: Side,
-        entity: EntityNo,
-        field: &str,
-        record: RecordId,
-        elements: &[String],
-    ) -> Result<Vec<String>, Error> {
-        Ok(sqlx::query_scalar(
-            "select row_key from mirror.element
-             where side = $1 and entity_no = $2 and field = $3 and record_id = $4 and element = any($5)",
-        )
-        .bind(side.name())
-        .bind(self.number(entity))
-        .bind(field)
-        .bind(record.0)
-        .bind(elements)
-        .fetch_all(&self.pool)
-        .await?)
-    }
+    Ok(standing)
 }
 
-/// What is asked about.
-struct Wanted<'a> {
-    side: Side,
-    entity: EntityNo,
-    described: &'a Entity,
-    records: &'a [Uuid],
+async fn rows(
+    connection: &mut PgConnection,
+    number: Option<i16>,
+    sql: &'static str,
+) -> Result<Vec<PgRow>, Error> {
+    Ok(sqlx::query(sql).bind(number).fetch_all(connection).await?)
 }
 
-impl Wanted<'_> {
-    fn field(&self, name: &str) -> Option<(FieldNo, &crate::mapping::Field)> {
-        fields(self.described).find(|(_, field)| field.name == name)
-    }
+fn side(row: &PgRow) -> Option<Side> {
+    Side::from_name(row.get(0))
+}
+
+/// How far the journal and the logs are: two answers that are equal have nothing between them.
+pub(crate) async fn mark(pool: &PgPool) -> Result<String, Error> {
+    Ok(sqlx::query_scalar(
+        "select concat_ws(' ', (select max(journal_id) from mirror.journal),
+             (select string_agg(position, ' ' order by log) from mirror.position))",
+    )
+    .fetch_one(pool)
+    .await?)
 }

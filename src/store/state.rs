@@ -9,6 +9,7 @@ use super::{
     Error,
     catalog::{TableShape, quoted},
     column::{AsItIs, is_read_as_it_is},
+    identity::ID_FIELD,
     operation::{OPERATIONS, read_operation},
     session::Param,
     writer::{ELEMENT_ROWS, Writer},
@@ -229,6 +230,10 @@ fn read_shadow(entity: &Entity, row: &Row, states: &mut HashMap<RecordId, Record
     else {
         return;
     };
+    if name == ID_FIELD {
+        state.other_id = Some(serde_json::from_str(text).ok());
+        return;
+    }
     // A field that the mapping no longer has keeps its shadow until it comes back.
     let Some((no, field)) = fields(entity).find(|(_, field)| field.name == name) else { return };
     // jsonb prints valid JSON.

@@ -80,6 +80,8 @@ pub(crate) struct Writer {
     pub(super) refused: HashSet<(Side, EntityNo)>,
     /// Entities with at least one row in `mirror.pending_delete`.
     pub(super) doomed: HashSet<EntityNo>,
+    /// Pairs in which the side lacks records that it never had, if anybody is still to be found among them.
+    pub(super) lacking: HashSet<(Side, EntityNo)>,
     pub(super) marks: Arc<Marks>,
 }
 
@@ -137,10 +139,14 @@ impl Writer {
             linked: HashSet::new(),
             refused: HashSet::new(),
             doomed: HashSet::new(),
+            lacking: HashSet::new(),
             marks,
         };
         writer.linked = writer.pairs_in("mirror.link").await?;
         writer.refused = writer.pairs_in("mirror.refusal").await?;
+        writer.lacking = writer
+            .pairs_in("(select side, entity_no from mirror.absence where not was_deleted) a")
+            .await?;
         let second = |pairs: HashSet<(Side, EntityNo)>| pairs.into_iter().map(|(_, entity)| entity);
         writer.doomed = second(writer.pairs_in("mirror.pending_delete").await?).collect();
         for entity in second(writer.pairs_in("mirror.operation").await?) {
@@ -296,6 +302,10 @@ impl Writer {
     pub(crate) fn note(&mut self, writes: &Writes) {
         for entity in &writes.entities {
             self.linked.extend(entity.links.iter().map(|link| (link.side, entity.entity)));
+        }
+        for entity in &writes.entities {
+            let lacking = entity.absences.iter().filter(|row| !row.was_deleted);
+            self.lacking.extend(lacking.map(|row| (row.side, entity.entity)));
         }
         self.refused.extend(writes.refusals.iter().map(|row| (row.side, row.entity)));
         let has_doomed = |entity: &&EntityWrites| !entity.doomed.is_empty();

@@ -342,7 +342,9 @@ impl Reader<'_> {
                 Some((*no, entity.field(*no).read_airtable(Some(cell), CellFormat::V2)))
             };
             let cells: Vec<_> = table.fields.iter().filter_map(read).collect();
-            let claimed_id = claimed(table, &current);
+            // A field that did not change is not read here; one that was cleared is there, and null.
+            let is_read = table.uuid.as_ref().is_some_and(|field| current.contains_key(field));
+            let claimed_id = if is_read { claimed(table, &current) } else { None };
             if cells.is_empty() && claimed_id.is_none() {
                 continue;
             }
@@ -375,9 +377,10 @@ pub(super) fn whole(
     }
 }
 
-/// The canonical id in the record's own field, if it is one.
-fn claimed(table: &PlanTable, cells: &Map<String, Value>) -> Option<Uuid> {
-    Uuid::parse_str(cells.get(table.uuid.as_ref()?)?.as_str()?.trim()).ok()
+/// What is in the record's own field for the canonical id; `None` if there is no such field.
+fn claimed(table: &PlanTable, cells: &Map<String, Value>) -> Option<Option<Uuid>> {
+    let cell = cells.get(table.uuid.as_ref()?);
+    Some(cell.and_then(|cell| Uuid::parse_str(cell.as_str()?.trim()).ok()))
 }
 
 /// Of payloads that were recorded while a listing ran, keeps what each cell was last set to: the listing
@@ -522,7 +525,7 @@ mod tests {
         let Change::Present { claimed_id, made_at, .. } = &payload.observations[0].change else {
             panic!()
         };
-        assert_eq!(claimed_id.unwrap().to_string(), UUID);
+        assert_eq!(claimed_id.unwrap().unwrap().to_string(), UUID);
         assert_eq!(*made_at, Some(1_777_043_262_000_000));
     }
 

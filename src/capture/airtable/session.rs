@@ -30,10 +30,14 @@ use super::{
 const HELD_PAYLOAD_COUNT_MAX: usize = 10_000;
 /// How often the schema, or the webhook, may be found in order while a call says that it is not.
 const DOUBT_COUNT_MAX: u32 = 3;
-/// While pushes use the whole allowance, their echoes are read in pages that are full rather than soon: at five
-/// writes a second, so many are behind one page of payloads.
-const BULK_PAUSE: Duration = Duration::from_secs(10);
-const BULK_LOOK_EVERY: Duration = Duration::from_millis(200);
+/// While pushes use the whole allowance, their echoes are read in pages that are full rather than soon: five writes a
+/// second fill one page of payloads in ten seconds. A little more than that after a page that was not full, a little
+/// less after one that was, and reading takes a fiftieth of the requests without falling behind.
+const BULK_PAUSE: Duration = Duration::from_secs(12);
+const BULK_PAUSE_BEHIND: Duration = Duration::from_secs(8);
+/// A bulk is over when pushes had to wait for nothing for so long: between two lots of it they do not either.
+const BULK_CALM: Duration = Duration::from_secs(1);
+const BULK_LOOK_EVERY: Duration = Duration::from_millis(100);
 const FAILURE_BACKOFF_MIN: Duration = Duration::from_millis(500);
 const FAILURE_BACKOFF_MAX: Duration = Duration::from_mins(1);
 const MICROS_PER_MS: i64 = 1000;
@@ -130,12 +134,15 @@ impl Session {
                     if self.links.stop.is_cancelled() {
                         break;
                     }
+                    if self.plan.is_some() && self.to_list.is_empty() {
+                        self.let_bulk_pass(BULK_PAUSE_BEHIND).await;
+                    }
                     continue;
                 }
                 Ok(false) => {
                     failure_count = 0;
                     self.set_state(State::Streaming);
-                    self.let_bulk_pass().await;
+                    self.let_bulk_pass(BULK_PAUSE).await;
                     interval(&self.pace(), self.changed_at.elapsed())
                 }
                 Err(Error::Stopped) => break,
@@ -162,9 +169,16 @@ impl Session {
     }
 
     /// Waits while pushes need every request, but not for long. Pings are put off with it: most are for these pushes.
-    async fn let_bulk_pass(&self) {
+    async fn let_bulk_pass(&self, pause: Duration) {
         let began = Instant::now();
-        while began.elapsed() < BULK_PAUSE && self.links.client.is_full_of_pushes(&self.base.id) {
+        let mut full_at = None;
+        while began.elapsed() < pause {
+            if self.links.client.is_full_of_pushes(&self.base.id) {
+                full_at = Some(Instant::now());
+            }
+            if full_at.is_none_or(|at| at.elapsed() >= BULK_CALM) {
+                return;
+            }
             tokio::select! {
                 () = self.links.stop.cancelled() => return,
                 () = sleep(BULK_LOOK_EVERY) => {}

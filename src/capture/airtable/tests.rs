@@ -44,6 +44,7 @@ pub(super) fn mapping(entities: &[(&str, &str, Vec<Field>)]) -> Mapping {
         }),
         directus: None,
         deletes: DeletePolicy::Hold,
+        matches: Vec::new(),
         fields: fields.clone(),
     };
     Mapping { entities: entities.iter().map(entity).collect() }

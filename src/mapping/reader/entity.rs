@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::{At, Names, check_name, field, needed_text_at, owned, text_at};
+use super::{At, Names, check_name, field, matches, needed_text_at, owned, text_at};
 use crate::{
     document::Section,
     mapping::{AirtableTable, DeletePolicy, DirectusTable, Entity, Field},
 };
 
-const KEYS: [&str; 5] = ["table", "airtable", "directus", "deletes", "field"];
+const KEYS: [&str; 6] = ["table", "airtable", "directus", "deletes", "match", "field"];
 const DELETES: [(&str, DeletePolicy); 3] = [
     ("hold", DeletePolicy::Hold),
     ("archive", DeletePolicy::Archive),
@@ -53,6 +53,7 @@ pub(super) fn read(name: &At, section: &Section<'_, '_>, names: &Names) -> Read 
         airtable: airtable(section),
         directus: directus(section),
         deletes: section.choice("deletes", &DELETES).unwrap_or(DeletePolicy::Hold),
+        matches: Vec::new(),
         fields: Vec::new(),
     };
     if section.get("airtable").is_none() && section.get("directus").is_none() {
@@ -74,6 +75,7 @@ pub(super) fn read(name: &At, section: &Section<'_, '_>, names: &Names) -> Read 
     if fields.is_none_or(|fields| fields.entries().next().is_none()) {
         section.problem(&name.span, format!("has no fields: add `[entity.{}.field]`", name.value));
     }
+    entity.matches = matches::read(section, &entity);
     Read { entity, span: name.span.clone(), field_spans }
 }
 

@@ -3,6 +3,7 @@
 
 mod entity;
 mod field;
+mod matches;
 mod rules;
 
 use std::{collections::BTreeMap, ops::Range};

@@ -307,3 +307,51 @@ fn mapping_document_of_a_plain_postgres_needs_one_side_only() {
     let mapping = read(text, "m.toml").unwrap();
     assert_eq!(mapping.entities[0].fields[0].kind, FieldKind::DateTime { millis: false });
 }
+
+#[test]
+fn mapping_document_natural_keys_are_checked_field_by_field() {
+    let entity = |matches: &str, airtable: &str| {
+        format!(
+            "version = 1
+[entity.member]
+table = \"member\"
+{airtable}
+directus = {{ table = \"member\" }}
+match = {matches}
+[entity.member.field]
+email = {{ type = \"email\", airtable = \"E-mail\", directus = \"email\" }}
+last_name = {{ type = \"text\", airtable = \"Nom\", directus = \"last_name\" }}
+city = {{ type = \"text\", directus = \"city\" }}
+note = {{ type = \"long_text\", airtable = \"Note\", directus = \"note\" }}
+"
+        )
+    };
+    let both = "airtable = { base = \"main\", table = \"Membres\" }";
+    let keys =
+        |matches| read(&entity(matches, both), "mapping.toml").unwrap().entities[0].matches.clone();
+    let strong = |keys: &[crate::mapping::NaturalKey]| -> Vec<(usize, bool)> {
+        keys.iter().map(|key| (key.fields.len(), key.is_strong)).collect()
+    };
+    assert_eq!(strong(&keys("[\"email\", [\"last_name\", \"email\"]]")), [(1, true), (2, false)]);
+    // A name alone does not tell two people apart.
+    assert_eq!(strong(&keys("[\"last_name\"]")), [(1, false)]);
+    for (matches, airtable, what) in [
+        ("\"email\"", both, "`match` has to be a list"),
+        ("[]", both, "`match` is empty"),
+        ("[[]]", both, "`match` holds names of fields, and lists of them"),
+        ("[3]", both, "`match` holds names of fields, and lists of them"),
+        (
+            "[\"emial\"]",
+            both,
+            "mapping.toml:6: entity `member`: `match` names `emial`, which is no field; did you mean `email`?",
+        ),
+        ("[\"note\"]", both, "`match` names `note`, which is of the type long_text"),
+        ("[\"city\"]", both, "`match` names `city`, which is not on both sides"),
+        ("[[\"email\", \"email\"]]", both, "a list in `match` names a field twice"),
+        ("[\"email\", [\"email\"]]", both, "`match` has `email` twice"),
+        ("[\"email\"]", "", "`match` is for records that both sides have"),
+    ] {
+        let problems = read(&entity(matches, airtable), "mapping.toml").unwrap_err().to_string();
+        assert!(problems.contains(what), "{matches}: {problems}");
+    }
+}

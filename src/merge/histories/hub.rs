@@ -71,6 +71,7 @@ pub(super) struct History<'a> {
     pub(super) parked: Vec<(usize, Side, usize, Value)>,
     /// Whether requests are checked against what the side holds before they are sent.
     is_checking: bool,
+    block_count: usize,
     pub(super) write_count: usize,
     pub(super) cause_count: usize,
     fresh: i64,
@@ -122,6 +123,7 @@ impl<'a> History<'a> {
             approved: Vec::new(),
             parked: Vec::new(),
             is_checking,
+            block_count: 0,
             write_count: 0,
             cause_count: 0,
             fresh: 100,
@@ -474,6 +476,7 @@ impl<'a> History<'a> {
     /// The side holds something else than expected: the request waits for its log, and is bound anew.
     fn block(&mut self, which: usize) -> Result<(), Broken> {
         self.requests[which].is_blocked = true;
+        self.block_count += 1;
         let Request { record, operation, .. } = &self.requests[which];
         let (record, side) = (*record, operation.side);
         self.tell(|| format!("  a request to {side} is blocked"));
@@ -610,6 +613,7 @@ impl<'a> History<'a> {
     fn settle(&mut self) -> Result<(), Broken> {
         for _ in 0..60 {
             let writes_before = self.write_count;
+            let blocks_before = self.block_count;
             let requests_before = self.requests.len();
             let mut has_read = false;
             for side in Side::ALL {
@@ -627,6 +631,7 @@ impl<'a> History<'a> {
             if !has_read
                 && self.write_count == writes_before
                 && self.requests.len() == requests_before
+                && self.block_count == blocks_before
             {
                 return Ok(());
             }

@@ -34,9 +34,9 @@ use crate::{
 const RECORD_COUNT_MAX: usize = 10;
 /// Requests under way together: at five a second, enough for answers that take a second and a half.
 const REQUEST_COUNT_MAX: usize = 8;
-/// Records that are bound at a time: eight seconds' worth of the allowance. More would wait here with values that
+/// Records that are bound at a time: sixteen seconds' worth of the allowance. More would wait here with values that
 /// grow old; less would leave more requests unused between one lot's last answer and the next lot.
-const DRAIN_RECORD_COUNT_MAX: usize = 400;
+const DRAIN_RECORD_COUNT_MAX: usize = 800;
 /// Of the month's calls so much is left to reading, and to people who look.
 const CAPTURE_RESERVE: f64 = 0.05;
 /// When the month's calls are used up, pushes ask again after this long: a person may have raised the plan.

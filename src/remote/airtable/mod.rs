@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::OnceCell, time::Instant};
 use tracing::{debug, warn};
 
+use super::segment;
 use bucket::{Allowance, Kind};
 use count::Counter;
 
@@ -344,18 +345,4 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// µs since 1970 UTC of an ISO time as Airtable writes it.
 pub(crate) fn micros(text: &str) -> Option<i64> {
     DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_micros())
-}
-
-/// A path segment: everything but letters, digits and `-_.~` escaped.
-fn segment(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            let hex = |digit: u8| char::from(b"0123456789ABCDEF"[usize::from(digit)]);
-            escaped.extend(['%', hex(byte >> 4), hex(byte & 15)]);
-        }
-    }
-    escaped
 }
