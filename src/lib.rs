@@ -9,6 +9,7 @@ mod pipeline; // 4: the tasks and their channels
 mod apply; // 3: the loop: take a batch, read state, merge, write once, release
 mod capture; // 3: a side's log → observations
 mod push; // 3: outbox → a side's API
+mod undo; // 3: what takes changes back, from the journal; pure
 
 mod identity; // 2: who is whom: natural keys, candidates, three bands; pure
 mod merge; // 2: record state + observation + policy → what follows; pure

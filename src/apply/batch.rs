@@ -206,7 +206,10 @@ pub(super) struct Settled {
 /// The transactions that something in `writes` refers to: those that changed nothing leave no row.
 fn used(writes: &Writes, transactions: &[TransactionRow]) -> Vec<TransactionRow> {
     let mut ids: Vec<i64> = writes.journal.iter().map(|row| row.transaction).collect();
-    ids.extend(writes.conflicts.iter().map(|row| row.transaction));
+    ids.extend(writes.conflicts.iter().filter_map(|step| match step {
+        store::ConflictStep::Met(row) => Some(row.transaction),
+        store::ConflictStep::Over(..) => None,
+    }));
     ids.extend(writes.refusals.iter().map(|row| row.transaction));
     for entity in &writes.entities {
         ids.extend(entity.absences.iter().map(|row| row.transaction));

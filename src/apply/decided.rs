@@ -6,11 +6,21 @@ use std::sync::Arc;
 use super::{Apply, Error, resolve::Keys};
 use crate::{
     merge::{Decided, decide},
-    model::{Decision, EntityNo, FieldNo, RecordId, Value},
+    model::{Decision, Delivery, EntityNo, FieldNo, RecordId, Value},
     store::{CommandRow, TransactionRow, VerdictRow, Writes, YesRow},
 };
 
 impl Apply {
+    /// Carries out commands alone, where no plait runs that would.
+    pub(crate) async fn carry_out(mut self, commands: Vec<Delivery>) -> Result<(), Error> {
+        for delivery in commands {
+            if let Delivery::Decided { command, at, author, decisions } = delivery {
+                self.apply_decided(command, at, &author, &decisions).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Carries out a command, once. What cannot be done is said in its outcome; the rest of it is done.
     pub(super) async fn apply_decided(
         &mut self,
@@ -31,9 +41,21 @@ impl Apply {
         .await;
         match outcome {
             Ok(()) => self.way_out.nudge_all(),
-            Err(_) => drop(self.writer.rollback().await),
+            Err(Error::Store(error)) if error.is_about_data() => {
+                // A rule that is checked at the end: nothing of the command is done, and the line goes on.
+                drop(self.writer.rollback().await);
+                let outcome = Some(super::careful::words(&error, false).1);
+                let commands = vec![CommandRow { id: command, outcome }];
+                self.writer.begin().await?;
+                self.writer.write_part(&Writes { commands, ..Writes::default() }).await?;
+                self.writer.commit().await?;
+            }
+            Err(error) => {
+                drop(self.writer.rollback().await);
+                return Err(error);
+            }
         }
-        outcome
+        Ok(())
     }
 
     async fn write_decided(

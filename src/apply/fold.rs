@@ -23,8 +23,9 @@ use crate::{
         Side, SideKey, Value,
     },
     store::{
-        AbsenceRow, ConflictRow, DoomRow, ElementRow, EntityWrites, ID_FIELD, JournalRow, LinkRow,
-        ParkRow, RefusalRow, SetChange, ShadowRow, TransitionRow, WHOLE_RECORD, Writer, Writes,
+        AbsenceRow, ConflictRow, ConflictStep, DoomRow, ElementRow, EntityWrites, ID_FIELD,
+        JournalRow, LinkRow, ParkRow, RefusalRow, SetChange, ShadowRow, TransitionRow,
+        WHOLE_RECORD, Writer, Writes,
     },
 };
 
@@ -441,7 +442,7 @@ impl<'a> Folding<'a> {
             self.born.push((item.side, entity, item.observation.key.clone()));
         }
         for clash in &merged.clashes {
-            self.writes.conflicts.push(ConflictRow {
+            let row = ConflictRow {
                 entity,
                 record,
                 field: clash.field.map(|no| described.field(no).name.clone()),
@@ -451,7 +452,8 @@ impl<'a> Folding<'a> {
                 observed: clash.observed.to_json(),
                 transaction: item.transaction,
                 decision: clash.decision.name(),
-            });
+            };
+            self.writes.conflicts.push(ConflictStep::Met(row));
         }
         self.follow((entity, record), (item.transaction, item.at), merged);
     }
@@ -521,7 +523,7 @@ impl<'a> Folding<'a> {
         }
         for (side, field) in merged.agreed {
             let name = described.field(field).name.clone();
-            self.writes.agreed.push((entity, record, name, side));
+            self.writes.conflicts.push(ConflictStep::Over(entity, record, name, side));
         }
     }
 

@@ -16,6 +16,8 @@ mod identity_tests;
 mod resolve;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod two_way_tests;
 
 use std::{
     collections::{BTreeMap, HashMap},

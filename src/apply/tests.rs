@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 const BOX: EntityNo = EntityNo(0);
 const THING: EntityNo = EntityNo(1);
@@ -204,14 +204,14 @@ async fn outcome(client: &Client, with_journal: bool) -> String {
 }
 
 /// A cluster with two databases, for the histories of one test.
-struct Lab {
-    runtime: Runtime,
+pub(super) struct Lab {
+    pub(super) runtime: Runtime,
     _cluster: Cluster,
-    databases: [(Canonical, Client); 2],
+    pub(super) databases: [(Canonical, Client); 2],
 }
 
 impl Lab {
-    fn open() -> Self {
+    pub(super) fn open(tables: &str) -> Self {
         let runtime = Runtime::new().unwrap();
         let (cluster, databases) = runtime.block_on(async {
             let cluster = Cluster::throw_away(&postgres_bin().unwrap(), &[]).await.unwrap();
@@ -223,7 +223,7 @@ impl Lab {
                 store::migrate(&config).await.unwrap();
                 let client = cluster.connect(name).await.unwrap();
                 // The project's own tables are in the way of nothing but these names.
-                client.batch_execute(TABLES).await.unwrap();
+                client.batch_execute(tables).await.unwrap();
                 databases.push((config, client));
             }
             (cluster, databases.try_into().ok().unwrap())
@@ -253,7 +253,7 @@ impl Lab {
 }
 
 fn check(name: &'static str, steps: impl Strategy<Value = Step>, with_journal: bool) {
-    let lab = Lab::open();
+    let lab = Lab::open(TABLES);
     let transaction = prop::collection::vec(steps, 1..4);
     let history = prop::collection::vec(transaction, 1..40);
     let config = RunnerConfig {

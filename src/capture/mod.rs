@@ -3,6 +3,7 @@
 //! [`crate::apply`] decides; how far it has got, a watch channel tells.
 
 pub(crate) mod airtable;
+pub(crate) mod console;
 pub(crate) mod directus;
 
 use std::{future::Future, pin::Pin};

@@ -1,13 +1,18 @@
 //! The commands: one file each. Arguments in, words and an exit code out.
 
 mod check;
+mod conflicts;
 mod demo;
+mod desk;
+mod errors;
+mod history;
 mod migrate;
 mod run;
 mod sandbox;
 mod settings;
 mod status;
 mod terminal;
+mod undo;
 mod watch;
 
 use std::process::ExitCode;
@@ -50,6 +55,14 @@ enum Command {
     Status(status::Arguments),
     /// Follow the journal: time, who, side, record, field, before → after
     Watch(watch::Arguments),
+    /// Cells that both sides changed: list, look, settle with either value or a third
+    Conflicts(conflicts::Arguments),
+    /// What did not go through, in plain words: list, try again, leave
+    Errors(errors::Arguments),
+    /// What happened to one record: who, when, where, before → after
+    History(history::Arguments),
+    /// Take changes back, on all sides: a cell, a record, a person's, a transaction
+    Undo(undo::Arguments),
     /// Serve a pretend Airtable with a network's data, for trying things out
     Sandbox(sandbox::Arguments),
     /// Bring up a real Directus, the sandbox and a canonical database, and mirror them
@@ -77,6 +90,10 @@ pub fn main() -> ExitCode {
             Command::Check(arguments) => check::run(arguments).await,
             Command::Status(arguments) => status::run(arguments).await,
             Command::Watch(arguments) => watch::run(arguments, stop).await,
+            Command::Conflicts(arguments) => conflicts::run(arguments).await,
+            Command::Errors(arguments) => errors::run(arguments).await,
+            Command::History(arguments) => history::run(arguments).await,
+            Command::Undo(arguments) => undo::run(arguments).await,
             Command::Sandbox(arguments) => sandbox::run(arguments, stop).await,
             Command::Demo(arguments) => demo::run(arguments, stop).await,
         }

@@ -79,6 +79,46 @@ impl Field {
         })
     }
 
+    /// Reads what a person types: text as the type has it, a choice by its code or by either side's label, linked
+    /// records by their names, with commas between them.
+    pub(crate) fn read_typed(&self, text: &str) -> Cell {
+        let parts = || list::split(text).map(str::to_owned).collect::<Vec<_>>();
+        self.cell(match &self.kind {
+            FieldKind::Links { .. } => {
+                Ok(Cell::Links(parts().iter().map(|key| SideKey::from(key.as_str())).collect()))
+            }
+            FieldKind::MultiSelect => {
+                let codes: Result<Vec<String>, Flaw> =
+                    parts().iter().map(|label| self.typed_code(label)).collect();
+                codes.and_then(|codes| self.elements(codes, None)).map(Cell::Value)
+            }
+            FieldKind::Csv => self.elements(parts(), None).map(Cell::Value),
+            FieldKind::Select if !text.is_empty() => {
+                self.typed_code(text).and_then(|code| self.whole_text(&code, None)).map(Cell::Value)
+            }
+            _ => self.text_cell(text, Form::WHOLE),
+        })
+    }
+
+    fn typed_code(&self, label: &str) -> Result<String, Flaw> {
+        let tables = [self.form_on_airtable().codes, self.form_on_directus().codes];
+        let mut tables = tables.into_iter().flatten().peekable();
+        if tables.peek().is_none() {
+            return Ok(label.to_owned());
+        }
+        let mut refused = None;
+        for codes in tables {
+            if codes.values().any(|code| code == label) {
+                return Ok(label.to_owned());
+            }
+            match settle::code(label, Some(codes)) {
+                Ok(code) => return Ok(code),
+                Err(flaw) => refused = Some(flaw),
+            }
+        }
+        refused.map_or_else(|| Ok(label.to_owned()), Err)
+    }
+
     /// The value in the form that its type and transformations give it.
     pub(crate) fn normalise(&self, value: Value) -> Cell {
         self.cell(self.settle(value).map(Cell::Value))

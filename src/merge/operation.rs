@@ -118,6 +118,29 @@ pub(super) fn echo(
     }
 }
 
+/// Whether all that our account shows on a side without operation ids is a late copy of a write that was settled
+/// before: then it is not what became of the one in flight.
+pub(super) fn is_late_copy(
+    state: &RecordState,
+    side: Side,
+    origin: Origin,
+    cells: &[(FieldNo, Value)],
+) -> bool {
+    let explains = |operation: &Operation| {
+        let mut named = cells
+            .iter()
+            .filter_map(|(field, observed)| Some(operation.sent(*field)? == observed))
+            .peekable();
+        named.peek().is_some() && named.all(|is_same| is_same)
+    };
+    origin == Origin::Ours(None)
+        && !state.in_flight(side).is_some_and(&explains)
+        && state
+            .operations
+            .iter()
+            .any(|operation| operation.side == side && operation.is_settled && explains(operation))
+}
+
 /// Whether an observation of the whole record is of one that a write of ours has made.
 pub(super) fn is_our_record(state: &RecordState, side: Side, origin: Origin) -> bool {
     #[cfg(test)]

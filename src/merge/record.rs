@@ -4,7 +4,7 @@ use super::{
     Changed, Operation, Origin, RecordState,
     cell::{Base, Decision, Verdict, judge, may_write},
     life::{self, revive},
-    operation::{Echo, echo, is_our_record},
+    operation::{Echo, echo, is_late_copy, is_our_record},
 };
 use crate::{
     mapping::{DirectusField, Entity},
@@ -135,6 +135,7 @@ struct Present<'a> {
     was_here: bool,
     /// It is here because of a write of ours: what we did not name is the side's own filling.
     is_ours: bool,
+    is_late_copy: bool,
     merged: Merged,
 }
 
@@ -142,10 +143,12 @@ impl<'a> Present<'a> {
     fn new(entity: &'a Entity, state: &'a mut RecordState, side: Side, origin: Origin) -> Self {
         let was_here = !state.is_absent_on(side);
         let is_ours = !was_here && is_our_record(state, side, origin);
-        Self { entity, state, side, origin, was_here, is_ours, merged: Merged::default() }
+        let merged = Merged::default();
+        Self { entity, state, side, origin, was_here, is_ours, is_late_copy: false, merged }
     }
 
     fn see(&mut self, cells: Vec<SeenCell>) {
+        self.is_late_copy = is_late_copy(self.state, self.side, self.origin, &cells);
         let was_alive = self.state.is_alive();
         let edits = if was_alive { Vec::new() } else { self.edits(&cells) };
         #[cfg(test)]
@@ -157,6 +160,7 @@ impl<'a> Present<'a> {
             revive(self.entity, self.state, &mut self.merged, self.was_here.then_some(edits));
         }
         let is_echo = self.origin == Origin::Ours(None)
+            && !self.is_late_copy
             && (self.is_ours
                 || cells
                     .iter()
@@ -205,7 +209,10 @@ impl<'a> Present<'a> {
     }
 
     fn echo(&self, field: FieldNo, observed: &Value) -> Echo {
-        echo(self.state, self.side, self.origin, field, observed)
+        match echo(self.state, self.side, self.origin, field, observed) {
+            Echo::Altered(_) if self.is_late_copy => Echo::Foreign,
+            echo => echo,
+        }
     }
 
     fn cell(&mut self, field: FieldNo, observed: Value) {

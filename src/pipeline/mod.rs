@@ -131,6 +131,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         tasks: JoinSet::new(),
         first_copy: None,
     };
+    life.start_console();
     if let Some(source) = &plan.directus {
         life.start_directus(source.clone());
     }
@@ -202,6 +203,15 @@ struct Life {
 }
 
 impl Life {
+    /// What people decide is one more log.
+    fn start_console(&mut self) {
+        let (pool, deliveries) = (self.pool.clone(), self.deliveries.clone());
+        let stop = self.stop.clone();
+        let task =
+            async move { Ok(capture::console::run(pool, deliveries, Vec::new(), stop).await?) };
+        self.tasks.spawn(task.instrument(info_span!("capture", side = "plait")));
+    }
+
     fn start_directus(&mut self, source: directus::SourceSettings) {
         let name = Side::Directus.name().to_owned();
         let position = self.stored.get(&name).and_then(|stored| {

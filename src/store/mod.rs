@@ -4,20 +4,26 @@
 
 mod catalog;
 mod column;
+pub(crate) mod command;
+pub(crate) mod conflict;
 mod connect;
 mod copy_text;
 mod decided;
 mod first_copy;
+pub(crate) mod history;
 mod identity;
 mod operation;
 mod owed;
+pub(crate) mod parked;
 pub(crate) mod reading;
+pub(crate) mod record;
 mod session;
+pub(crate) mod standing;
 mod state;
 mod write;
 mod writer;
 
-pub(crate) use catalog::shapes;
+pub(crate) use catalog::{TableShape, shapes};
 pub(crate) use connect::{Canonical, connect, migrate, missing_grants};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use first_copy::FirstCopy;
@@ -26,8 +32,8 @@ pub(crate) use owed::{DoomRow, ParkRow};
 pub(crate) use session::Call;
 pub(crate) use state::ElementRow;
 pub(crate) use write::{
-    AbsenceRow, ConflictRow, EntityWrites, JournalRow, LinkRow, PositionRow, RefusalRow, SetChange,
-    ShadowRow, TransactionRow, TransitionRow, WHOLE_RECORD, Writes,
+    AbsenceRow, ConflictRow, ConflictStep, EntityWrites, JournalRow, LinkRow, PositionRow,
+    RefusalRow, SetChange, ShadowRow, TransactionRow, TransitionRow, WHOLE_RECORD, Writes,
 };
 pub(crate) use writer::Writer;
 

@@ -182,3 +182,41 @@ impl Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        mapping::read,
+        model::{FieldNo, Value},
+    };
+
+    const MAPPING: &str = r#"
+version = 1
+[entity.card]
+table = "card"
+directus = { table = "card" }
+deletes = "propagate"
+[entity.card.field]
+name = { type = "text", directus = "name" }
+size = { type = "decimal", scale = 2, directus = "size" }
+tags = { type = "multi_select", directus = "tags" }
+"#;
+
+    #[test]
+    fn operation_cells_are_read_as_they_were_written() {
+        let mapping = read(MAPPING, "mapping.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        let entity = mapping.entity(EntityNo(0));
+        let size = Value::Decimal(bigdecimal::BigDecimal::new(1250.into(), 2));
+        let cell = |no, expected, value| SentCell { field: FieldNo(no), expected, value };
+        let cells = vec![
+            cell(0, Value::Null, Value::Text("Harbour".into())),
+            cell(1, size, Value::Null),
+            cell(2, Value::set(vec!["a".into()]), Value::set(vec!["b".into(), "a".into()])),
+        ];
+        assert_eq!(cells_from_json(entity, &cells_to_json(entity, &cells)), cells);
+        // A field that is gone from the mapping is passed over.
+        let stranger = serde_json::json!({ "gone": { "expected": 1, "value": 2 } });
+        assert!(cells_from_json(entity, &stranger).is_empty());
+    }
+}

@@ -52,7 +52,7 @@ pub(crate) async fn pool(canonical: &Canonical, password: Option<&str>) -> Resul
         options = options.password(password);
     }
     PgPoolOptions::new()
-        .max_connections(3)
+        .max_connections(5)
         .acquire_timeout(Duration::from_secs(10))
         .connect_with(options)
         .await
@@ -247,7 +247,7 @@ pub(crate) async fn keys(
 }
 
 /// `mirror.entity`'s number; none before the first run with this entity.
-async fn entity_number(pool: &PgPool, entity: &str) -> Result<Option<i16>, Error> {
+pub(crate) async fn entity_number(pool: &PgPool, entity: &str) -> Result<Option<i16>, Error> {
     Ok(sqlx::query_scalar("select entity_no from mirror.entity where name = $1")
         .bind(entity)
         .fetch_optional(pool)

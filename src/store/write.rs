@@ -30,9 +30,8 @@ pub(crate) struct Writes {
     pub(crate) entities: Vec<EntityWrites>,
     pub(crate) transactions: Vec<TransactionRow>,
     pub(crate) journal: Vec<JournalRow>,
-    pub(crate) conflicts: Vec<ConflictRow>,
-    /// Held conflicts that are over: (entity, record, field, side).
-    pub(crate) agreed: Vec<(EntityNo, RecordId, String, Side)>,
+    /// In the order of the logs: a cell may be in conflict, agree, and be in conflict again in one batch.
+    pub(crate) conflicts: Vec<ConflictStep>,
     pub(crate) transitions: Vec<TransitionRow>,
     pub(crate) refusals: Vec<RefusalRow>,
     /// Refusals that a fitting value has made void: (side, entity, key, field); without a field, all of a record.
@@ -156,6 +155,13 @@ pub(crate) struct JournalRow {
     /// JSON objects.
     pub(crate) before: String,
     pub(crate) after: String,
+}
+
+#[derive(Debug)]
+pub(crate) enum ConflictStep {
+    Met(ConflictRow),
+    /// A held conflict is over: the sides agree.
+    Over(EntityNo, RecordId, String, Side),
 }
 
 #[derive(Debug)]
@@ -639,22 +645,16 @@ impl Calls<'_> {
 
     fn conflicts(&mut self, writes: &Writes) {
         let numbers = self.writer.entity_numbers.clone();
-        let agreed = &writes.agreed;
-        if !agreed.is_empty() {
-            self.add(
-                "update mirror.conflict c set decided_at = now()
-                 from unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[]) as u (entity_no, record_id, field, side)
-                 where c.entity_no = u.entity_no and c.record_id = u.record_id and c.field = u.field and c.side = u.side
-                   and c.decision = 'held' and c.decided_at is null",
-                vec![
-                    column(agreed, |(entity, ..)| numbers[usize::from(entity.0)]),
-                    column(agreed, |(_, record, ..)| record.0),
-                    column(agreed, |(_, _, field, _)| field.clone()),
-                    column(agreed, |(.., side)| side.name()),
-                ],
-            );
-        }
-        for row in &writes.conflicts {
+        let mut agreed = Vec::new();
+        for step in &writes.conflicts {
+            let row = match step {
+                ConflictStep::Over(entity, record, field, side) => {
+                    agreed.push((*entity, *record, field, *side));
+                    continue;
+                }
+                ConflictStep::Met(row) => row,
+            };
+            self.agreed(&std::mem::take(&mut agreed));
             if row.decision == "held" {
                 self.add(
                     include_str!("conflict_overwritten.sql"),
@@ -683,6 +683,26 @@ impl Calls<'_> {
                 ],
             );
         }
+        self.agreed(&agreed);
+    }
+
+    fn agreed(&mut self, agreed: &[(EntityNo, RecordId, &String, Side)]) {
+        if agreed.is_empty() {
+            return;
+        }
+        let numbers = self.writer.entity_numbers.clone();
+        self.add(
+            "update mirror.conflict c set decided_at = now()
+             from unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[]) as u (entity_no, record_id, field, side)
+             where c.entity_no = u.entity_no and c.record_id = u.record_id and c.field = u.field and c.side = u.side
+               and c.decision = 'held' and c.decided_at is null",
+            vec![
+                column(agreed, |(entity, ..)| numbers[usize::from(entity.0)]),
+                column(agreed, |(_, record, ..)| record.0),
+                column(agreed, |(_, _, field, _)| (*field).clone()),
+                column(agreed, |(.., side)| side.name()),
+            ],
+        );
     }
 
     fn transitions(&mut self, mapping: &crate::mapping::Mapping, rows: &[TransitionRow]) {

@@ -164,7 +164,7 @@ impl Writer {
     }
 
     /// Where push notes what it brings into tables that are read here.
-    #[cfg_attr(not(test), expect(dead_code, reason = "push notes what it binds"))]
+    #[expect(dead_code, reason = "push notes what it binds")]
     pub(crate) fn marks(&self) -> Arc<Marks> {
         Arc::clone(&self.marks)
     }

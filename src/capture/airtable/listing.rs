@@ -166,7 +166,7 @@ impl Listing<'_> {
     }
 }
 
-fn observed(mapping: &Mapping, table: &PlanTable, record: &Record) -> Observation {
+pub(super) fn observed(mapping: &Mapping, table: &PlanTable, record: &Record) -> Observation {
     let made_at = record.created_time.as_deref().and_then(micros);
     Observation {
         entity: table.entity,

@@ -5,6 +5,7 @@
 mod error;
 mod interval;
 mod listing;
+mod look;
 mod payload;
 mod ping;
 mod preflight;
@@ -32,6 +33,7 @@ use crate::{
 };
 
 pub(crate) use error::Error;
+pub(crate) use look::Look;
 pub(crate) use ping::{PingTarget, router};
 pub(crate) use preflight::preflight;
 

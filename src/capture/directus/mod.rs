@@ -10,6 +10,7 @@ mod copy_text;
 mod error;
 mod heartbeat;
 mod layout;
+mod look;
 mod pgoutput;
 mod preflight;
 mod publication;
@@ -28,6 +29,7 @@ mod testing;
 mod tests;
 
 pub(crate) use error::Error;
+pub(crate) use look::Look;
 pub(crate) use preflight::preflight;
 pub(crate) use settings::{
     ActivityMode, CaptureStatus, Incident, Links, Phase, SourceSettings, StoredPosition,

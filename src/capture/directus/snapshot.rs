@@ -375,7 +375,7 @@ struct Part {
     bytes: usize,
 }
 
-fn line_end(bytes: &[u8]) -> Option<usize> {
+pub(super) fn line_end(bytes: &[u8]) -> Option<usize> {
     match bytes.split_last() {
         // Nearly always: one row, whose line end is the last byte. A line end in a value is escaped.
         Some((b'\n', row)) if !row.contains(&b'\n') => Some(row.len()),

@@ -118,6 +118,8 @@ impl History<'_> {
         {
             let mine = cells.iter().filter(|(no, ..)| *no == field);
             kept.extend(mine.map(|(_, before, _)| before.clone()));
+            // What it does not name was empty.
+            kept.insert(Value::Null);
         }
         let mine =
             || self.ghosts.iter().filter(|ghost| (ghost.record, ghost.field) == (record, field));

@@ -49,6 +49,8 @@ struct Request {
     cells: Vec<(usize, Shown)>,
     is_answered: bool,
     is_blocked: bool,
+    /// Once on its way it is not checked any more: what the side holds may be this.
+    is_sent: bool,
 }
 
 pub(super) struct History<'a> {
@@ -69,6 +71,7 @@ pub(super) struct History<'a> {
     pub(super) parked: Vec<(usize, Side, usize, Value)>,
     /// Whether requests are checked against what the side holds before they are sent.
     is_checking: bool,
+    block_count: usize,
     pub(super) write_count: usize,
     pub(super) cause_count: usize,
     fresh: i64,
@@ -95,6 +98,7 @@ impl<'a> History<'a> {
         is_told: bool,
     ) -> Self {
         let is_checking = mutant == Some(Mutant::StaleCheck) || dice.chance(30);
+        let is_upserting = dice.chance(25);
         let nothing = |record, field| Ghost {
             record,
             field,
@@ -108,7 +112,7 @@ impl<'a> History<'a> {
             dice,
             mutant,
             is_told,
-            worlds: [World::new(Side::Airtable), World::new(Side::Directus)],
+            worlds: [World::new(Side::Airtable, is_upserting), World::new(Side::Directus, false)],
             states: std::array::from_fn(|_| RecordState::unknown(entity)),
             canon_ghosts: [[0; FIELD_COUNT]; RECORD_COUNT],
             ghosts: vec![nothing(0, 0)],
@@ -119,6 +123,7 @@ impl<'a> History<'a> {
             approved: Vec::new(),
             parked: Vec::new(),
             is_checking,
+            block_count: 0,
             write_count: 0,
             cause_count: 0,
             fresh: 100,
@@ -142,7 +147,9 @@ impl<'a> History<'a> {
             36..62 => self.read(side)?,
             62..74 => self.bind(side, record)?,
             74..90 => self.send(false)?,
-            90..92 => self.scan(side)?,
+            // A record that was made anew from a few cells, all unread, would look as if a person had emptied it.
+            90..92 if !self.worlds[at(side)].is_upserting => self.scan(side)?,
+            90..92 => self.read(side)?,
             92..95 => self.arrive_late(),
             95..97 => self.approve(),
             _ => self.decide()?,
@@ -261,7 +268,9 @@ impl<'a> History<'a> {
         if matches!(origin, Origin::Ours(_))
             && (merged.action.is_some() || !merged.clashes.is_empty())
         {
-            return Err(format!("own: an echo on {side} did {merged:?}"));
+            return Err(format!(
+                "own write taken for somebody's: an echo on {side} did {merged:?}"
+            ));
         }
         for clash in &merged.clashes {
             self.record_conflict(record, side, clash);
@@ -379,8 +388,14 @@ impl<'a> History<'a> {
         let operation = Operation { id, side, kind, cells, is_settled: false };
         self.tell(|| format!("  hub binds {operation:?} for record {record}"));
         self.states[record].operations.push(operation.clone());
-        let (is_answered, is_blocked) = (false, false);
-        self.requests.push(Request { record, operation, cells: shown, is_answered, is_blocked });
+        self.requests.push(Request {
+            record,
+            operation,
+            cells: shown,
+            is_answered: false,
+            is_blocked: false,
+            is_sent: false,
+        });
         Ok(())
     }
 
@@ -401,9 +416,10 @@ impl<'a> History<'a> {
             return Ok(());
         }
         let which = self.dice.pick(&open);
-        if self.is_checking && !self.is_as_expected(which) {
+        if self.is_checking && !self.requests[which].is_sent && !self.is_as_expected(which) {
             return self.block(which);
         }
+        self.requests[which].is_sent = true;
         if is_calm || self.dice.chance(65) {
             let answer = self.perform(which);
             if is_calm || self.dice.chance(75) {
@@ -460,6 +476,7 @@ impl<'a> History<'a> {
     /// The side holds something else than expected: the request waits for its log, and is bound anew.
     fn block(&mut self, which: usize) -> Result<(), Broken> {
         self.requests[which].is_blocked = true;
+        self.block_count += 1;
         let Request { record, operation, .. } = &self.requests[which];
         let (record, side) = (*record, operation.side);
         self.tell(|| format!("  a request to {side} is blocked"));
@@ -496,9 +513,17 @@ impl<'a> History<'a> {
         let dropped = std::mem::take(&mut self.worlds[at(side)].log);
         self.tell(|| format!("  {side} is listed, {} entries are lost", dropped.len()));
         for entry in dropped {
-            if let What::Cells(cells) = entry.what {
-                for (_, shown) in cells {
-                    self.ghosts[shown.ghost].is_in_gap = true;
+            match entry.what {
+                What::Cells(cells) if entry.operation.is_none() => {
+                    for (_, shown) in cells {
+                        self.ghosts[shown.ghost].is_in_gap = true;
+                    }
+                }
+                // Deleted, made anew or set back by a late request of ours that nobody saw arrive: what it held is in
+                // the journal alone.
+                _ => {
+                    let mine = self.ghosts.iter_mut().filter(|ghost| ghost.record == entry.record);
+                    mine.for_each(|ghost| ghost.is_in_gap = true);
                 }
             }
         }
@@ -588,6 +613,7 @@ impl<'a> History<'a> {
     fn settle(&mut self) -> Result<(), Broken> {
         for _ in 0..60 {
             let writes_before = self.write_count;
+            let blocks_before = self.block_count;
             let requests_before = self.requests.len();
             let mut has_read = false;
             for side in Side::ALL {
@@ -605,6 +631,7 @@ impl<'a> History<'a> {
             if !has_read
                 && self.write_count == writes_before
                 && self.requests.len() == requests_before
+                && self.block_count == blocks_before
             {
                 return Ok(());
             }

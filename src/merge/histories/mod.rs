@@ -160,7 +160,7 @@ fn histories_kill_deletes_that_win_over_edits() {
 
 #[test]
 fn histories_kill_a_create_of_ours_that_is_taken_for_somebody_s() {
-    is_killed(Mutant::OwnCreateForeign, &["I1", "I2", "I13"]);
+    is_killed(Mutant::OwnCreateForeign, &["I1", "I2", "I13", "own"]);
 }
 
 /// The elements of sets.

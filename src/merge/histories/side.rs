@@ -47,12 +47,14 @@ pub(super) struct World {
     /// What a record held when it was deleted, for a person to bring it back.
     pub(super) bin: [Option<Row>; RECORD_COUNT],
     pub(super) log: VecDeque<Entry>,
+    /// Whether an update goes by the id in a field, and makes what it does not find.
+    pub(super) is_upserting: bool,
 }
 
 impl World {
-    pub(super) fn new(side: Side) -> Self {
+    pub(super) fn new(side: Side, is_upserting: bool) -> Self {
         let (rows, bin) = (std::array::from_fn(|_| None), std::array::from_fn(|_| None));
-        Self { side, rows, bin, log: VecDeque::new() }
+        Self { side, rows, bin, log: VecDeque::new(), is_upserting }
     }
 
     /// Writes cells; a log that is silent of writes that change nothing stays silent of them.
@@ -111,8 +113,7 @@ impl World {
             (OperationKind::Update, Side::Directus) if is_here => {
                 self.write(record, cells, Some(operation));
             }
-            (OperationKind::Update, Side::Directus) => return Answer::Gone,
-            // An upsert by the id in a field makes what it does not find.
+            (OperationKind::Update, _) if !self.is_upserting => return Answer::Gone,
             (OperationKind::Create | OperationKind::Update, _) => {
                 let mut row: Row = std::array::from_fn(|_| Shown { value: Value::Null, ghost: 0 });
                 for (field, shown) in cells {

@@ -1,0 +1,92 @@
+//! What people decide → deliveries, as one more log. In: rows of `mirror.command`, in order. Out:
+//! [`Delivery::Decided`]s; whether one was carried out already, `apply` knows. A notification makes it sooner, the
+//! tick makes it certain.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use sqlx::{PgPool, postgres::PgListener};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    model::{Decision, Delivery},
+    queue::Outlet,
+    store::{
+        self,
+        command::{self, OpenCommand},
+    },
+};
+
+/// How often commands are looked for without a notification.
+const PAUSE: Duration = Duration::from_secs(2);
+/// A command that was handed over and is still not done then goes again: what it became a part of was abandoned.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// Hands commands over until `stop`. `wake`: the pushes, which a notification wakes as well; what a person has
+/// cleared for them needs no decision.
+pub(crate) async fn run(
+    pool: PgPool,
+    deliveries: Outlet,
+    wake: Vec<Arc<Notify>>,
+    stop: CancellationToken,
+) -> Result<(), store::Error> {
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.listen(command::CHANNEL).await?;
+    let mut handed: HashMap<i64, Instant> = HashMap::new();
+    loop {
+        let open = command::open_commands(&pool).await?;
+        handed.retain(|id, _| open.iter().any(|command| command.command_id == *id));
+        for command in open {
+            let id = command.command_id;
+            if handed.get(&id).is_some_and(|at| at.elapsed() < AGAIN_AFTER) {
+                continue;
+            }
+            let Some(delivery) = read(&pool, command).await? else { continue };
+            debug!(command = id, "handed a command over");
+            if deliveries.send(delivery).await.is_err() {
+                return Ok(());
+            }
+            handed.insert(id, Instant::now());
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            heard = listener.recv() => {
+                heard?;
+                wake.iter().for_each(|nudge| nudge.notify_one());
+            }
+            () = sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// All that is to be carried out now, in order.
+pub(crate) async fn open(pool: &PgPool) -> Result<Vec<Delivery>, store::Error> {
+    let mut deliveries = Vec::new();
+    for command in command::open_commands(pool).await? {
+        deliveries.extend(read(pool, command).await?);
+    }
+    Ok(deliveries)
+}
+
+/// A command as a delivery; one that cannot be read is answered at once.
+async fn read(pool: &PgPool, command: OpenCommand) -> Result<Option<Delivery>, store::Error> {
+    let OpenCommand { command_id, author, made_at, body } = command;
+    match serde_json::from_value::<Vec<Decision>>(body) {
+        Ok(decisions) => {
+            let at = made_at.timestamp_micros();
+            Ok(Some(Delivery::Decided { command: command_id, at, author, decisions }))
+        }
+        Err(error) => {
+            warn!(command = command_id, "refused a command that cannot be read");
+            let reason = format!(
+                "the command cannot be read ({error}): a newer plait may have put it; use that one"
+            );
+            command::refuse(pool, command_id, &reason).await?;
+            Ok(None)
+        }
+    }
+}

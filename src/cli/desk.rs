@@ -1,0 +1,348 @@
+//! What the commands of the way back share: the settings, the mapping as the canonical tables have it, what things are
+//! called, and how a decision is carried out.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use anyhow::{Context as _, bail};
+use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, TimeZone as _, Utc};
+use serde_json::Value as Json;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::settings;
+use crate::{
+    apply::{Apply, Limits},
+    capture::console,
+    config::Settings,
+    document::did_you_mean,
+    mapping::{Entity, Field, FieldKind, Mapping},
+    model::{Cell, Decision, EntityNo, FieldNo, Value},
+    store::{self, Canonical, TableShape, Writer, command, reading, record},
+};
+
+/// How long a running plait has to carry a decision out.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who decides.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Who {
+    /// Who decides, as the journal will have it; the login name unless this says otherwise
+    #[arg(long = "as", value_name = "NAME")]
+    author: Option<String>,
+}
+
+impl Who {
+    pub(super) fn name(&self) -> anyhow::Result<String> {
+        let given = self.author.clone().filter(|name| !name.trim().is_empty());
+        let login = || {
+            let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+            user.map(|user| user.name).or_else(|| std::env::var("USER").ok())
+        };
+        given.or_else(login).context("this machine does not tell who you are: say it by --as NAME")
+    }
+}
+
+/// A command's hold on the canonical database.
+pub(super) struct Desk {
+    pub(super) mapping: Mapping,
+    pub(super) shapes: Vec<TableShape>,
+    pub(super) pool: PgPool,
+    canonical: Canonical,
+    limits: Limits,
+}
+
+/// What became of a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Done {
+    /// In words, what could not be done.
+    pub(super) outcome: Option<String>,
+    /// The transaction that it became; `None`: no record changed.
+    pub(super) transaction: Option<i64>,
+}
+
+impl Desk {
+    pub(super) async fn open(config: &Path) -> anyhow::Result<(Self, Settings)> {
+        let settings = settings::read(config)?;
+        let mapping = settings::read_mapping(&settings)
+            .map_err(|problems| anyhow::anyhow!("the mapping cannot be used\n{problems}"))?;
+        let pool = settings::pool(&settings).await?;
+        let limits = Limits { batch_row_count_max: settings.apply.batch_row_count_max };
+        let canonical = settings::canonical(&settings.canonical);
+        Ok((Self::new(canonical, mapping, pool, limits).await?, settings))
+    }
+
+    pub(super) async fn new(
+        canonical: Canonical,
+        mut mapping: Mapping,
+        pool: PgPool,
+        limits: Limits,
+    ) -> anyhow::Result<Self> {
+        let is_migrated: bool =
+            sqlx::query_scalar("select to_regclass('mirror.command') is not null")
+                .fetch_one(&pool)
+                .await?;
+        if !is_migrated {
+            bail!(
+                "the canonical database has none of plait's tables, or old ones: run `plait migrate`"
+            );
+        }
+        let client = store::connect(&canonical).await?;
+        let shapes = store::shapes(&client, &mut mapping).await?;
+        Ok(Self { mapping, shapes, pool, canonical, limits })
+    }
+
+    // ---- names ---------------------------------------------------------------------------------------
+
+    pub(super) fn entity_no(&self, name: &str) -> anyhow::Result<EntityNo> {
+        let entities = &self.mapping.entities;
+        let Some(at) = entities.iter().position(|entity| entity.name == name) else {
+            let names = entities.iter().map(|entity| entity.name.as_str());
+            bail!("the mapping has no entity `{name}`{}", instead(name, names));
+        };
+        Ok(EntityNo(u16::try_from(at)?))
+    }
+
+    pub(super) fn shape(&self, no: EntityNo) -> &TableShape {
+        &self.shapes[usize::from(no.0)]
+    }
+
+    /// The record that a person means by its UUID, `rec…` or Directus key.
+    pub(super) async fn record(&self, entity: EntityNo, name: &str) -> anyhow::Result<Uuid> {
+        let described = self.mapping.entity(entity);
+        let found = record::find(&self.pool, &described.name, name.trim()).await?;
+        match found.as_slice() {
+            [one] if record::is_known(&self.pool, described, self.shape(entity), *one).await? => {
+                Ok(*one)
+            }
+            [] | [_] => bail!(
+                "there is no record `{name}` of {}, and never was; a record is named by its UUID, Airtable's rec… or its key in Directus",
+                described.name
+            ),
+            several => bail!(
+                "`{name}` may be any of these records of {}; name it by its UUID: {}",
+                described.name,
+                several.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            ),
+        }
+    }
+
+    /// A readable name of each of these records.
+    pub(super) async fn labels(
+        &self,
+        records: impl IntoIterator<Item = (String, Uuid)>,
+    ) -> anyhow::Result<Labels> {
+        let mut by_entity: BTreeMap<String, Vec<Uuid>> = BTreeMap::new();
+        for (entity, record) in records {
+            by_entity.entry(entity).or_default().push(record);
+        }
+        let mut labels = BTreeMap::new();
+        for (name, ids) in by_entity {
+            let Ok(no) = self.entity_no(&name) else { continue };
+            let entity = self.mapping.entity(no);
+            let found = record::records(&self.pool, entity, self.shape(no), &ids).await?;
+            for (id, row) in found {
+                labels.insert((name.clone(), id), label(entity, &row.values));
+            }
+        }
+        Ok(Labels(labels))
+    }
+
+    /// Reads what a person typed for a field: by its type, a choice by its code or either side's label, a link by
+    /// any of the linked record's names.
+    pub(super) async fn typed(&self, field: &Field, text: &str) -> anyhow::Result<Value> {
+        match field.read_typed(text) {
+            Cell::Value(value) => Ok(value),
+            Cell::Refused(refusal) => bail!("{}", refusal.reason),
+            Cell::Link(None) => Ok(Value::Null),
+            Cell::Link(Some(key)) => Ok(Value::Uuid(self.linked(field, &key.0).await?)),
+            Cell::Links(keys) => {
+                let mut ids = Vec::new();
+                for key in keys {
+                    ids.push(self.linked(field, &key.0).await?.to_string());
+                }
+                Ok(Value::set(ids))
+            }
+        }
+    }
+
+    async fn linked(&self, field: &Field, name: &str) -> anyhow::Result<Uuid> {
+        match field.kind {
+            FieldKind::Link { target } | FieldKind::Links { target } => {
+                self.record(target, name).await
+            }
+            _ => bail!("`{}` is no link", field.name),
+        }
+    }
+
+    // ---- deciding ------------------------------------------------------------------------------------
+
+    /// Puts a decision and waits for it: the plait that runs carries it out, or this one, where none does.
+    pub(super) async fn decide(
+        &self,
+        author: &str,
+        decisions: &[Decision],
+    ) -> anyhow::Result<Done> {
+        let put = command::put(&self.pool, author, decisions).await?;
+        if !reading::is_running(&self.pool).await? {
+            self.carry_out_alone().await?;
+        }
+        let Some(answer) = command::wait(&self.pool, &put, PATIENCE).await? else {
+            bail!(
+                "decision {} was not carried out within {} s; it is kept, and will be: `plait status` says what plait is at. Its answer will be in mirror.command",
+                put.command_id,
+                PATIENCE.as_secs()
+            );
+        };
+        let transaction = command::transaction_of(&self.pool, &put).await?;
+        Ok(Done { outcome: answer.outcome, transaction })
+    }
+
+    /// Carries out all that people have decided, and nothing else. If a plait has started meanwhile, it does it.
+    async fn carry_out_alone(&self) -> anyhow::Result<()> {
+        let writer = match Writer::open(&self.canonical, self.mapping.clone()).await {
+            Err(store::Error::Locked) => return Ok(()),
+            opened => opened?,
+        };
+        let commands = console::open(&self.pool).await?;
+        Ok(Apply::new(writer, Vec::new(), self.limits).carry_out(commands).await?)
+    }
+}
+
+/// Readable names of records.
+#[derive(Debug)]
+pub(super) struct Labels(BTreeMap<(String, Uuid), String>);
+
+impl Labels {
+    /// `member Jeanne Martin`, or the record's id where canonical does not have it.
+    pub(super) fn of(&self, entity: &str, record: Uuid) -> String {
+        match self.0.get(&(entity.to_owned(), record)) {
+            Some(label) if !label.is_empty() => format!("{entity} {label}"),
+            _ => format!("{entity} {record}"),
+        }
+    }
+}
+
+/// What a person calls a record: its name, title or label, first and last name, or the first text in it.
+pub(super) fn label(entity: &Entity, values: &[Value]) -> String {
+    let text = |at: usize| match values.get(at) {
+        Some(Value::Text(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let named =
+        |name: &str| entity.fields.iter().position(|field| field.name == name).and_then(text);
+    let one = ["name", "title", "label", "legal_name"].into_iter().find_map(named);
+    let person = || {
+        let parts: Vec<&str> = ["first_name", "last_name"].into_iter().filter_map(named).collect();
+        (!parts.is_empty()).then(|| parts.join(" "))
+    };
+    let first = || {
+        let is_text = |field: &Field| {
+            matches!(field.kind, FieldKind::Text | FieldKind::LongText | FieldKind::Email)
+        };
+        let texts = entity.fields.iter().enumerate().filter(|(_, field)| is_text(field));
+        texts.map(|(at, _)| at).find_map(text).map(str::to_owned)
+    };
+    one.map(str::to_owned)
+        .or_else(person)
+        .or_else(first)
+        .map_or_else(String::new, |label| short(&label, 60))
+}
+
+pub(super) fn field_no(entity: &Entity, name: &str) -> anyhow::Result<FieldNo> {
+    let Some(at) = entity.fields.iter().position(|field| field.name == name) else {
+        let names = entity.fields.iter().map(|field| field.name.as_str());
+        bail!("{} has no field `{name}`{}", entity.name, instead(name, names));
+    };
+    Ok(FieldNo(u16::try_from(at)?))
+}
+
+/// What could be said instead of `name`: the nearest, else all that there is.
+pub(super) fn instead<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
+    let nearest = did_you_mean(name, known.clone());
+    if !nearest.is_empty() {
+        return nearest;
+    }
+    let all: Vec<&str> = known.collect();
+    if all.is_empty() { String::new() } else { format!("; there are {}", all.join(", ")) }
+}
+
+/// A value on one line, shortened.
+pub(super) fn shown(json: Option<&Json>) -> String {
+    match json {
+        None | Some(Json::Null) => "∅".into(),
+        Some(Json::String(text)) => short(text, 60),
+        Some(Json::Array(elements)) => {
+            let texts: Vec<String> = elements
+                .iter()
+                .map(|element| element.as_str().map_or_else(|| element.to_string(), str::to_owned))
+                .collect();
+            short(&texts.join(", "), 60)
+        }
+        Some(other) => short(&other.to_string(), 60),
+    }
+}
+
+pub(super) fn short(text: &str, width: usize) -> String {
+    let one_line = text.replace(|letter: char| letter.is_control(), " ");
+    if one_line.chars().count() <= width {
+        return one_line;
+    }
+    let mut short: String = one_line.chars().take(width.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+pub(super) fn local(at: DateTime<Utc>) -> String {
+    at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A time as people write it: `2026-03-01`, `2026-03-01 14:30`, with seconds, or RFC 3339; without a zone, this
+/// machine's.
+pub(super) fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+        return Ok(at.with_timezone(&Utc));
+    }
+    let day =
+        NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().and_then(|day| day.and_hms_opt(0, 0, 0));
+    let formats =
+        ["%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S%.f"];
+    let at = day
+        .or_else(|| {
+            formats.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+        })
+        .ok_or_else(|| {
+            String::from(
+                "a time is written 2026-03-01, \"2026-03-01 14:30\" or 2026-03-01T14:30:00Z",
+            )
+        })?;
+    Local
+        .from_local_datetime(&at)
+        .earliest()
+        .map(|at| at.with_timezone(&Utc))
+        .ok_or_else(|| String::from("the clocks were put forward then: there was no such time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{short, shown, time};
+
+    #[test]
+    fn desk_values_are_shown_on_one_short_line() {
+        assert_eq!(shown(None), "∅");
+        assert_eq!(shown(Some(&serde_json::json!(["a", "b"]))), "a, b");
+        assert_eq!(short("line\nbreak", 40), "line break");
+        assert_eq!(short("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn desk_times_are_read_as_people_write_them() {
+        assert_eq!(
+            time("2026-03-01T14:30:00+01:00").unwrap().to_rfc3339(),
+            "2026-03-01T13:30:00+00:00"
+        );
+        let minute = time("2026-03-01 14:30").unwrap();
+        assert_eq!(time("2026-03-01T14:30:00").unwrap(), minute);
+        assert!(time("2026-03-01").unwrap() < minute);
+        assert!(time("yesterday").unwrap_err().contains("2026-03-01"));
+    }
+}
