@@ -206,11 +206,17 @@ impl Apply {
     ) -> Result<(), Error> {
         let mut batch = Vec::new();
         let mut row_count = 0;
+        let mut met = HashMap::new();
         let mut next = Some(first);
         while let Some(delivery) = next {
             if self.is_large(&delivery) {
                 self.apply_batch(batch).await?;
                 return self.apply_large(delivery).await;
+            }
+            if self.meets_other_side(&mut met, &delivery) {
+                self.apply_batch(std::mem::take(&mut batch)).await?;
+                (row_count, met) = (0, HashMap::new());
+                self.meets_other_side(&mut met, &delivery);
             }
             if let Delivery::Transaction { observations, .. } = &delivery {
                 row_count += observations.len();
@@ -222,6 +228,20 @@ impl Apply {
             next = deliveries.try_recv();
         }
         self.apply_batch(batch).await
+    }
+
+    /// Whether a delivery shows records of an entity of which the batch so far shows records of the other side: what
+    /// is new there has to be written before what is new here can be found among it. `met` are those so far.
+    fn meets_other_side(&self, met: &mut HashMap<EntityNo, Side>, delivery: &Delivery) -> bool {
+        let Delivery::Transaction { stamp, observations } = delivery else { return false };
+        let mut meets = false;
+        for observation in observations {
+            let is_present = matches!(observation.change, Change::Present { .. });
+            if is_present && self.mapping.entity(observation.entity).is_matched() {
+                meets |= *met.entry(observation.entity).or_insert(stamp.side) != stamp.side;
+            }
+        }
+        meets
     }
 
     /// Whether a delivery belongs to a large transaction, or is a person's: neither is put into a batch.

@@ -28,8 +28,8 @@ use crate::{
 
 /// Records whose standing is read at a time.
 const RECORD_COUNT_MAX: usize = 2_000;
-/// Characters of a digest: 128 bits.
-const DIGEST_LENGTH: usize = 32;
+/// Bytes of a digest.
+const DIGEST_LENGTH: usize = 16;
 
 /// What a plan does to a record on a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -434,9 +434,11 @@ fn digest(
     for it in linked {
         add(serde_json::json!([it.side, it.entity, it.record_id, it.side_key, it.matched_by]));
     }
-    let mut digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    digest.truncate(DIGEST_LENGTH);
-    digest
+    let digest = hash.finalize();
+    digest.iter().take(DIGEST_LENGTH).fold(String::new(), |mut text, byte| {
+        text.push_str(&format!("{byte:02x}"));
+        text
+    })
 }
 
 /// Records that may be the same as others, and nobody has said yet.

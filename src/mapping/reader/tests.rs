@@ -345,7 +345,7 @@ note = {{ type = \"long_text\", airtable = \"Note\", directus = \"note\" }}
             both,
             "mapping.toml:6: entity `member`: `match` names `emial`, which is no field; did you mean `email`?",
         ),
-        ("[\"note\"]", both, "`match` names `note`, which is of the type long_text"),
+        ("[\"note\"]", both, "`match` names `note`, which is of the type `long_text`"),
         ("[\"city\"]", both, "`match` names `city`, which is not on both sides"),
         ("[[\"email\", \"email\"]]", both, "a list in `match` names a field twice"),
         ("[\"email\", [\"email\"]]", both, "`match` has `email` twice"),
