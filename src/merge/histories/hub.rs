@@ -1,6 +1,6 @@
 //! What happens in a history: people, the hub that reads and pushes, and everything that goes wrong between.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Write as _};
 
 use uuid::Uuid;
 
@@ -133,7 +133,7 @@ impl<'a> History<'a> {
 
     fn tell(&self, words: impl FnOnce() -> String) {
         if self.is_told {
-            println!("{}", words());
+            std::io::stderr().write_all(format!("{}\n", words()).as_bytes()).unwrap();
         }
     }
 
@@ -261,10 +261,10 @@ impl<'a> History<'a> {
         };
         let before = self.states[record].clone();
         let merged = merge(self.entity, &mut self.states[record], side, origin, seen);
-        if self.is_told {
-            println!("  hub reads {side} {origin:?} {:?}", entry.what);
-            println!("    {merged:?}\n    {:?}", self.states[record]);
-        }
+        self.tell(|| {
+            let (what, state) = (&entry.what, &self.states[record]);
+            format!("  hub reads {side} {origin:?} {what:?}\n    {merged:?}\n    {state:?}")
+        });
         if matches!(origin, Origin::Ours(_))
             && (merged.action.is_some() || !merged.clashes.is_empty())
         {
@@ -417,7 +417,8 @@ impl<'a> History<'a> {
         }
         let which = self.dice.pick(&open);
         if self.is_checking && !self.requests[which].is_sent && !self.is_as_expected(which) {
-            return self.block(which);
+            self.block(which);
+            return Ok(());
         }
         self.requests[which].is_sent = true;
         if is_calm || self.dice.chance(65) {
@@ -440,9 +441,9 @@ impl<'a> History<'a> {
         let request = &self.requests[which];
         let (record, operation) = (request.record, &request.operation);
         self.write_count += 1;
-        if self.is_told {
-            println!("  {} carries out {:?} {:?}", operation.side, operation.kind, request.cells);
-        }
+        self.tell(|| {
+            format!("  {} carries out {:?} {:?}", operation.side, operation.kind, request.cells)
+        });
         let world = &mut self.worlds[at(operation.side)];
         world.perform(record, operation.kind, request.cells.clone(), operation.id)
     }
@@ -474,7 +475,7 @@ impl<'a> History<'a> {
     }
 
     /// The side holds something else than expected: the request waits for its log, and is bound anew.
-    fn block(&mut self, which: usize) -> Result<(), Broken> {
+    fn block(&mut self, which: usize) {
         self.requests[which].is_blocked = true;
         self.block_count += 1;
         let Request { record, operation, .. } = &self.requests[which];
@@ -483,7 +484,6 @@ impl<'a> History<'a> {
         if self.worlds[at(side)].log.iter().all(|entry| entry.record != record) {
             self.unblock(side, record);
         }
-        Ok(())
     }
 
     /// The log has moved: what was blocked is bound anew. The wrong way is to send it as it was.
@@ -636,6 +636,11 @@ impl<'a> History<'a> {
                 return Ok(());
             }
         }
-        Err(String::from("I3 writes without end"))
+        let words = if self.block_count > 60 {
+            "I5 a request waits for ever"
+        } else {
+            "I3 writes without end"
+        };
+        Err(String::from(words))
     }
 }
