@@ -71,8 +71,10 @@ impl Look {
         let fields = table.field_ids();
         let (mut offset, mut restart_count) = (None, 0);
         loop {
-            let page =
-                self.client.list_records(&self.base, &table.table, &fields, offset.as_deref()).await;
+            let page = self
+                .client
+                .list_records(&self.base, &table.table, &fields, offset.as_deref())
+                .await;
             match page {
                 Ok(page) => {
                     for record in &page.records {

@@ -57,7 +57,8 @@ impl Look {
             for role in &table.roles {
                 match role {
                     Role::Record { columns, .. } => {
-                        let columns = columns.iter().filter(|(_, name)| facts.column(name).is_some());
+                        let columns =
+                            columns.iter().filter(|(_, name)| facts.column(name).is_some());
                         fields.get_or_insert_with(Vec::new).extend(columns.map(|(no, _)| *no));
                     }
                     Role::Element { field, .. } => {
