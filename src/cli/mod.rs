@@ -15,6 +15,8 @@ mod terminal;
 mod undo;
 mod verify;
 mod watch;
+#[cfg(test)]
+mod way_back_tests;
 
 use std::process::ExitCode;
 

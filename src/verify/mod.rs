@@ -4,8 +4,6 @@
 
 pub(crate) mod compare;
 mod side;
-#[cfg(test)]
-mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
