@@ -90,6 +90,19 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The lines of a record's timeline, without colours.
+#[cfg(test)]
+pub(super) async fn told(
+    desk: &Desk,
+    entity: &str,
+    id: &str,
+    field: Option<&str>,
+) -> anyhow::Result<Vec<String>> {
+    let record = desk.record(desk.entity_no(entity)?, id).await?;
+    let lines = timeline(desk, entity, record, field).await?;
+    Ok(lines.iter().map(|line| as_text(line, Paint::none())).collect())
+}
+
 async fn heading(
     desk: &Desk,
     entity: &str,

@@ -16,7 +16,10 @@ mod setup;
 mod status;
 mod terminal;
 mod undo;
+mod verify;
 mod watch;
+#[cfg(test)]
+mod way_back_tests;
 
 use std::process::ExitCode;
 
@@ -73,6 +76,8 @@ enum Command {
     History(history::Arguments),
     /// Take changes back, on all sides: a cell, a record, a person's, a transaction
     Undo(undo::Arguments),
+    /// Read both sides, and compare every cell with what is canonical
+    Verify(verify::Arguments),
     /// Serve a pretend Airtable with a network's data, for trying things out
     Sandbox(sandbox::Arguments),
     /// Bring up a real Directus, the sandbox and a canonical database, and mirror them
@@ -107,6 +112,7 @@ pub fn main() -> ExitCode {
             Command::Errors(arguments) => errors::run(arguments).await,
             Command::History(arguments) => history::run(arguments).await,
             Command::Undo(arguments) => undo::run(arguments).await,
+            Command::Verify(arguments) => verify::run(arguments).await,
             Command::Sandbox(arguments) => sandbox::run(arguments, stop).await,
             Command::Demo(arguments) => demo::run(arguments, stop).await,
         }

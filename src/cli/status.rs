@@ -154,14 +154,14 @@ fn as_text(
     }
     if counts.held_count > 0 {
         lines.push(format!(
-            "{} {} cells changed on both sides wait for a decision: see mirror.conflict",
+            "{} {} cells changed on both sides wait for a decision: `plait conflicts` shows them",
             paint.yellow("!"),
             counts.held_count
         ));
     }
     if counts.refusal_count > 0 {
         lines.push(format!(
-            "{} {} cells could not be taken: see mirror.refusal for each one's reason",
+            "{} {} cells could not be taken: `plait errors` says why",
             paint.yellow("!"),
             counts.refusal_count
         ));

@@ -129,18 +129,22 @@ pub(crate) fn compare(
 ) -> Comparison {
     let of = Of { entity, side, standing };
     let living = || canon.values().filter(|record| !record.is_deleted);
-    let mut comparison = Comparison {
-        canonical_count: living().count(),
-        side_count: table.rows.len() + table.strangers.len(),
-        cell_count: 0,
-        canonical_sha256: digest(living().map(|record| {
-            (record.id, fields.iter().map(|no| record.values[usize::from(no.0)].to_json()).collect())
-        })),
-        side_sha256: digest(table.rows.iter().map(|(id, row)| {
-            (*id, fields.iter().map(|no| json_of(row.cells.get(no))).collect())
-        })),
-        differences: Vec::new(),
-    };
+    let mut comparison =
+        Comparison {
+            canonical_count: living().count(),
+            side_count: table.rows.len() + table.strangers.len(),
+            cell_count: 0,
+            canonical_sha256: digest(living().map(|record| {
+                (
+                    record.id,
+                    fields.iter().map(|no| record.values[usize::from(no.0)].to_json()).collect(),
+                )
+            })),
+            side_sha256: digest(table.rows.iter().map(|(id, row)| {
+                (*id, fields.iter().map(|no| json_of(row.cells.get(no))).collect())
+            })),
+            differences: Vec::new(),
+        };
     for record in living() {
         let Some(row) = table.rows.get(&record.id) else {
             comparison.differences.push(Difference {
@@ -251,7 +255,8 @@ impl Of<'_> {
         if self.standing.held.contains(&(record, field.name.clone())) {
             return Cause::Held;
         }
-        if let Some(parked) = self.parked(record, &field.name).or_else(|| self.parked(record, "*")) {
+        if let Some(parked) = self.parked(record, &field.name).or_else(|| self.parked(record, "*"))
+        {
             return parked;
         }
         if !is_written(field, self.side) {
