@@ -128,6 +128,7 @@ async fn with_directus(
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&secrets)?;
     write_secret(&secrets.join("canonical"), password)?;
     write_secret(&secrets.join("directus"), &source.capture.password)?;
+    write_secret(&secrets.join("directus-push"), &source.push_token)?;
     write_secret(&secrets.join("airtable"), MIRROR_TOKEN)?;
     let config = folder.join("plait.toml");
     fs::write(folder.join("mapping.toml"), model::MAPPING)?;
@@ -211,6 +212,8 @@ tls = "disable"
 database_url = "postgres://{}@127.0.0.1:{}/{}"
 password_file = "secrets/directus"
 tls = "disable"
+api_url = "{api_url}"
+token_file = "secrets/directus-push"
 
 [airtable]
 api_url = "{sandbox_url}"
@@ -226,6 +229,7 @@ notification_url = "http://{pings}/airtable/reseau"
         capture.user,
         capture.port,
         capture.database,
+        api_url = source.server.url(),
     )
 }
 

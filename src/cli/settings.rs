@@ -159,6 +159,13 @@ pub(super) fn plan(settings: &Settings) -> anyhow::Result<Plan> {
         canonical_password: password(&settings.canonical),
         mapping,
         directus: settings.directus.as_ref().map(source),
+        directus_api: settings
+            .directus
+            .as_ref()
+            .map(directus_api)
+            .transpose()?
+            .flatten()
+            .map(Arc::new),
         airtable: settings.airtable.as_ref().map(airtable).transpose()?.flatten(),
         limits: Limits { batch_row_count_max: settings.apply.batch_row_count_max },
         queue_row_count_max: settings.apply.queue_row_count_max,

@@ -153,7 +153,7 @@ fn cell(text: &str) -> Cell {
 
 fn present(side: Side, entity: EntityNo, no: u8, cells: Vec<(FieldNo, Cell)>) -> Observation {
     let claimed_id = (side == Side::Airtable).then(|| id(entity, no));
-    let change = Change::Present { cells, claimed_id, made_at: None };
+    let change = Change::Present { cells, claimed_id: Some(claimed_id), made_at: None };
     Observation { entity, key: key(side, entity, no), change }
 }
 

@@ -203,7 +203,9 @@ mod tests {
     #[test]
     fn owed_half_of_a_name_brings_the_other_one_or_waits_for_it() {
         let mut entity = entity(Policy::Ask, DeletePolicy::Hold);
-        let half = |part| Some(AirtableField { field: "Name".into(), part, codes: None });
+        let half = |part| {
+            Some(AirtableField { field: "Name".into(), part, codes: None, new_options: false })
+        };
         entity.fields[0].airtable = half(Part::FirstOfFullName);
         entity.fields[1].airtable = half(Part::LastOfFullName);
         let state = changed(&entity);

@@ -154,8 +154,8 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     }
     if let Some(client) = &plan.directus_api {
         let mapping = Arc::clone(writer.mapping());
-        let pusher = DirectusPush::new(Arc::clone(client), mapping, reporter.incidents());
-        pushes.start(Side::Directus, writer.books(pool.clone()), Arc::new(pusher));
+        let directus = DirectusPush::new(Arc::clone(client), mapping, reporter.incidents());
+        pushes.start(Side::Directus, writer.books(pool.clone()), Arc::new(directus));
     }
     // Apply ends when the last capture has let go of its sender.
     drop(deliveries);

@@ -57,7 +57,7 @@ impl Line {
         file("canonical", "secret");
         file("directus", &directus.capture.password);
         file("airtable", MIRROR_TOKEN);
-        file("push", &directus.service_token);
+        file("push", &directus.push_token);
         file("mapping.toml", model::MAPPING);
         let settings = format!(
             "[canonical]\nurl = \"postgres://plait@127.0.0.1:{port}/plait\"\npassword_file = \"canonical\"\ntls = \"disable\"\n\
