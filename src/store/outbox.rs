@@ -1,5 +1,6 @@
 //! The schedule of what is owed, and what became of our writes. Rows that `apply` has locked are left to it: it says
-//! itself what is due when it commits, and neither ever waits for the other.
+//! itself what is due when it commits, and neither ever waits for the other. Taking a row counts a try, and `apply`
+//! sets the count to 0: by that a push knows what was queued while it looked.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -79,7 +80,7 @@ impl Books {
         Ok(seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
     }
 
-    /// Nothing is owed to `side` of these records any more.
+    /// Nothing was owed to `side` of these records when they were looked at. Those that `apply` has queued since stay.
     pub(crate) async fn drop_due(
         &self,
         side: Side,
@@ -88,7 +89,8 @@ impl Books {
     ) -> Result<(), Error> {
         sqlx::query(
             "delete from mirror.outbox where ctid in (
-                 select ctid from mirror.outbox where side = $1 and entity_no = $2 and record_id = any($3) for update skip locked)",
+                 select ctid from mirror.outbox where side = $1 and entity_no = $2 and record_id = any($3)
+                     and attempt_count > 0 for update skip locked)",
         )
         .bind(side.name())
         .bind(self.number(entity))
@@ -98,7 +100,8 @@ impl Books {
         Ok(())
     }
 
-    /// Sets the next try of records, which have not failed.
+    /// Sets the next try of records, which have not failed. Those that `apply` has queued since they were taken stay
+    /// due.
     pub(crate) async fn set_due(
         &self,
         side: Side,
@@ -113,7 +116,8 @@ impl Books {
         let words: Vec<Option<String>> = rows.iter().map(|row| row.waits_for.clone()).collect();
         sqlx::query(
             "with free as (
-                 select record_id from mirror.outbox where side = $1 and entity_no = $2 and record_id = any($3) for update skip locked)
+                 select record_id from mirror.outbox where side = $1 and entity_no = $2 and record_id = any($3)
+                     and attempt_count > 0 for update skip locked)
              update mirror.outbox o set due_at = now() + u.seconds * interval '1 s', waits_for = u.words
              from unnest($3::uuid[], $4::float8[], $5::text[]) as u (record_id, seconds, words) join free using (record_id)
              where o.side = $1 and o.entity_no = $2 and o.record_id = u.record_id",
@@ -140,7 +144,8 @@ impl Books {
         Ok(())
     }
 
-    /// Binds operations. The answer is those that are bound now: a record has at most one in flight to a side.
+    /// Binds operations. The answer is those that are bound now: a record has at most one in flight to a side, and
+    /// what `apply` has queued or settled since it was taken is looked at afresh, so that no older value is sent.
     pub(crate) async fn bind(
         &self,
         entity: EntityNo,
@@ -159,6 +164,8 @@ impl Books {
             "insert into mirror.operation (operation_id, side, entity_no, record_id, kind, cells)
              select operation_id, $1, $2, record_id, kind, cells
              from unnest($3::uuid[], $4::uuid[], $5::text[], $6::jsonb[]) as u (operation_id, record_id, kind, cells)
+             where exists (select from mirror.outbox o
+                           where o.side = $1 and o.entity_no = $2 and o.record_id = u.record_id and o.attempt_count > 0)
              on conflict do nothing returning record_id",
         )
         .bind(first.side.name())
