@@ -42,6 +42,8 @@ pub(crate) struct Entity {
     pub(crate) airtable: Option<AirtableTable>,
     pub(crate) directus: Option<DirectusTable>,
     pub(crate) deletes: DeletePolicy,
+    /// Where passwords of new users come from.
+    pub(crate) password: Option<Password>,
     pub(crate) fields: Vec<Field>,
 }
 
@@ -62,6 +64,16 @@ pub(crate) struct DirectusTable {
     pub(crate) table: String,
     /// Primary key column; `id` unless the document says otherwise. A UUID there is the canonical id.
     pub(crate) key: String,
+}
+
+/// A field of Airtable whose text becomes the password of a user when it is made in Directus. It is no field of the
+/// mirror: nothing keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Password {
+    /// Name or id (`fld…`).
+    pub(crate) airtable: String,
+    /// Whether the cell is emptied once the user is there.
+    pub(crate) clear: bool,
 }
 
 /// What a delete on one side does to the canonical row and, later, to the other side.

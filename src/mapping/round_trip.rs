@@ -292,6 +292,7 @@ fn named() -> Entity {
         airtable: None,
         directus: None,
         deletes: DeletePolicy::Hold,
+        password: None,
         fields: vec![half(Part::FirstOfFullName), half(Part::LastOfFullName)],
     }
 }

@@ -52,6 +52,7 @@ pub(super) fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
             key: "id".into(),
         }),
         deletes,
+        password: None,
         fields: vec![
             field("name", FieldKind::Text, policy),
             field("tags", FieldKind::MultiSelect, Policy::SetMerge),

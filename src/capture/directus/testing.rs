@@ -106,6 +106,7 @@ pub(super) fn entity(table: &str, columns: &[(&str, FieldKind)]) -> Entity {
             key: "id".into(),
         }),
         deletes: DeletePolicy::Hold,
+        password: None,
         fields: columns
             .iter()
             .map(|(column, kind)| {
