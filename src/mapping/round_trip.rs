@@ -293,6 +293,7 @@ fn named() -> Entity {
         directus: None,
         deletes: DeletePolicy::Hold,
         matches: Vec::new(),
+        password: None,
         fields: vec![half(Part::FirstOfFullName), half(Part::LastOfFullName)],
     }
 }

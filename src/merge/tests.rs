@@ -53,6 +53,7 @@ pub(super) fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
         }),
         deletes,
         matches: Vec::new(),
+        password: None,
         fields: vec![
             field("name", FieldKind::Text, policy),
             field("tags", FieldKind::MultiSelect, Policy::SetMerge),

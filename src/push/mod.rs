@@ -6,6 +6,8 @@ pub(crate) mod airtable;
 pub(crate) mod directus;
 mod drain;
 mod form;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in with the push to Directus"))]
+pub(crate) mod password;
 
 use std::{future::Future, pin::Pin, time::Duration};
 

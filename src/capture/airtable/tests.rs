@@ -45,6 +45,7 @@ pub(super) fn mapping(entities: &[(&str, &str, Vec<Field>)]) -> Mapping {
         directus: None,
         deletes: DeletePolicy::Hold,
         matches: Vec::new(),
+        password: None,
         fields: fields.clone(),
     };
     Mapping { entities: entities.iter().map(entity).collect() }

@@ -107,6 +107,7 @@ pub(super) fn entity(table: &str, columns: &[(&str, FieldKind)]) -> Entity {
         }),
         deletes: DeletePolicy::Hold,
         matches: Vec::new(),
+        password: None,
         fields: columns
             .iter()
             .map(|(column, kind)| {

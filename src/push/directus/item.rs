@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use crate::{
+    config::Secret,
     mapping::{DirectusField, DirectusTable, Entity},
     model::{FieldNo, RecordId},
     push::{ADD, Bound, REMOVE, Write},
@@ -23,6 +24,8 @@ pub(super) struct Item {
     pub(super) cells: Vec<Sent>,
     /// What changes in its sets, which are tables of their own; after the record itself.
     pub(super) sets: Vec<SetChange>,
+    /// Of a user that is made.
+    pub(super) password: Option<Secret>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,12 +80,25 @@ impl Item {
         }
         let key = bound.key.map_or_else(|| bound.record.to_string(), |key| key.to_string());
         let Bound { record, operation, .. } = bound;
-        Self { at, record, operation, key, stage, cells, sets }
+        Self { at, record, operation, key, stage, cells, sets, password: None }
     }
 
     /// The row for its cells, its key among them.
     pub(super) fn row(&self, table: &DirectusTable) -> Row {
-        row(table, &self.key, &self.cells)
+        self.row_of(table, self.stage, &self.cells)
+    }
+
+    /// The row for some of its cells. A password comes along where the user is made.
+    pub(super) fn row_of(&self, table: &DirectusTable, stage: Stage, cells: &[Sent]) -> Row {
+        let mut row = Row::default();
+        row.set(&table.key, json!(self.key));
+        for cell in cells {
+            row.set(&cell.column, cell.value.clone());
+        }
+        if let (Stage::Create, Some(password)) = (stage, &self.password) {
+            row.set_password(password.clone());
+        }
+        row
     }
 
     /// The cell of a field that Directus names.
@@ -97,15 +113,6 @@ impl Item {
             None => self.stage == Stage::Create,
         }
     }
-}
-
-pub(super) fn row(table: &DirectusTable, key: &str, cells: &[Sent]) -> Row {
-    let mut row = Row::default();
-    row.set(&table.key, json!(key));
-    for cell in cells {
-        row.set(&cell.column, cell.value.clone());
-    }
-    row
 }
 
 fn change(field: FieldNo, value: &Json) -> SetChange {

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::{
     Outcome, Work,
     blame::{Shut, later, refused, shut},
-    item::{self, Item, Sent, Stage},
+    item::{Item, Sent, Stage},
     words,
 };
 use crate::remote::directus::{Error, Row};
@@ -30,7 +30,7 @@ impl Work<'_> {
             match self.request(std::slice::from_ref(item)).await {
                 Ok(()) => {
                     return Ok(self
-                        .change_sets(vec![item.clone()])
+                        .change_sets(std::slice::from_ref(item))
                         .await
                         .pop()
                         .map_or(Outcome::Taken { key: None }, |(_, outcome)| outcome));
@@ -86,7 +86,7 @@ impl Work<'_> {
         cells: &[Sent],
     ) -> Result<Option<Error>, Shut> {
         let (client, table) = (&self.push.client, self.table);
-        let rows: [Row; 1] = [item::row(table, &item.key, cells)];
+        let rows: [Row; 1] = [item.row_of(table, stage, cells)];
         let (collection, key) = (&table.table, &table.key);
         let sent = match stage {
             Stage::Create => client.create(item.operation, collection, key, &rows).await,

@@ -40,7 +40,7 @@ type Failed = HashMap<usize, Outcome>;
 impl Work<'_> {
     /// Changes the sets of records that are there. What is there already, or gone already, stays: a change may be
     /// sent twice.
-    pub(super) async fn change_sets(&self, items: Vec<Item>) -> Done {
+    pub(super) async fn change_sets(&self, items: &[Item]) -> Done {
         let mut failed = Failed::new();
         let Some(operation) = items.first().map(|item| item.operation) else { return Vec::new() };
         for (at, field) in self.entity.fields.iter().enumerate() {
@@ -50,7 +50,7 @@ impl Work<'_> {
                 continue;
             };
             let junction = Junction { field: FieldNo(at), table, key, parent, element };
-            if let Err(shut) = self.change(operation, &junction, &items, &mut failed).await {
+            if let Err(shut) = self.change(operation, &junction, items, &mut failed).await {
                 let outcome = self.told(shut);
                 for item in items.iter().filter(|item| !item.sets.is_empty()) {
                     failed.entry(item.at).or_insert_with(|| outcome.clone());
@@ -58,11 +58,11 @@ impl Work<'_> {
                 break;
             }
         }
-        let outcome = |item: Item| {
+        let outcome = |item: &Item| {
             let outcome = failed.remove(&item.at).unwrap_or(Outcome::Taken { key: None });
             (item.at, outcome)
         };
-        items.into_iter().map(outcome).collect()
+        items.iter().map(outcome).collect()
     }
 
     /// # Errors

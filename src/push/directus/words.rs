@@ -2,7 +2,8 @@
 
 use crate::{
     mapping::{DirectusField, Entity, Field},
-    model::FieldNo,
+    model::{FieldNo, RecordId},
+    push::password::Missing,
     remote::directus::{Action, Fault, USERS},
 };
 
@@ -43,6 +44,15 @@ pub(super) fn refusal(entity: &Entity, column: &str, fault: &Fault) -> Said {
             String::from(
                 "another user of Directus has this e-mail address already: correct one of the two, or join the \
                  records if they are the same person",
+            ),
+        ),
+        _ if collection(entity) == USERS && column == "password" => (
+            "password_refused",
+            format!(
+                "Directus does not take the password in `{}` of the table `{}` in Airtable (its settings say what \
+                 one has to be like): enter another one there",
+                password(entity),
+                airtable_table(entity)
             ),
         ),
         ("RECORD_NOT_UNIQUE", _) => (
@@ -170,6 +180,45 @@ pub(super) fn collection_forbidden(collection: &str, action: Action) -> Trouble 
         action.name()
     );
     Trouble { code: "collection_forbidden", text }
+}
+
+fn password(entity: &Entity) -> &str {
+    entity.password.as_ref().map_or("", |password| password.airtable.as_str())
+}
+
+fn airtable_table(entity: &Entity) -> &str {
+    entity.airtable.as_ref().map_or("", |airtable| airtable.table.as_str())
+}
+
+pub(super) fn no_password(entity: &Entity, missing: Missing) -> Said {
+    let place =
+        format!("`{}` of the table `{}` in Airtable", password(entity), airtable_table(entity));
+    match missing {
+        Missing::NoText => (
+            "password_no_text",
+            format!(
+                "{place} holds no text, and passwords come from there: make it a single line of text"
+            ),
+        ),
+        Missing::FieldGone | Missing::Unreachable => (
+            "password_field_gone",
+            format!(
+                "{place}, where passwords of new users come from, is not there: restore it, or take `password` out \
+                 of [entity.{}] in the mapping",
+                entity.name
+            ),
+        ),
+    }
+}
+
+pub(super) fn password_left(entity: &Entity, record: RecordId) -> Trouble {
+    let text = format!(
+        "the password of the new user {record} is in Directus, and could not be cleared in `{}` of the table `{}` in \
+         airtable: clear it there by hand",
+        password(entity),
+        airtable_table(entity)
+    );
+    Trouble { code: "password_not_cleared", text }
 }
 
 pub(super) fn no_place(entity: &Entity) -> Said {

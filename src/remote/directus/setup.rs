@@ -57,6 +57,9 @@ pub(crate) fn needed(mapping: &Mapping) -> Vec<Permission> {
         let key = table.key.as_str();
         allow(&table.table, Action::Read, &[&[key], read.as_slice()].concat());
         allow(&table.table, Action::Create, &[&[key], written.as_slice()].concat());
+        if entity.password.is_some() {
+            allow(&table.table, Action::Create, &["password"]);
+        }
         allow(&table.table, Action::Update, &written);
         allow(&table.table, Action::Delete, &["*"]);
         for field in &entity.fields {
