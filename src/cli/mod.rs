@@ -1,5 +1,6 @@
 //! The commands: one file each. Arguments in, words and an exit code out.
 
+mod approve;
 mod check;
 mod conflicts;
 mod demo;
@@ -7,6 +8,7 @@ mod desk;
 mod errors;
 mod history;
 mod migrate;
+mod plan;
 mod run;
 mod sandbox;
 mod settings;
@@ -37,6 +39,7 @@ First steps:
   plait demo             the whole thing on this machine, nothing to set up
   plait check            reads plait.toml and mapping.toml, reaches every service, says what is missing
   plait run              mirrors until Ctrl-C
+  plait plan             what would be written to either side; `plait approve --yes` accepts it
   plait watch            in another terminal: each change as it happens
   plait status           how far each side has been read
 
@@ -51,6 +54,10 @@ enum Command {
     Migrate(migrate::Arguments),
     /// Say whether `run` would work, and what to do if not
     Check(check::Arguments),
+    /// Show what would be written to either side, before anything is
+    Plan(plan::Arguments),
+    /// Accept that plan, let deletes follow, say who is whom
+    Approve(approve::Arguments),
     /// Say how far each side has been read and what waits for a person
     Status(status::Arguments),
     /// Follow the journal: time, who, side, record, field, before → after
@@ -88,6 +95,8 @@ pub fn main() -> ExitCode {
             Command::Run(arguments) => run::run(arguments, stop).await,
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Check(arguments) => check::run(arguments).await,
+            Command::Plan(arguments) => plan::run(arguments).await,
+            Command::Approve(arguments) => approve::run(arguments).await,
             Command::Status(arguments) => status::run(arguments).await,
             Command::Watch(arguments) => watch::run(arguments, stop).await,
             Command::Conflicts(arguments) => conflicts::run(arguments).await,

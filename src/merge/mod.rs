@@ -7,14 +7,12 @@ mod cell;
 mod decide;
 mod life;
 mod operation;
-#[cfg_attr(not(test), expect(dead_code, reason = "push asks what is owed"))]
 mod owed;
 mod record;
 mod state;
 
 pub(crate) use decide::{Decided, decide};
 pub(crate) use operation::{Operation, OperationKind, Origin, SentCell};
-#[cfg_attr(not(test), expect(unused_imports, reason = "push asks what is owed"))]
 pub(crate) use owed::{Owed, Restraints, owed};
 pub(crate) use owed::{is_due, is_written};
 pub(crate) use record::{Action, ClashRecord, Merged, Seen, SeenCell, merge};

@@ -15,6 +15,8 @@ mod identity;
 mod operation;
 mod owed;
 pub(crate) mod parked;
+pub(crate) mod plan;
+pub(crate) mod questions;
 pub(crate) mod reading;
 pub(crate) mod record;
 mod session;
