@@ -146,7 +146,7 @@ impl<'a> History<'a> {
             30..36 => self.delete_or_restore(side, record),
             36..62 => self.read(side)?,
             62..74 => self.bind(side, record)?,
-            74..90 => self.send(false)?,
+            74..90 => self.send(false),
             // A record that was made anew from a few cells, all unread, would look as if a person had emptied it.
             90..92 if !self.worlds[at(side)].is_upserting => self.scan(side)?,
             90..92 => self.read(side)?,
@@ -405,7 +405,7 @@ impl<'a> History<'a> {
     }
 
     /// A request that has no answer yet is sent, once more perhaps.
-    pub(super) fn send(&mut self, is_calm: bool) -> Result<(), Broken> {
+    pub(super) fn send(&mut self, is_calm: bool) {
         let open: Vec<usize> = (0..self.requests.len())
             .filter(|at| {
                 let request = &self.requests[*at];
@@ -413,12 +413,12 @@ impl<'a> History<'a> {
             })
             .collect();
         if open.is_empty() {
-            return Ok(());
+            return;
         }
         let which = self.dice.pick(&open);
         if self.is_checking && !self.requests[which].is_sent && !self.is_as_expected(which) {
             self.block(which);
-            return Ok(());
+            return;
         }
         self.requests[which].is_sent = true;
         if is_calm || self.dice.chance(65) {
@@ -434,7 +434,6 @@ impl<'a> History<'a> {
                 self.late.push(which);
             }
         }
-        Ok(())
     }
 
     fn perform(&mut self, which: usize) -> Answer {
@@ -626,7 +625,7 @@ impl<'a> History<'a> {
                 }
             }
             for _ in 0..self.requests.len() {
-                self.send(true)?;
+                self.send(true);
             }
             if !has_read
                 && self.write_count == writes_before
