@@ -35,7 +35,7 @@ pub(crate) struct Drain {
 
 /// What is to become of a due record.
 enum Step {
-    Send(Task),
+    Send(Box<Task>),
     /// Nothing is owed.
     Done,
     Wait(Duration),
@@ -129,7 +129,7 @@ impl Drain {
         for standing in standings {
             let record = standing.record;
             match self.decide(described, standing) {
-                Step::Send(task) => tasks.push(task),
+                Step::Send(task) => tasks.push(*task),
                 Step::Done => done.push(record.0),
                 Step::Wait(after) => again.push(Again { record, after, waits_for: None }),
             }
@@ -153,7 +153,15 @@ impl Drain {
                 return Step::Wait(ECHO_PATIENCE);
             }
             let (operation, writes_id) = (flight.clone(), owes_id);
-            return Step::Send(Task { record, operation, key, writes_id, is_bound: true, state });
+            let is_bound = true;
+            return Step::Send(Box::new(Task {
+                record,
+                operation,
+                key,
+                writes_id,
+                is_bound,
+                state,
+            }));
         }
         let writes_id =
             owes_id && restraints.is_approved && !restraints.is_parked && state.is_alive();
@@ -169,7 +177,8 @@ impl Drain {
         };
         let side = self.side;
         let operation = Operation { id: Uuid::nil(), side, kind, cells, is_settled: false };
-        Step::Send(Task { record, operation, key, writes_id, is_bound: false, state })
+        let is_bound = false;
+        Step::Send(Box::new(Task { record, operation, key, writes_id, is_bound, state }))
     }
 
     /// Brings writes into their form, binds and sends them, and notes what became of them. The answer: whether the

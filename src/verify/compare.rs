@@ -1,6 +1,9 @@
 //! One table: what a side holds against what is canonical, and why they differ. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
@@ -306,7 +309,11 @@ fn digest(rows: impl Iterator<Item = (Uuid, Vec<Json>)>) -> String {
         hash.update(Json::Array(cells).to_string().as_bytes());
         hash.update(b"\n");
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a text cannot fail.
+        drop(write!(text, "{byte:02x}"));
+        text
+    })
 }
 
 /// The records that have something unexplained.

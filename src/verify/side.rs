@@ -1,6 +1,6 @@
 //! Observations of a full read → the rows that a side holds, by canonical id, links translated.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -32,9 +32,9 @@ impl Keys {
             _ => None,
         });
         for no in targets.chain([entity]) {
-            if !known.contains_key(&no) {
+            if let Entry::Vacant(unknown) = known.entry(no) {
                 let name = &mapping.entity(no).name;
-                known.insert(no, record::side_keys(pool, side, name).await?);
+                unknown.insert(record::side_keys(pool, side, name).await?);
             }
         }
         Ok(Self { entity, side, known })

@@ -118,16 +118,13 @@ impl Work<'_> {
         if sorted {
             return Ok(());
         }
-        match items {
-            [one] => {
-                let outcome = self.search(one, error).await?;
-                done.push((one.at, outcome));
-            }
-            _ => {
-                let (first, second) = items.split_at(items.len() / 2);
-                queue.push(second.to_vec());
-                queue.push(first.to_vec());
-            }
+        if let [one] = items {
+            let outcome = self.search(one, error).await?;
+            done.push((one.at, outcome));
+        } else {
+            let (first, second) = items.split_at(items.len() / 2);
+            queue.push(second.to_vec());
+            queue.push(first.to_vec());
         }
         Ok(())
     }
