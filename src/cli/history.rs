@@ -158,7 +158,7 @@ async fn timeline(
             continue;
         }
         let found_at = conflict.found_at.or(conflict.observed_at).unwrap_or_default();
-        if let (Some(at), "held") | (Some(at), "overwritten") =
+        if let (Some(at), "held" | "overwritten") =
             (conflict.decided_at, conflict.decision.as_str())
         {
             let what = What::Settled(conflict.clone());

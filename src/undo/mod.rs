@@ -231,11 +231,7 @@ fn fate(
         if !question.is_forced {
             kept.extend(stands.map(|entry| keep(place, None, since(entry))));
         }
-        if question.is_forced {
-            Some(*first)
-        } else {
-            turns.iter().rev().take(undone).last().copied()
-        }
+        if question.is_forced { Some(*first) } else { turns.get(turns.len() - undone).copied() }
     } else {
         Some(*first)
     };

@@ -1,6 +1,6 @@
 //! Observations of a full read → the rows that a side holds, by canonical id, links translated.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -32,9 +32,9 @@ impl Keys {
             _ => None,
         });
         for no in targets.chain([entity]) {
-            if !known.contains_key(&no) {
-                let name = &mapping.entity(no).name;
-                known.insert(no, record::side_keys(pool, side, name).await?);
+            let name = &mapping.entity(no).name;
+            if let Entry::Vacant(vacant) = known.entry(no) {
+                vacant.insert(record::side_keys(pool, side, name).await?);
             }
         }
         Ok(Self { entity, side, known })
@@ -60,7 +60,7 @@ pub(super) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(described: &'a Entity, _side: Side, keys: &'a Keys) -> Self {
+    pub(super) fn new(described: &'a Entity, keys: &'a Keys) -> Self {
         Self { described, keys, rows: BTreeMap::new(), elements: HashMap::new() }
     }
 
