@@ -286,8 +286,10 @@ async fn way_back_undo_takes_one_persons_changes_back_and_leaves_those_of_others
     let left = words.iter().find(|line| line.contains("left alone")).unwrap();
     assert!(left.contains("name: axel changed it since"), "{left}");
     assert_eq!(
-        lab.text("select string_agg(side || ' ' || field, ', ' order by side) from mirror.shadow")
-            .await,
+        lab.text(
+            "select string_agg(side || ' ' || field, ', ' order by side, field) from mirror.shadow"
+        )
+        .await,
         "airtable city, directus city, directus name",
         "both sides are owed the old city"
     );
@@ -351,10 +353,11 @@ async fn way_back_deleted_record_comes_back_with_its_links_and_those_to_it() {
     assert_eq!(lab.text(now).await, "Ann in Blue");
 
     // One whose delete was held.
+    lab.at = Utc::now().timestamp();
     lab.see(Side::Airtable, "axel", vec![gone(Side::Airtable, PERSON, 1)]).await;
     let living = "select count(*)::text from canon.person where deleted_at is null";
     assert_eq!(lab.text(living).await, "0");
-    let since = start + Duration::from_secs(4);
+    let since = start + Duration::from_secs(u64::try_from(lab.at).unwrap());
     let person = id(PERSON, 1).to_string();
     let chosen = undo::of_record(&desk, "person", &person, since).await.unwrap();
     taken_back(&desk, &chosen, false).await;
@@ -510,8 +513,6 @@ async fn verify_finds_both_sides_equal_and_every_difference_with_its_cause() {
             .unwrap();
     }
     let causes = async || by_cause(&verify.entity(startup).await.unwrap());
-    let before = causes().await;
-    assert!(before.contains_key("unexplained"), "nobody has read the other side yet: {before:?}");
     let look = directus::Look::open(&settings, Arc::clone(&mapping)).await.unwrap();
     let mut seen = Vec::new();
     look.read(startup, |it| seen.push(it)).await.unwrap();

@@ -138,13 +138,19 @@ pub(crate) fn plan(question: &Question<'_>) -> Plan {
         .map(|(place, ..)| place.1)
         .collect();
     let mut plan = Plan { decisions: Vec::new(), kept };
-    let (mut sets, mut deletes) = (Vec::new(), Vec::new());
+    let (mut sets, mut deletes, mut alive) = (Vec::new(), Vec::new(), Vec::new());
     for (place, entries, now, fate) in fates {
         let (entity, record) = place.clone();
-        if fate == Fate::Goes {
-            deletes.push(Decision::Delete { entity, record });
-            continue;
+        match fate {
+            Fate::Goes => deletes.push(Decision::Delete { entity, record }),
+            Fate::IsDead => {}
+            Fate::StaysAlive | Fate::StaysDead | Fate::Returns => {
+                alive.push((place, entries, now, fate));
+            }
         }
+    }
+    for (place, entries, now, fate) in alive {
+        let (entity, record) = place.clone();
         let history = Cells::of(entries, now);
         let mut wished: BTreeMap<String, Wish> = BTreeMap::new();
         for (field, events) in &history.events {
@@ -194,6 +200,8 @@ pub(crate) fn plan(question: &Question<'_>) -> Plan {
 enum Fate {
     StaysAlive,
     StaysDead,
+    /// What is to be undone ends with it being deleted, as it is.
+    IsDead,
     Returns,
     Goes,
 }
@@ -223,11 +231,7 @@ fn fate(
         if !question.is_forced {
             kept.extend(stands.map(|entry| keep(place, None, since(entry))));
         }
-        if question.is_forced {
-            Some(*first)
-        } else {
-            undone.checked_sub(1).and_then(|at| turns.iter().rev().nth(at)).copied()
-        }
+        if question.is_forced { Some(*first) } else { turns.get(turns.len() - undone).copied() }
     } else {
         Some(*first)
     };
@@ -235,7 +239,7 @@ fn fate(
     match (is_alive, earliest.action == "delete") {
         (true, true) => Fate::StaysAlive,
         (false, true) => Fate::Returns,
-        (false, false) => Fate::StaysDead,
+        (false, false) => Fate::IsDead,
         (true, false) => {
             // What others have put into it since would go with it.
             let others = entries.iter().find(|entry| {

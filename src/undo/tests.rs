@@ -300,7 +300,10 @@ proptest! {
             }
             for field in ["a", "b"] {
                 let touches = |entry: &&&Entry| {
-                    entry.before.contains_key(field) || entry.after.contains_key(field)
+                    // A return brings back what was.
+                    entry.action != "delete"
+                        && entry.action != "restore"
+                        && (entry.before.contains_key(field) || entry.after.contains_key(field))
                 };
                 let newest = entries.iter().rev().find(touches);
                 if newest.is_some_and(|it| it.author == "other") && after.life == Life::Alive {

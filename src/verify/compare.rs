@@ -1,9 +1,6 @@
 //! One table: what a side holds against what is canonical, and why they differ. Pure.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
@@ -132,22 +129,20 @@ pub(crate) fn compare(
 ) -> Comparison {
     let of = Of { entity, side, standing };
     let living = || canon.values().filter(|record| !record.is_deleted);
-    let mut comparison =
-        Comparison {
-            canonical_count: living().count(),
-            side_count: table.rows.len() + table.strangers.len(),
-            cell_count: 0,
-            canonical_sha256: digest(living().map(|record| {
-                (
-                    record.id,
-                    fields.iter().map(|no| record.values[usize::from(no.0)].to_json()).collect(),
-                )
-            })),
-            side_sha256: digest(table.rows.iter().map(|(id, row)| {
-                (*id, fields.iter().map(|no| json_of(row.cells.get(no))).collect())
-            })),
-            differences: Vec::new(),
-        };
+    let mut comparison = Comparison {
+        canonical_count: living().count(),
+        side_count: table.rows.len() + table.strangers.len(),
+        cell_count: 0,
+        canonical_sha256: digest(living().map(|record| {
+            (record.id, fields.iter().map(|no| plain(&record.values[usize::from(no.0)])).collect())
+        })),
+        side_sha256: digest(
+            table.rows.iter().map(|(id, row)| {
+                (*id, fields.iter().map(|no| plain_of(row.cells.get(no))).collect())
+            }),
+        ),
+        differences: Vec::new(),
+    };
     for record in living() {
         let Some(row) = table.rows.get(&record.id) else {
             comparison.differences.push(Difference {
@@ -301,6 +296,21 @@ fn json_of(held: Option<&Held>) -> Json {
     }
 }
 
+/// For the digest: values that are equal are written alike, whatever zeros their side put behind the point.
+fn plain(value: &Value) -> Json {
+    match value {
+        Value::Decimal(number) => Json::String(number.normalized().to_plain_string()),
+        other => other.to_json(),
+    }
+}
+
+fn plain_of(held: Option<&Held>) -> Json {
+    match held {
+        Some(Held::Value(value)) => plain(value),
+        other => json_of(other),
+    }
+}
+
 /// The sha256 of rows that come in the order of their ids.
 fn digest(rows: impl Iterator<Item = (Uuid, Vec<Json>)>) -> String {
     let mut hash = Sha256::new();
@@ -309,11 +319,11 @@ fn digest(rows: impl Iterator<Item = (Uuid, Vec<Json>)>) -> String {
         hash.update(Json::Array(cells).to_string().as_bytes());
         hash.update(b"\n");
     }
-    hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a text cannot fail.
-        drop(write!(text, "{byte:02x}"));
-        text
-    })
+    let mut text = String::with_capacity(64);
+    for byte in hash.finalize() {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
 }
 
 /// The records that have something unexplained.
@@ -395,6 +405,19 @@ size = { type = "decimal", scale = 2, airtable = "Size", directus = "size" }
         let other = case("Ann", "Bob").compare();
         assert_ne!(other.canonical_sha256, other.side_sha256);
         assert_eq!(other.canonical_sha256, equal.canonical_sha256);
+    }
+
+    #[test]
+    fn verify_digest_does_not_depend_on_zeros_behind_the_point() {
+        let mut equal = case("Ann", "Ann");
+        let number =
+            |digits: i64, scale| Value::Decimal(bigdecimal::BigDecimal::new(digits.into(), scale));
+        equal.canon.get_mut(&ID).unwrap().values[1] = number(150_000, 2);
+        let cells = &mut equal.table.rows.get_mut(&ID).unwrap().cells;
+        cells.insert(FieldNo(1), Held::Value(number(1_500, 0)));
+        let comparison = equal.compare();
+        assert_eq!(comparison.differences, []);
+        assert_eq!(comparison.canonical_sha256, comparison.side_sha256);
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Verify {
         let Some(look) = self.look(entity, side).await? else { return Ok(None) };
         let Some(fields) = look.fields(entity) else { return Ok(None) };
         let keys = Keys::read(&self.pool, &self.mapping, entity, side).await?;
-        let mut reading = Reading::new(described, side, &keys);
+        let mut reading = Reading::new(described, &keys);
         let pause =
             if reading::is_running(&self.pool).await? { PAGE_PAUSE } else { Duration::ZERO };
         let context = || format!("could not read {} on {side}", described.name);

@@ -32,9 +32,9 @@ impl Keys {
             _ => None,
         });
         for no in targets.chain([entity]) {
-            if let Entry::Vacant(unknown) = known.entry(no) {
-                let name = &mapping.entity(no).name;
-                unknown.insert(record::side_keys(pool, side, name).await?);
+            let name = &mapping.entity(no).name;
+            if let Entry::Vacant(vacant) = known.entry(no) {
+                vacant.insert(record::side_keys(pool, side, name).await?);
             }
         }
         Ok(Self { entity, side, known })
@@ -60,7 +60,7 @@ pub(super) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(described: &'a Entity, _side: Side, keys: &'a Keys) -> Self {
+    pub(super) fn new(described: &'a Entity, keys: &'a Keys) -> Self {
         Self { described, keys, rows: BTreeMap::new(), elements: HashMap::new() }
     }
 
