@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     desk::{Desk, Who},
-    plan::{Around, as_text, delete_text, reading, short_digest, words},
+    plan::{Around, as_text, delete_text, logs, reading, short_digest, words},
     terminal::{Paint, say},
 };
 use crate::{
@@ -103,7 +103,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 async fn approve_plan(arguments: PlanArguments) -> anyhow::Result<ExitCode> {
     let (desk, settings) = Desk::open(&arguments.config).await?;
-    let around = Around::read(&desk, &settings, false).await?;
+    let around = Around::read(&desk, logs(&desk, &settings), false).await?;
     let reading = reading(&desk, false);
     let paint = Paint::for_stdout();
     let last = plan::last_shown(&desk.pool).await?;

@@ -40,7 +40,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (desk, settings) = Desk::open(&arguments.config).await?;
     let is_all = arguments.all || arguments.json;
     let plan = reading(&desk, is_all).read(&desk.pool).await?;
-    let around = Around::read(&desk, &settings, is_all).await?;
+    let around = Around::read(&desk, logs(&desk, &settings), is_all).await?;
     if arguments.json {
         say(&as_json(&plan, &around).to_string())?;
     } else {
@@ -71,11 +71,7 @@ pub(super) struct Around {
 }
 
 impl Around {
-    pub(super) async fn read(
-        desk: &Desk,
-        settings: &Settings,
-        is_all: bool,
-    ) -> anyhow::Result<Self> {
+    pub(super) async fn read(desk: &Desk, logs: Vec<String>, is_all: bool) -> anyhow::Result<Self> {
         let count_max = if is_all { i64::MAX } else { i64::try_from(SHOWN_COUNT)? };
         let matches = questions::matches(&desk.pool, count_max).await?;
         let questions = questions::questions(&desk.pool).await?;
@@ -88,14 +84,14 @@ impl Around {
         let gone = deletes.iter().map(|it| (it.entity.clone(), it.record_id));
         let labels = desk.labels(named.chain(asked).chain(gone)).await?;
         let read = questions::logs_read(&desk.pool).await?;
-        let unread = logs(desk, settings).into_iter().filter(|log| !read.contains(log)).collect();
+        let unread = logs.into_iter().filter(|log| !read.contains(log)).collect();
         let matched = questions::matched(&desk.pool).await?;
         Ok(Self { matched, matches, questions, deletes, unread, labels })
     }
 }
 
 /// The logs that a plan hangs on.
-fn logs(desk: &Desk, settings: &Settings) -> Vec<String> {
+pub(super) fn logs(desk: &Desk, settings: &Settings) -> Vec<String> {
     let two_sided = || desk.mapping.entities.iter().filter(|entity| entity.is_two_sided());
     let mut logs = Vec::new();
     if two_sided().next().is_some() {
@@ -339,3 +335,6 @@ fn as_json(plan: &Plan, around: &Around) -> serde_json::Value {
         "questions": questions, "deletes": deletes,
     })
 }
+
+#[cfg(test)]
+mod tests;

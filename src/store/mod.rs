@@ -29,7 +29,7 @@ pub(crate) use catalog::{TableShape, shapes};
 pub(crate) use connect::{Canonical, connect, migrate, missing_grants};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use first_copy::FirstCopy;
-pub(crate) use identity::{ID_FIELD, MatchRow, QuestionRow};
+pub(crate) use identity::{ID_FIELD, MatchRow, MoveRow, QuestionRow};
 pub(crate) use owed::{DoomRow, ParkRow};
 pub(crate) use session::Call;
 pub(crate) use state::ElementRow;
