@@ -339,9 +339,8 @@ async fn identity_is_right_for_thirty_thousand_records() {
     let name = |no: u32| format!("Firm {no}");
     let rows: Vec<Observation> = (0..COUNT).map(|no| row(no, [&name(no), "", "Brest"])).collect();
     lab.apply(rows.chunks(1_000).map(|rows| (DIR, rows.to_vec())).collect()).await;
-    let records: Vec<Observation> = (0..COUNT)
-        .map(|no| record(&format!("rec{no}"), [&name(no), "", "Brest"], None))
-        .collect();
+    let records: Vec<Observation> =
+        (0..COUNT).map(|no| record(&format!("rec{no}"), [&name(no), "", "Brest"], None)).collect();
     // As a listing comes: a hundred a page.
     lab.apply(records.chunks(100).map(|records| (AIR, records.to_vec())).collect()).await;
     assert_eq!(lab.lines("select count(*)::text from canon.firm").await, ["30000"]);

@@ -103,3 +103,89 @@ fn replaced(value: &Value, from: Uuid, to: Uuid) -> Option<Value> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        mapping::{DeletePolicy, Policy},
+        merge::tests::{entity as plain, field},
+    };
+
+    const TARGET: EntityNo = EntityNo(0);
+
+    fn entity() -> Entity {
+        let link = FieldKind::Link { target: TARGET };
+        let links = FieldKind::Links { target: TARGET };
+        Entity {
+            fields: vec![
+                field("firm", link, Policy::Ask),
+                field("firms", links, Policy::SetMerge),
+                field("other", FieldKind::Link { target: EntityNo(1) }, Policy::Ask),
+            ],
+            ..plain(Policy::Ask, DeletePolicy::Hold)
+        }
+    }
+
+    fn id(no: u128) -> Uuid {
+        Uuid::from_u128(no)
+    }
+
+    fn set(ids: &[u128]) -> Value {
+        Value::set(ids.iter().map(|no| id(*no).to_string()).collect())
+    }
+
+    fn state(entity: &Entity) -> RecordState {
+        let mut state = RecordState::unknown(entity);
+        state.exists = true;
+        state.canon = vec![Value::Uuid(id(1)), set(&[1, 3]), Value::Uuid(id(1))];
+        state
+    }
+
+    #[test]
+    fn relink_of_a_join_makes_nothing_owed() {
+        let entity = entity();
+        let mut state = state(&entity);
+        // Directus lacks what it is to link to; Airtable's set has one element less.
+        state.shadow = vec![
+            (Side::Directus, field_no(0), Value::Null),
+            (Side::Airtable, field_no(1), set(&[1])),
+        ];
+        let merged = relink(&entity, &mut state, TARGET, (id(1), id(2)));
+        assert_eq!(state.canon, [Value::Uuid(id(2)), set(&[2, 3]), Value::Uuid(id(1))]);
+        let shadow =
+            [(Side::Directus, field_no(0), Value::Null), (Side::Airtable, field_no(1), set(&[2]))];
+        assert_eq!(state.shadow, shadow);
+        assert_eq!(merged.changed.len(), 2);
+        // Who links to both has one of them after.
+        state.canon[1] = set(&[2, 4]);
+        relink(&entity, &mut state, TARGET, (id(4), id(2)));
+        assert_eq!(state.canon[1], set(&[2]));
+    }
+
+    #[test]
+    fn relink_of_a_split_asks_only_where_both_sides_link() {
+        let entity = entity();
+        let ids = (id(1), id(2));
+        // On Airtable alone: what it says is canonical.
+        let mut alone = state(&entity);
+        alone.absent = vec![(Side::Directus, false)];
+        let merged = relink_on(&entity, &mut alone, TARGET, Side::Airtable, ids);
+        assert_eq!(alone.canon[..2], [Value::Uuid(id(2)), set(&[2, 3])]);
+        assert!(alone.shadow.is_empty() && merged.clashes.is_empty());
+        // On Directus alone: nothing is said of it.
+        let mut other = state(&entity);
+        other.absent = vec![(Side::Airtable, false)];
+        let before = other.clone();
+        relink_on(&entity, &mut other, TARGET, Side::Airtable, ids);
+        assert_eq!(other, before);
+        // On both: canonical stays, and a person has to say.
+        let mut both = state(&entity);
+        let merged = relink_on(&entity, &mut both, TARGET, Side::Airtable, ids);
+        assert_eq!(both.canon, before.canon);
+        assert_eq!(*both.held_by(Side::Airtable, field_no(0)), Value::Uuid(id(2)));
+        assert_eq!(*both.held_by(Side::Directus, field_no(0)), Value::Uuid(id(1)));
+        assert_eq!(merged.clashes.len(), 2);
+        assert!(merged.clashes.iter().all(|clash| clash.decision == Decision::Held));
+    }
+}
