@@ -105,8 +105,8 @@ impl Apply {
             | Decision::Delete { entity, record }
             | Decision::ApproveDelete { entity, record, .. } => (entity, *record),
             // Who is whom: not a matter of one record's state.
-            Decision::Join { entity, .. } | Decision::Split { entity, .. } => {
-                return Ok(Err(format!("records of {entity} cannot be joined or split here")));
+            Decision::Join { .. } | Decision::Split { .. } => {
+                return self.fold_identity(decision, (transaction, at), author).await;
             }
         };
         let Some(no) = mapping.entities.iter().position(|entity| entity.name == *name) else {

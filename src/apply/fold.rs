@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     Apply, Error, Item,
     batch::Outcomes,
+    joined::{Step, Steps},
     resolve::{Keys, target},
 };
 use crate::{
@@ -126,29 +127,42 @@ impl Apply {
     /// What has to be written where a person's decision made `after` of the state `before` of a record.
     pub(super) fn sum_up_decided(
         &mut self,
-        (entity, record): (EntityNo, RecordId),
+        key: (EntityNo, RecordId),
         before: RecordState,
         after: RecordState,
         source: (i64, i64),
         merged: Merged,
         keys: &Keys,
     ) -> Writes {
-        let mapping = Arc::clone(&self.mapping);
-        let mut tracked = Tracked::new(mapping.entity(entity), before);
-        tracked.state = after;
-        tracked.is_decided = true;
+        let step = Step { before, after, merged, side: None };
+        self.sum_up_steps(Steps::from([(key, step)]), source, keys)
+    }
+
+    /// The same of several records, which one decision is about.
+    pub(super) fn sum_up_steps(&mut self, steps: Steps, source: (i64, i64), keys: &Keys) -> Writes {
         let mut folding = Folding {
-            mapping,
+            mapping: Arc::clone(&self.mapping),
             writer: &mut self.writer,
             keys,
-            records: Records::from([((entity, record), tracked)]),
+            records: Records::new(),
             elements: Elements::new(),
             writes: Writes::default(),
             element_writes: BTreeMap::new(),
             born: Vec::new(),
             own: OwnWrite::default(),
         };
-        folding.follow((entity, record), source, merged);
+        // In the same order every time.
+        let steps: BTreeMap<_, _> = steps.into_iter().collect();
+        for (key, step) in steps {
+            let mut tracked = Tracked::new(self.mapping.entity(key.0), step.before);
+            tracked.state = step.after;
+            tracked.is_decided = true;
+            folding.records.insert(key, tracked);
+            if let Some(side) = step.side {
+                folding.clash(key, side, source.0, &step.merged);
+            }
+            folding.follow(key, source, step.merged);
+        }
         folding.sum_up().0
     }
 
@@ -441,21 +455,32 @@ impl<'a> Folding<'a> {
         if merged.action == Some(Action::Create) {
             self.born.push((item.side, entity, item.observation.key.clone()));
         }
+        self.clash((entity, record), item.side, item.transaction, &merged);
+        self.follow((entity, record), (item.transaction, item.at), merged);
+    }
+
+    /// Notes the conflicts that `side`'s word has met.
+    fn clash(
+        &mut self,
+        (entity, record): (EntityNo, RecordId),
+        side: Side,
+        transaction: i64,
+        merged: &Merged,
+    ) {
         for clash in &merged.clashes {
-            let row = ConflictRow {
+            let field = clash.field.map(|no| self.mapping.entity(entity).field(no).name.clone());
+            self.writes.conflicts.push(ConflictStep::Met(ConflictRow {
                 entity,
                 record,
-                field: clash.field.map(|no| described.field(no).name.clone()),
-                side: item.side,
+                field,
+                side,
                 base: clash.base.as_ref().map(Value::to_json),
                 canonical: clash.canonical.to_json(),
                 observed: clash.observed.to_json(),
-                transaction: item.transaction,
+                transaction,
                 decision: clash.decision.name(),
-            };
-            self.writes.conflicts.push(ConflictStep::Met(row));
+            }));
         }
-        self.follow((entity, record), (item.transaction, item.at), merged);
     }
 
     /// What a change of a record's state brings with it.

@@ -11,8 +11,8 @@ use crate::{
     demo::{cache::postgres_bin, cluster::Cluster},
     mapping,
     model::{
-        Author, Cell, Change, Cursor, Delivery, EntityNo, FieldNo, Lsn, Observation, Position,
-        Side, SideKey, Stamp, Value,
+        Author, Cell, Change, Cursor, Decision, Delivery, EntityNo, FieldNo, Lsn, Observation,
+        Position, Side, SideKey, Stamp, Value,
     },
     postgres::TlsMode,
     queue::queue,
@@ -152,6 +152,25 @@ impl Lab {
         drop(sender);
         let apply = Apply::new(writer, logs, Limits { batch_row_count_max: 1_000 });
         tokio::time::timeout(PATIENCE, apply.run(received)).await.expect("in time").unwrap();
+    }
+
+    /// Carries out what a person says; in words, what could not be done.
+    async fn decide(&mut self, decision: Decision) -> Option<String> {
+        let body = serde_json::to_value([&decision]).unwrap();
+        let put =
+            "insert into mirror.command (author, body) values ('ada', $1) returning command_id";
+        let command: i64 = self.client.query_one(put, &[&body]).await.unwrap().get(0);
+        let mapping = mapping::read(MAPPING, "mapping.toml").unwrap();
+        let writer = Writer::open(&self.config, mapping).await.unwrap();
+        let (sender, received) = queue(10);
+        let (author, decisions) = ("ada".into(), vec![decision]);
+        sender.send(Delivery::Decided { command, at: 0, author, decisions }).await.unwrap();
+        drop(sender);
+        let apply = Apply::new(writer, Vec::new(), Limits { batch_row_count_max: 10 });
+        tokio::time::timeout(PATIENCE, apply.run(received)).await.expect("in time").unwrap();
+        let read =
+            "select outcome from mirror.command where command_id = $1 and done_at is not null";
+        self.client.query_one(read, &[&command]).await.unwrap().get(0)
     }
 
     async fn lines(&self, query: &str) -> Vec<String> {
@@ -320,16 +339,100 @@ async fn identity_is_right_for_thirty_thousand_records() {
     let name = |no: u32| format!("Firm {no}");
     let rows: Vec<Observation> = (0..COUNT).map(|no| row(no, [&name(no), "", "Brest"])).collect();
     lab.apply(rows.chunks(1_000).map(|rows| (DIR, rows.to_vec())).collect()).await;
-    let records: Vec<Observation> = (0..COUNT)
-        .map(|no| record(&format!("rec{no}"), [&name(no).to_uppercase(), "", "BREST"], None))
-        .collect();
+    let records: Vec<Observation> =
+        (0..COUNT).map(|no| record(&format!("rec{no}"), [&name(no), "", "Brest"], None)).collect();
     // As a listing comes: a hundred a page.
     lab.apply(records.chunks(100).map(|records| (AIR, records.to_vec())).collect()).await;
     assert_eq!(lab.lines("select count(*)::text from canon.firm").await, ["30000"]);
     assert_eq!(lab.lines("select count(*)::text from mirror.match").await, ["30000"]);
     assert_eq!(lab.lines("select count(*)::text from mirror.match_question").await, ["0"]);
     let wrong = lab
-        .lines("select l.side_key from mirror.link l join canon.firm f on f.id = l.record_id where lower(f.name) <> 'firm ' || substr(l.side_key, 4)")
+        .lines("select l.side_key from mirror.link l join canon.firm f on f.id = l.record_id where f.name <> 'Firm ' || substr(l.side_key, 4)")
         .await;
     assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+fn join(key: &str, record: Uuid) -> Decision {
+    Decision::Join { entity: "firm".into(), side: "airtable".into(), key: key.into(), record }
+}
+
+fn split(side: Side, key: &str) -> Decision {
+    Decision::Split { entity: "firm".into(), side: side.name().into(), key: key.into() }
+}
+
+#[tokio::test]
+async fn identity_missed_match_is_joined_with_all_that_hangs_on_it() {
+    let mut lab = Lab::open().await;
+    lab.apply(vec![
+        (DIR, vec![row(1, ["Twin", "", "Brest"]), row(2, ["Twin", "", "Brest"])]),
+        (AIR, vec![record("recA", ["twin", "552100554", "brest"], None)]),
+        (AIR, vec![deal("recX", "Round", "recA", Some(None))]),
+    ])
+    .await;
+    assert_eq!(lab.questions().await.len(), 1);
+    let made = lab.id_of("recA").await;
+    assert_eq!(lab.decide(join("recA", id(2))).await, None);
+    assert_eq!(lab.id_of("recA").await, id(2));
+    // What only Airtable held is canonical; where both hold something, both are kept.
+    let firms =
+        lab.lines("select concat_ws(' ', id, name, siren, city) from canon.firm order by id").await;
+    assert_eq!(firms, [format!("{} Twin Brest", id(1)), format!("{} twin 552100554 Brest", id(2))]);
+    assert_eq!(lab.lines("select firm_id::text from canon.deal").await, [id(2).to_string()]);
+    let gone = lab.lines("select record_id::text from mirror.tombstone").await;
+    assert_eq!(gone, [made.to_string()]);
+    let journal = format!(
+        "select concat_ws(' ', t.author_name, j.action) from mirror.journal j
+         join mirror.source_transaction t using (source_transaction_id)
+         where record_id = '{made}' order by journal_id"
+    );
+    assert_eq!(lab.lines(&journal).await, ["create", "ada delete"]);
+    let open = lab
+        .lines("select record_id::text from mirror.match_question where answered_at is null")
+        .await;
+    assert!(open.is_empty());
+    assert_eq!(lab.matches().await, ["airtable recA person"]);
+    // The row is told its id; nothing is left of the record that was made for it.
+    assert_eq!(lab.owed_ids().await, ["recA null", "recX null"]);
+    for table in ["shadow", "absence", "outbox", "link"] {
+        let left = format!("select record_id::text from mirror.{table} where record_id = '{made}'");
+        assert!(lab.lines(&left).await.is_empty(), "{table}");
+    }
+    let again = lab.decide(join("recA", id(2))).await.unwrap();
+    assert_eq!(again, "firm recA of airtable: is that record already");
+    let unknown = lab.decide(join("recZ", id(2))).await.unwrap();
+    assert_eq!(unknown, "airtable has no firm `recZ`, as far as it was read");
+}
+
+#[tokio::test]
+async fn identity_wrong_match_is_split_and_each_side_keeps_what_it_holds() {
+    let mut lab = Lab::open().await;
+    lab.apply(vec![
+        (DIR, vec![row(1, ["Houle", "552100554", "Brest"])]),
+        (DIR, vec![deal(&id(10).to_string(), "Old", &id(1).to_string(), None)]),
+        (AIR, vec![record("recA", ["Houle", "552100554", "Nantes"], None)]),
+        (AIR, vec![deal("recX", "New", "recA", Some(None))]),
+    ])
+    .await;
+    assert_eq!(lab.matches().await, ["airtable recA siren"]);
+    let words = lab.decide(split(DIR, &id(1).to_string())).await.unwrap();
+    assert!(words.contains("has the canonical id itself"), "{words}");
+    assert_eq!(lab.decide(split(AIR, "recA")).await, None);
+    let made = lab.id_of("recA").await;
+    assert_ne!(made, id(1));
+    let firms = lab.lines("select concat_ws(' ', name, city) from canon.firm order by city").await;
+    assert_eq!(firms, ["Houle Brest", "Houle Nantes"]);
+    // What linked to it on Airtable alone links to the new one; the row in Directus to the old one.
+    let deals =
+        lab.lines("select concat_ws(' ', name, firm_id) from canon.deal order by name").await;
+    assert_eq!(deals, [format!("New {made}"), format!("Old {}", id(1))]);
+    // Each is owed to the side that lacks it.
+    let absent = lab.lines("select concat_ws(' ', side, was_deleted, record_id) from mirror.absence where entity_no = 1 order by side").await;
+    assert_eq!(absent, [format!("airtable f {}", id(1)), format!("directus f {made}")]);
+    assert!(
+        lab.lines("select match_id::text from mirror.match where split_at is null")
+            .await
+            .is_empty()
+    );
+    let again = lab.decide(split(AIR, "recA")).await.unwrap();
+    assert_eq!(again, "firm recA of airtable: is a record of its own already");
 }

@@ -13,6 +13,7 @@ mod fold;
 mod identity;
 #[cfg(test)]
 mod identity_tests;
+mod joined;
 mod resolve;
 #[cfg(test)]
 mod tests;

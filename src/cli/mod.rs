@@ -7,6 +7,7 @@ mod demo;
 mod desk;
 mod errors;
 mod history;
+mod identity;
 mod migrate;
 mod plan;
 mod run;
@@ -74,6 +75,8 @@ enum Command {
     Errors(errors::Arguments),
     /// What happened to one record: who, when, where, before → after
     History(history::Arguments),
+    /// Say which record of a side is which: join a missed match, split a wrong one
+    Identity(identity::Arguments),
     /// Take changes back, on all sides: a cell, a record, a person's, a transaction
     Undo(undo::Arguments),
     /// Read both sides, and compare every cell with what is canonical
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
             Command::Conflicts(arguments) => conflicts::run(arguments).await,
             Command::Errors(arguments) => errors::run(arguments).await,
             Command::History(arguments) => history::run(arguments).await,
+            Command::Identity(arguments) => identity::run(arguments).await,
             Command::Undo(arguments) => undo::run(arguments).await,
             Command::Verify(arguments) => verify::run(arguments).await,
             Command::Sandbox(arguments) => sandbox::run(arguments, stop).await,

@@ -9,6 +9,7 @@ mod life;
 mod operation;
 mod owed;
 mod record;
+mod relink;
 mod state;
 
 pub(crate) use decide::{Decided, decide};
@@ -16,6 +17,7 @@ pub(crate) use operation::{Operation, OperationKind, Origin, SentCell};
 pub(crate) use owed::{Owed, Restraints, owed};
 pub(crate) use owed::{is_due, is_written};
 pub(crate) use record::{Action, ClashRecord, Merged, Seen, SeenCell, merge};
+pub(crate) use relink::{relink, relink_on};
 pub(crate) use state::{Changed, RecordState};
 
 #[cfg(test)]

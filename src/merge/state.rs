@@ -149,6 +149,16 @@ impl RecordState {
         Changed { field, before }
     }
 
+    /// All that canonical holds, as changes to nothing.
+    pub(crate) fn filled(&self) -> Vec<Changed> {
+        self.every_cell(Value::clone)
+    }
+
+    /// `side` has never had the record: what was taken for it there is another one.
+    pub(crate) fn leave(&mut self, side: Side) {
+        self.set_absent(side, false);
+    }
+
     /// All that it holds, as changes from nothing or to nothing.
     pub(super) fn every_cell(&self, before: impl Fn(&Value) -> Value) -> Vec<Changed> {
         let filled = self.canon.iter().enumerate().filter(|(_, value)| !value.is_null());

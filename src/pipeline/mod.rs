@@ -24,7 +24,7 @@ use tracing::{Instrument as _, info, info_span, warn};
 use crate::{
     apply::{self, Apply, Committed, Limits, Log},
     capture::{self, airtable, directus},
-    mapping::Mapping,
+    mapping::{Entity, Mapping},
     model::{Cursor, Lsn, Side},
     push::directus::DirectusPush,
     queue::{Outlet, queue},
@@ -247,7 +247,8 @@ impl Life {
         });
         let (committed, committed_here) =
             watch::channel::<Option<Lsn>>(position.as_ref().map(|stored| stored.lsn));
-        self.first_copy = position.is_none().then(|| committed_here.clone());
+        let is_shared = self.mapping.entities.iter().any(Entity::is_two_sided);
+        self.first_copy = (is_shared && position.is_none()).then(|| committed_here.clone());
         let (identity_here, identity) = watch::channel(None);
         let (status_here, status) = watch::channel(directus::CaptureStatus::default());
         let (incidents_here, incidents) = mpsc::channel::<directus::Incident>(64);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     mapping::Store,
-    model::{EntityNo, RecordId, Side, SideKey, Value},
+    model::{EntityNo, FieldNo, RecordId, Side, SideKey, Value},
 };
 
 /// In `mirror.shadow`, in place of a field's name: what an Airtable record carries in its field for the canonical id.
@@ -38,6 +38,19 @@ pub(crate) struct QuestionRow {
     pub(crate) key: SideKey,
     pub(crate) candidates: Vec<RecordId>,
     pub(crate) reason: String,
+}
+
+/// A side's record that is another canonical one from now on, by a person's word.
+#[derive(Clone, Debug)]
+pub(crate) struct MoveRow {
+    pub(crate) entity: EntityNo,
+    pub(crate) side: Side,
+    pub(crate) key: SideKey,
+    pub(crate) from: RecordId,
+    pub(crate) to: RecordId,
+    pub(crate) author: String,
+    /// `from` is no more; otherwise `to` is new.
+    pub(crate) is_join: bool,
 }
 
 /// A record that a side lacks and never had, or one that was found there by a natural key.
@@ -73,7 +86,7 @@ impl Writer {
             .iter()
             .enumerate()
             .filter(|(at, _)| {
-                let is_it = |no: &crate::model::FieldNo| usize::from(no.0) == *at;
+                let is_it = |no: &FieldNo| usize::from(no.0) == *at;
                 described.matches.iter().any(|key| key.fields.iter().any(is_it))
             })
             .filter_map(|(at, field)| match &field.store {
@@ -111,6 +124,35 @@ impl Writer {
                 }
             })
             .collect())
+    }
+
+    /// The records whose `field` links to this one, in canonical or by what a side holds.
+    pub(crate) async fn linking(
+        &self,
+        entity: EntityNo,
+        field: FieldNo,
+        record: RecordId,
+    ) -> Result<Vec<RecordId>, Error> {
+        let described = self.mapping.entity(entity).field(field);
+        let canonical = match &described.store {
+            Store::Column(column) => {
+                format!("select id from {} where {} = $3", self.shape(entity).table, quoted(column))
+            }
+            Store::Junction { table, parent, element } => format!(
+                "select {} from canon.{} where {} = $3",
+                quoted(parent),
+                quoted(table),
+                quoted(element)
+            ),
+        };
+        let sql = format!(
+            "{canonical} union select record_id from mirror.shadow
+             where entity_no = $1 and field = $2 and (value = to_jsonb($3::uuid) or value ? $3::uuid::text)"
+        );
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+            [&self.entity_number(entity), &described.name, &record.0];
+        let rows = self.query(&sql, &params).await?;
+        Ok(rows.iter().map(|row| RecordId(row.get(0))).collect())
     }
 
     /// Of `ids`, those that are or were canonical records.
@@ -186,6 +228,57 @@ impl Calls<'_> {
                     Box::new(row.reason.clone()),
                 ],
             );
+        }
+        for row in &writes.moves {
+            self.moved(row, number(row.entity));
+        }
+    }
+
+    /// All that hangs on a side's record goes with it.
+    fn moved(&mut self, row: &MoveRow, number: i16) {
+        let mut add = |sql: &'static str, params: Vec<super::session::Param>| self.add(sql, params);
+        let (from, to, side) = (row.from.0, row.to.0, row.side.name());
+        add(
+            "update mirror.element set record_id = $4 where side = $1 and entity_no = $2 and record_id = $3",
+            vec![Box::new(side), Box::new(number), Box::new(from), Box::new(to)],
+        );
+        // Ids are of one record in all the world: no other field's element is the same text.
+        add(
+            "update mirror.element set element = $3::uuid::text where side = $1 and element = $2::uuid::text",
+            vec![Box::new(side), Box::new(from), Box::new(to)],
+        );
+        add(
+            "update mirror.match_question set answered_at = now(), answered_by = $3
+             where entity_no = $1 and record_id = $2 and answered_at is null",
+            vec![Box::new(number), Box::new(from), Box::new(row.author.clone())],
+        );
+        if !row.is_join {
+            add(
+                "update mirror.match set split_at = now()
+                 where entity_no = $1 and record_id = $2 and side = $3 and side_key = $4 and split_at is null",
+                vec![Box::new(number), Box::new(from), Box::new(side), Box::new(row.key.to_string())],
+            );
+            return;
+        }
+        add(
+            "insert into mirror.match (entity_no, record_id, side, side_key, matched_by) values ($1, $2, $3, $4, 'person')",
+            vec![Box::new(number), Box::new(to), Box::new(side), Box::new(row.key.to_string())],
+        );
+        add(
+            "update mirror.match_question set candidates = array_replace(candidates, $2::uuid, $3::uuid)
+             where entity_no = $1 and answered_at is null",
+            vec![Box::new(number), Box::new(from), Box::new(to)],
+        );
+        add(
+            "update mirror.conflict set decided_at = now(), decided_by = $3
+             where entity_no = $1 and record_id = $2 and decision = 'held' and decided_at is null",
+            vec![Box::new(number), Box::new(from), Box::new(row.author.clone())],
+        );
+        for sql in [
+            "delete from mirror.parked where entity_no = $1 and record_id = $2",
+            "delete from mirror.outbox where entity_no = $1 and record_id = $2",
+        ] {
+            add(sql, vec![Box::new(number), Box::new(from)]);
         }
     }
 }

@@ -34,11 +34,10 @@ pub(crate) use catalog::{TableShape, shapes};
 pub(crate) use connect::{Canonical, connect, migrate, missing_grants};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use first_copy::FirstCopy;
-pub(crate) use identity::{ID_FIELD, MatchRow, QuestionRow};
+pub(crate) use identity::{ID_FIELD, MatchRow, MoveRow, QuestionRow};
 pub(crate) use outbox::{Again, Parked};
 pub(crate) use owed::{DoomRow, ParkRow};
 pub(crate) use session::Call;
-
 pub(crate) use state::ElementRow;
 pub(crate) use write::{
     AbsenceRow, ConflictRow, ConflictStep, EntityWrites, JournalRow, LinkRow, PositionRow,

@@ -231,7 +231,9 @@ fn read_shadow(entity: &Entity, row: &Row, states: &mut HashMap<RecordId, Record
         return;
     };
     if name == ID_FIELD {
-        state.other_id = Some(serde_json::from_str(text).ok());
+        // Without a field for it, nothing can be put right.
+        let has_field = entity.airtable.as_ref().is_some_and(|table| table.uuid.is_some());
+        state.other_id = has_field.then(|| serde_json::from_str(text).ok());
         return;
     }
     // A field that the mapping no longer has keeps its shadow until it comes back.

@@ -8,7 +8,7 @@ use super::{
     catalog::quoted,
     column::Column,
     decided::{CommandRow, VerdictRow, YesRow},
-    identity::{MatchRow, QuestionRow},
+    identity::{MatchRow, MoveRow, QuestionRow},
     owed::{DoomRow, ParkRow},
     session::{Call, Param},
     writer::Writer,
@@ -44,6 +44,7 @@ pub(crate) struct Writes {
     pub(crate) commands: Vec<CommandRow>,
     pub(crate) matches: Vec<MatchRow>,
     pub(crate) questions: Vec<QuestionRow>,
+    pub(crate) moves: Vec<MoveRow>,
 }
 
 /// Changes to one entity's tables.
