@@ -26,13 +26,14 @@ use crate::{
     capture::{self, airtable, directus},
     mapping::{Entity, Mapping},
     model::{Cursor, Lsn, Side},
-    push::directus::DirectusPush,
+    push::{directus::DirectusPush, password::AirtablePasswords},
     queue::{Outlet, queue},
     remote,
     store::{self, Writer, reading},
 };
 
 use known::Known;
+use places::places;
 use pushes::Pushes;
 use report::Reporter;
 
@@ -148,13 +149,21 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         life.start_airtable(airtable).await?;
     }
     let Life { reporter, deliveries, logs, mut tasks, pool, bases, .. } = life;
+    let places = places(Arc::clone(writer.mapping()), bases);
     if let Some(airtable) = &plan.airtable {
         let books = writer.books(pool.clone());
-        pushes.start_airtable(airtable, bases, books, reporter.incidents()).await;
+        let places = Arc::clone(&places);
+        pushes.start_airtable(airtable, places, books, reporter.incidents()).await;
     }
     if let Some(client) = &plan.directus_api {
         let mapping = Arc::clone(writer.mapping());
-        let directus = DirectusPush::new(Arc::clone(client), mapping, reporter.incidents());
+        let incidents = reporter.incidents();
+        let mut directus = DirectusPush::new(Arc::clone(client), Arc::clone(&mapping), incidents);
+        if let Some(airtable) = &plan.airtable {
+            let (from, books) = (Arc::clone(&airtable.client), writer.books(pool.clone()));
+            let passwords = AirtablePasswords::new(from, mapping, places, books);
+            directus = directus.with_passwords(Arc::new(passwords));
+        }
         pushes.start(Side::Directus, writer.books(pool.clone()), Arc::new(directus));
     }
     // Apply ends when the last capture has let go of its sender.

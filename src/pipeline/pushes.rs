@@ -13,14 +13,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span, warn};
 
-use super::{
-    AirtablePlan,
-    places::{Base, places},
-};
+use super::AirtablePlan;
 use crate::{
     apply::WayOut,
     model::Side,
-    push::{Drain, Pusher, airtable::AirtablePush, keep_draining},
+    push::{
+        Drain, Pusher,
+        airtable::{AirtablePush, Places},
+        keep_draining,
+    },
     remote::airtable::Client,
     store::Books,
 };
@@ -70,7 +71,7 @@ impl Pushes {
     pub(super) async fn start_airtable(
         &mut self,
         plan: &AirtablePlan,
-        bases: Vec<Base>,
+        places: Places,
         books: Books,
         incidents: mpsc::Sender<(String, String, String)>,
     ) {
@@ -80,7 +81,6 @@ impl Pushes {
         let is_known = ask(&client, &own).await;
         let mapping = Arc::clone(books.mapping());
         let limit = plan.bases.iter().find_map(|base| base.monthly_calls);
-        let places = places(Arc::clone(&mapping), bases);
         let pusher = AirtablePush::new(Arc::clone(&client), mapping, places, limit, incidents);
         if is_known {
             return self.start(Side::Airtable, books, Arc::new(pusher));

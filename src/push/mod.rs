@@ -2,11 +2,9 @@
 //! what the side said of them; what it holds is learnt from its own log alone, by `apply`.
 
 pub(crate) mod airtable;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in with the settings"))]
 pub(crate) mod directus;
 mod drain;
 mod form;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in with the push to Directus"))]
 pub(crate) mod password;
 
 use std::{future::Future, pin::Pin, time::Duration};

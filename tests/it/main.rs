@@ -12,6 +12,7 @@ mod demo;
 mod demo_parts;
 mod line;
 mod mirror;
+mod newcomers;
 mod pings;
 mod plain;
 mod sandbox_clients;

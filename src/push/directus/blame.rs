@@ -100,10 +100,10 @@ impl Work<'_> {
         else {
             return Ok(());
         };
-        let of_key = fault.fields.contains(&self.table.key);
         let sorted = match fault.code.as_str() {
             "FORBIDDEN" => self.forbidden(items, queue, done).await?,
-            "RECORD_NOT_UNIQUE" if of_key && stage == Stage::Create => {
+            // Of a user that is there already, the e-mail address is blamed first.
+            "RECORD_NOT_UNIQUE" if stage == Stage::Create => {
                 self.created_before(items, queue).await?
             }
             _ if is_required(fault) => self.incomplete(error, items, queue, done),

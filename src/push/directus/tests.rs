@@ -1,8 +1,10 @@
 //! Pushes to a real Directus, with everything that goes wrong.
 
 use std::{
+    collections::HashMap,
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -18,6 +20,7 @@ use uuid::Uuid;
 
 use super::DirectusPush;
 use crate::{
+    config::Secret,
     demo::{
         cache::postgres_bin,
         cluster::Cluster,
@@ -25,8 +28,14 @@ use crate::{
     },
     mapping::{Mapping, read},
     model::{EntityNo, FieldNo, RecordId, SideKey},
-    push::{Bound, Outcome, Pusher as _, Write},
-    remote::directus::Client,
+    push::{
+        Bound, Outcome, Pusher as _, Write,
+        password::{Missing, Passwords},
+    },
+    remote::directus::{
+        Client,
+        setup::{Account, EMAIL},
+    },
 };
 
 static SOURCE: OnceCell<(Cluster, Source)> = OnceCell::const_new();
@@ -391,5 +400,134 @@ async fn push_directus_field_without_the_right_is_refused_alone() {
     assert_eq!(code, "collection_forbidden");
     assert!(text.contains("may not create records of the collection `startup`"), "{text}");
     assert!(world.source.server.pid().is_some());
+    other.server.remove().await.unwrap();
+}
+
+/// Passwords as they would come from Airtable.
+#[derive(Default)]
+struct Cells {
+    texts: Mutex<HashMap<RecordId, String>>,
+    is_away: AtomicBool,
+}
+
+impl Passwords for Cells {
+    fn read(
+        &self,
+        _: EntityNo,
+        record: RecordId,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<Secret>, Missing>> + Send + '_>> {
+        let text = self.texts.lock().unwrap().get(&record).cloned();
+        let is_away = self.is_away.load(Ordering::SeqCst);
+        Box::pin(async move {
+            if is_away { Err(Missing::Unreachable) } else { Ok(text.map(Secret::new)) }
+        })
+    }
+
+    fn clear(
+        &self,
+        _: EntityNo,
+        record: RecordId,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        let was_there = self.texts.lock().unwrap().remove(&record).is_some();
+        Box::pin(async move { was_there })
+    }
+}
+
+/// A member with this e-mail, and the password cell of it.
+fn newcomer(world: &World, cells: &Cells, email: &str, password: &str) -> Bound {
+    let member = world.create("member", &[("email", json!(email)), ("first_name", json!("Nour"))]);
+    cells.texts.lock().unwrap().insert(member.record, password.to_owned());
+    member
+}
+
+#[tokio::test]
+async fn push_directus_password_goes_along_once_and_is_kept_nowhere() {
+    let (cluster, _) = source().await;
+    let other = Source::start(cluster, "newcomers", &Secrets::new()).await.unwrap();
+    let text = include_str!("../../../mapping.toml").replace(
+        "directus = { table = \"directus_users\" }\n",
+        "directus = { table = \"directus_users\" }\npassword = { airtable = \"Mot de passe\", clear = true }\n",
+    );
+    let mapping = Arc::new(read(&text, "mapping.toml").unwrap());
+    // The right for it comes with the mapping.
+    let admin = Client::new(&other.server.url(), &other.admin.token).unwrap();
+    let account = Account::look(&admin, &mapping, EMAIL).await.unwrap();
+    let lines = account.lines();
+    assert!(lines.len() == 1 && lines[0].contains("create directus_users"), "{lines:?}");
+    account.make(&admin, None).await.unwrap();
+    let again = Account::look(&admin, &mapping, EMAIL).await.unwrap().lines();
+    assert!(again.is_empty(), "{again:?}");
+
+    let loses = Arc::new(AtomicBool::new(false));
+    let url = proxy(other.server.url().replace("http://", ""), Arc::clone(&loses)).await;
+    let mut world = World::at(&url, &other.push_token).await;
+    let cells = Arc::new(Cells::default());
+    let (sender, _incidents) = mpsc::channel(10);
+    let client = Arc::new(Client::new(&url, &other.push_token).unwrap());
+    world.mapping = Arc::clone(&mapping);
+    world.push = DirectusPush::new(client, mapping, sender).with_passwords(Arc::clone(&cells) as _);
+
+    let passphrase = format!("Voile-{}", Uuid::new_v4());
+    let members: Vec<Bound> = (0..12)
+        .map(|no| newcomer(&world, &cells, &format!("n{no}.{passphrase}@exemple.fr"), &passphrase))
+        .collect();
+    cells.is_away.store(true, Ordering::SeqCst);
+    let waiting = world.send_one(&members[0]).await;
+    assert!(matches!(waiting, Outcome::Later { after: Some(_) }), "{waiting:?}");
+    cells.is_away.store(false, Ordering::SeqCst);
+    loses.store(true, Ordering::SeqCst);
+    assert_eq!(world.send_one(&members[0]).await, Outcome::Unanswered);
+    assert_eq!(cells.texts.lock().unwrap().len(), 12, "not cleared before the answer");
+    assert_eq!(world.send(&together(members.clone())).await, vec![TAKEN; 12]);
+    assert!(cells.texts.lock().unwrap().is_empty());
+
+    let rest = other.server.rest("");
+    for no in [0, 11] {
+        let email = format!("n{no}.{passphrase}@exemple.fr");
+        let login = json!({ "email": email, "password": passphrase, "mode": "json" });
+        assert!(rest.post("/auth/login", &login).await.unwrap()["access_token"].is_string());
+    }
+    // In clear, no column of any table holds it; the addresses do, to show that the search would find it.
+    let dump = cluster
+        .sql(
+            "newcomers",
+            "select string_agg(query_to_xml(format('select * from %I.%I', schemaname, tablename), true, false, '')::text, '')
+             from pg_tables where schemaname = 'public'",
+        )
+        .await
+        .unwrap();
+    let dump = dump[0][0].clone().unwrap();
+    assert!(dump.contains(&format!("n0.{passphrase}@")));
+    assert!(!dump.replace(&format!(".{passphrase}@"), "").contains(&passphrase));
+    let log = std::fs::read_to_string(other.server.log()).unwrap();
+    assert!(!log.contains(&passphrase));
+    other.server.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn push_directus_password_that_is_refused_is_told_without_it() {
+    let (cluster, _) = source().await;
+    let mut world = World::start().await;
+    let policy = "update directus_settings set auth_password_policy = '/^.{8,}$/'";
+    let other = Source::start(cluster, "policy", &Secrets::new()).await.unwrap();
+    cluster.sql("policy", policy).await.unwrap();
+    let text = include_str!("../../../mapping.toml").replace(
+        "directus = { table = \"directus_users\" }\n",
+        "directus = { table = \"directus_users\" }\npassword = { airtable = \"Mot de passe\" }\n",
+    );
+    let mapping = Arc::new(read(&text, "mapping.toml").unwrap());
+    let admin = Client::new(&other.server.url(), &other.admin.token).unwrap();
+    let account = Account::look(&admin, &mapping, EMAIL).await.unwrap();
+    account.make(&admin, None).await.unwrap();
+    let cells = Arc::new(Cells::default());
+    let (sender, _incidents) = mpsc::channel(10);
+    let client = Arc::new(Client::new(&other.server.url(), &other.push_token).unwrap());
+    world.mapping = Arc::clone(&mapping);
+    world.push = DirectusPush::new(client, mapping, sender).with_passwords(Arc::clone(&cells) as _);
+    let member = newcomer(&world, &cells, "court@exemple.fr", "zq7");
+    let outcome = world.send_one(&member).await;
+    let said = world.refused(&outcome, "member", None, "password_refused");
+    assert!(said.contains("`Mot de passe`") && !said.contains("zq7"), "{said}");
+    assert_eq!(cells.texts.lock().unwrap().len(), 1, "not cleared: no `clear`");
     other.server.remove().await.unwrap();
 }

@@ -205,22 +205,20 @@ impl Account {
     /// # Errors
     /// As [`Error`] says. What was made stays; the next look finds it.
     pub(crate) async fn make(&self, client: &Client, token: Option<&Secret>) -> Result<(), Error> {
-        let role = match &self.role {
-            Some(role) => role.clone(),
-            None => {
-                let body = json!({ "name": NAME, "icon": "sync_alt" });
-                made(client, "/roles", &body).await?
-            }
+        let role = if let Some(role) = &self.role {
+            role.clone()
+        } else {
+            let body = json!({ "name": NAME, "icon": "sync_alt" });
+            made(client, "/roles", &body).await?
         };
-        let policy = match &self.policy {
-            Some(policy) => policy.clone(),
-            None => {
-                let body = json!({
-                    "name": NAME, "icon": "sync_alt", "admin_access": false, "app_access": false,
-                    "enforce_tfa": false, "roles": [{ "role": role }],
-                });
-                made(client, "/policies", &body).await?
-            }
+        let policy = if let Some(policy) = &self.policy {
+            policy.clone()
+        } else {
+            let body = json!({
+                "name": NAME, "icon": "sync_alt", "admin_access": false, "app_access": false,
+                "enforce_tfa": false, "roles": [{ "role": role }],
+            });
+            made(client, "/policies", &body).await?
         };
         if self.is_policy_bent {
             let body = json!({
