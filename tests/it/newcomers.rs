@@ -13,7 +13,7 @@ use crate::{
     world::eventually,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A line whose mapping gives new members the passwords that Airtable has.
 async fn line_with_passwords() -> Line {

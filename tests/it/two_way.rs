@@ -10,7 +10,7 @@ use crate::{
     world::eventually,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Line {
     /// Copies both sides, accepts the plan, and waits until what either lacked is there.
@@ -176,48 +176,47 @@ async fn two_way_each_event_reaches_the_other_side() {
 
     // From Directus: all of them again.
     let id = || uuid::Uuid::now_v7().to_string();
-    let (member_d, startup_d, project_d, investment_d) = (id(), id(), id(), id());
-    rest.post("/users", &json!({ "id": member_d, "first_name": "Luc", "last_name": "Moreau", "email": "luc.moreau@orange.fr" }))
+    let (luc, tide, deal, ticket) = (id(), id(), id(), id());
+    rest.post("/users", &json!({ "id": luc, "first_name": "Luc", "last_name": "Moreau", "email": "luc.moreau@orange.fr" }))
         .await
         .unwrap();
-    rest.post("/items/startup", &json!({ "id": startup_d, "name": "Marée Haute", "rating": 4 }))
+    rest.post("/items/startup", &json!({ "id": tide, "name": "Marée Haute", "rating": 4 }))
         .await
         .unwrap();
     rest.post(
         "/items/project",
-        &json!({ "id": project_d, "name": "Marée", "startup": startup_d, "stage": "depot" }),
+        &json!({ "id": deal, "name": "Marée", "startup": tide, "stage": "depot" }),
     )
     .await
     .unwrap();
     rest.post(
         "/items/investment",
-        &json!({ "id": investment_d, "reference": "INV-9002", "member": member_d, "startup": startup_d, "amount": "1000.00" }),
+        &json!({ "id": ticket, "reference": "INV-9002", "member": luc, "startup": tide, "amount": "1000.00" }),
     )
     .await
     .unwrap();
     let (member_key, _) =
-        line.in_airtable("Membres", &member_d, |cells| cells["Nom complet"] == "Luc Moreau").await;
-    let (startup_key, _) =
-        line.in_airtable("Startups", &startup_d, |cells| cells["Note"] == 4).await;
-    line.in_airtable("Projets", &project_d, |cells| {
+        line.in_airtable("Membres", &luc, |cells| cells["Nom complet"] == "Luc Moreau").await;
+    let (startup_key, _) = line.in_airtable("Startups", &tide, |cells| cells["Note"] == 4).await;
+    line.in_airtable("Projets", &deal, |cells| {
         cells["Startup"] == json!([startup_key]) && cells["Étape"] == "Dépôt"
     })
     .await;
-    line.in_airtable("Investissements", &investment_d, |cells| {
+    line.in_airtable("Investissements", &ticket, |cells| {
         cells["Membre"] == json!([member_key]) && cells["Startup"] == json!([startup_key])
     })
     .await;
-    rest.patch(&format!("/users/{member_d}"), &json!({ "city": "Vannes" })).await.unwrap();
-    rest.patch(&format!("/items/project/{project_d}"), &json!({ "stage": "instruction" }))
+    rest.patch(&format!("/users/{luc}"), &json!({ "city": "Vannes" })).await.unwrap();
+    rest.patch(&format!("/items/project/{deal}"), &json!({ "stage": "instruction" }))
         .await
         .unwrap();
-    line.in_airtable("Membres", &member_d, |cells| cells["Ville"] == "Vannes").await;
-    line.in_airtable("Projets", &project_d, |cells| cells["Étape"] == "Instruction").await;
+    line.in_airtable("Membres", &luc, |cells| cells["Ville"] == "Vannes").await;
+    line.in_airtable("Projets", &deal, |cells| cells["Étape"] == "Instruction").await;
 
     // Deletes wait for a yes, and then go on; both ways.
     line.until_settled().await;
     line.edit(&[Edit::Delete { table: "Investissements".into(), record: investment }]);
-    rest.delete(&format!("/items/investment/{investment_d}")).await.unwrap();
+    rest.delete(&format!("/items/investment/{ticket}")).await.unwrap();
     line.until("select count(*) from mirror.pending_delete where approved_at is null", 2).await;
     line.until_settled().await;
     line.in_directus("/items/investment", &investment_id, |_| true).await;
@@ -233,7 +232,7 @@ async fn two_way_each_event_reaches_the_other_side() {
             .sandbox
             .records(NETWORK_BASE, "Investissements")
             .iter()
-            .any(|(_, cells)| cells["UUID"] == *investment_d);
+            .any(|(_, cells)| cells["UUID"] == *ticket);
         if count == 0 && !is_there { Ok(()) } else { Err((count, is_there, line.log())) }
     })
     .await;
