@@ -54,7 +54,7 @@ impl RecordState {
 
     /// Whether what it held is known, though canonical has no row any more.
     pub(crate) fn is_remembered(&self) -> bool {
-        !self.exists && !(self.doomed.is_empty() && self.operations.is_empty())
+        !(self.exists || self.doomed.is_empty() && self.operations.is_empty())
     }
 
     pub(crate) fn is_absent_on(&self, side: Side) -> bool {

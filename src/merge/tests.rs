@@ -54,7 +54,7 @@ pub(super) fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
     }
 }
 
-fn text(text: &str) -> Value {
+pub(super) fn text(text: &str) -> Value {
     Value::Text(text.into())
 }
 
@@ -67,7 +67,7 @@ fn see(entity: &Entity, state: &mut RecordState, side: Side, value: &Value) -> M
 }
 
 /// A record on both sides, with `value` everywhere.
-fn agreed(entity: &Entity, value: &Value) -> RecordState {
+pub(super) fn agreed(entity: &Entity, value: &Value) -> RecordState {
     let mut state = RecordState::unknown(entity);
     see(entity, &mut state, A, value);
     see(entity, &mut state, D, value);
