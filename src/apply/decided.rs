@@ -11,13 +11,18 @@ use crate::{
 };
 
 impl Apply {
-    /// Carries out commands alone, where no plait runs that would.
-    pub(crate) async fn carry_out(mut self, commands: Vec<Delivery>) -> Result<(), Error> {
-        for delivery in commands {
-            if let Delivery::Decided { command, at, author, decisions } = delivery {
-                self.apply_decided(command, at, &author, &decisions).await?;
+    /// Carries out these alone, where no plait runs that would: what people have decided, and what was read again.
+    pub(crate) async fn carry_out(mut self, deliveries: Vec<Delivery>) -> Result<(), Error> {
+        for delivery in deliveries {
+            match delivery {
+                Delivery::Decided { command, at, author, decisions } => {
+                    self.settle().await?;
+                    self.apply_decided(command, at, &author, &decisions).await?;
+                }
+                other => self.apply_batch(vec![other]).await?,
             }
         }
+        self.settle().await?;
         Ok(())
     }
 

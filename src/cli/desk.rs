@@ -16,7 +16,7 @@ use crate::{
     config::Settings,
     document::did_you_mean,
     mapping::{Entity, Field, FieldKind, Mapping},
-    model::{Cell, Decision, EntityNo, FieldNo, Value},
+    model::{Author, Cell, Decision, Delivery, EntityNo, FieldNo, Observation, Side, Stamp, Value},
     store::{self, Canonical, TableShape, Writer, command, reading, record},
 };
 
@@ -205,6 +205,25 @@ impl Desk {
         };
         let commands = console::open(&self.pool).await?;
         Ok(Apply::new(writer, Vec::new(), self.limits).carry_out(commands).await?)
+    }
+
+    /// Lets the merge see what was read of a side once more, where no plait runs.
+    pub(super) async fn observe(
+        &self,
+        side: Side,
+        observations: Vec<Observation>,
+    ) -> anyhow::Result<()> {
+        let writer = match Writer::open(&self.canonical, self.mapping.clone()).await {
+            Err(store::Error::Locked) => bail!(
+                "plait runs, and is the only one who writes: stop it, repair, and start it again"
+            ),
+            opened => opened?,
+        };
+        let author = Author { via: "listing".into(), ..Author::default() };
+        let at = Utc::now().timestamp_micros();
+        let stamp = Stamp { side, at, position: None, author, operation: None };
+        let seen = Delivery::Transaction { stamp, observations };
+        Ok(Apply::new(writer, Vec::new(), self.limits).carry_out(vec![seen]).await?)
     }
 }
 

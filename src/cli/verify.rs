@@ -5,12 +5,12 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use serde_json::{Value as Json, json};
 
 use super::{
-    desk::{Desk, Labels, shown},
+    desk::{Desk, Labels, short, shown},
     settings,
     terminal::{Paint, say},
 };
 use crate::{
-    store::reading,
+    model::EntityNo,
     verify::{
         Found, Verify, by_cause,
         compare::{Cause, Difference},
@@ -32,9 +32,12 @@ pub(super) struct Arguments {
     /// Be content with differences that have a cause: owed, held, parked, …
     #[arg(long)]
     allow_owed: bool,
-    /// Say what would have to be read again for what is unexplained
+    /// Say which records have to be read again, for the merge to see what is unexplained; nothing is written to a side
     #[arg(long)]
     repair: bool,
+    /// With --repair: read them again, and verify once more
+    #[arg(long, requires = "repair")]
+    yes: bool,
     /// Differences shown for each table and side
     #[arg(long, short = 'n', default_value_t = 20, value_name = "COUNT")]
     last: usize,
@@ -69,32 +72,49 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         directus: settings.directus.as_ref().map(settings::source),
     };
     let paint = Paint::for_stdout();
-    let mut all = Vec::new();
-    for no in wanted {
-        let found = verify.entity(no).await?;
-        if !arguments.json {
-            for found in &found {
-                for line in as_text(&desk, found, arguments.last, paint).await? {
-                    say(&line)?;
-                }
-            }
-        }
-        all.extend(found);
-    }
-    let verdict = Verdict::of(&all);
+    let mut all = compare_all(&desk, &verify, &wanted, &arguments).await?;
+    let mut verdict = Verdict::of(&all);
     if arguments.json {
         say(&as_json(&desk, &all, verdict))?;
     } else {
         say(&verdict.words(&all, paint))?;
-        if arguments.repair {
-            for line in proposal(&desk, &all).await? {
-                say(&line)?;
+        if arguments.repair && verdict == Verdict::Unexplained {
+            if repair(&desk, &verify, &all, arguments.yes).await? {
+                say("they were read again, through the merge; once more:")?;
+                all = compare_all(&desk, &verify, &wanted, &arguments).await?;
+                verdict = Verdict::of(&all);
+                say(&verdict.words(&all, paint))?;
+            } else {
+                say("nothing is read again yet; --yes does it, while no plait runs")?;
             }
         }
     }
     let is_well =
         verdict == Verdict::Equal || verdict == Verdict::Explained && arguments.allow_owed;
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Compares, and tells of each table as soon as it is read.
+async fn compare_all(
+    desk: &Desk,
+    verify: &Verify,
+    wanted: &[EntityNo],
+    arguments: &Arguments,
+) -> anyhow::Result<Vec<Found>> {
+    let paint = Paint::for_stdout();
+    let mut all = Vec::new();
+    for no in wanted {
+        let found = verify.entity(*no).await?;
+        if !arguments.json {
+            for found in &found {
+                for line in as_text(desk, found, arguments.last, paint).await? {
+                    say(&line)?;
+                }
+            }
+        }
+        all.extend(found);
+    }
+    Ok(all)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,14 +171,14 @@ async fn as_text(
     let entity = &desk.mapping.entity(found.entity).name;
     let comparison = &found.comparison;
     let is_equal = comparison.differences.is_empty();
-    let short = |digest: &str| digest.chars().take(12).collect::<String>();
+    let head = |digest: &str| digest.chars().take(12).collect::<String>();
     let digests = if comparison.canonical_sha256 == comparison.side_sha256 {
-        format!("sha256 {}", short(&comparison.side_sha256))
+        format!("sha256 {}", head(&comparison.side_sha256))
     } else {
         format!(
             "sha256 {} ≠ canonical {}",
-            short(&comparison.side_sha256),
-            short(&comparison.canonical_sha256)
+            head(&comparison.side_sha256),
+            head(&comparison.canonical_sha256)
         )
     };
     let counts = if comparison.side_count == comparison.canonical_count {
@@ -243,39 +263,33 @@ fn as_json(desk: &Desk, all: &[Found], verdict: Verdict) -> String {
     json!({ "verdict": verdict.name(), "tables": tables, "causes": by_cause(all) }).to_string()
 }
 
-/// What has to be read again for what is unexplained to be seen by the merge.
-async fn proposal(desk: &Desk, all: &[Found]) -> anyhow::Result<Vec<String>> {
-    let mut lines = Vec::new();
+/// Says what the merge has to see again for what is unexplained, and lets it see that, if `is_wanted`; whether it has.
+async fn repair(
+    desk: &Desk,
+    verify: &Verify,
+    all: &[Found],
+    is_wanted: bool,
+) -> anyhow::Result<bool> {
+    let mut has_seen = false;
     for found in all {
-        let unexplained =
-            found.comparison.differences.iter().filter(|it| it.cause == Cause::Unexplained);
-        let mut keys: Vec<String> = unexplained
-            .map(|it| match (&it.key, it.record) {
-                (Some(key), _) => key.clone(),
-                (None, Some(record)) => record.to_string(),
-                (None, None) => String::new(),
-            })
-            .collect();
-        keys.dedup();
-        if keys.is_empty() {
+        let seen = verify.seen_again(found).await?;
+        if seen.is_empty() {
             continue;
         }
+        let mut keys: Vec<&str> =
+            seen.iter().map(|it| &*it.key.0).filter(|key| !key.is_empty()).collect();
+        keys.dedup();
         let entity = &desk.mapping.entity(found.entity).name;
-        lines.push(format!(
+        say(&format!(
             "to be read again on {}: {} of {entity} ({})",
             found.side,
             keys.len(),
-            keys.iter().take(20).cloned().collect::<Vec<_>>().join(", ")
-        ));
+            short(&keys.join(", "), 200)
+        ))?;
+        if is_wanted {
+            desk.observe(found.side, seen).await?;
+            has_seen = true;
+        }
     }
-    if lines.is_empty() {
-        lines.push("nothing has to be read again".into());
-    } else if reading::is_running(&desk.pool).await? {
-        lines.push(
-            "plait reads the logs now: what is on its way explains itself within moments, so verify again first. A record that stays in this list is read again when somebody touches it; or stop plait, and start it after `delete from mirror.position where log = …` for that side: everything of that side is then read again through the merge, and what did not change stays as it is".into(),
-        );
-    } else {
-        lines.push("no plait runs, so nobody has read the logs: `plait run` does, and most of this goes away".into());
-    }
-    Ok(lines)
+    Ok(has_seen)
 }

@@ -5,7 +5,11 @@
 pub(crate) mod compare;
 mod side;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use sqlx::PgPool;
@@ -14,7 +18,7 @@ use tokio::time::sleep;
 use crate::{
     capture::{airtable, directus},
     mapping::Mapping,
-    model::{EntityNo, FieldNo, Side},
+    model::{Change, Element, EntityNo, FieldNo, Observation, Side, SideKey},
     remote,
     store::{TableShape, reading, standing},
 };
@@ -114,6 +118,58 @@ impl Verify {
         // Read last: what came meanwhile is in it, and what a side did after it was read is not yet.
         let (canon, standing) = standing::read(&self.pool, described, shape).await?;
         Ok(Some(compare(described, side, &fields, &canon, &table, &standing)))
+    }
+
+    /// What the merge has to see again for what is unexplained: those records as the side has them now, and those that
+    /// it does not have any more.
+    ///
+    /// # Errors
+    /// When the side cannot be read, or the canonical database.
+    pub(crate) async fn seen_again(&self, found: &Found) -> anyhow::Result<Vec<Observation>> {
+        let (entity, side) = (found.entity, found.side);
+        let described = self.mapping.entity(entity);
+        let keys = Keys::read(&self.pool, &self.mapping, entity, side).await?;
+        let mut wanted: BTreeSet<SideKey> = BTreeSet::new();
+        for difference in &found.comparison.differences {
+            if difference.cause == compare::Cause::Unexplained {
+                let known = || difference.record.and_then(|record| keys.key_of(record));
+                let key = difference.key.as_deref().map(SideKey::from).or_else(known);
+                wanted.extend(key);
+            }
+        }
+        let Some(look) = self.look(entity, side).await?.filter(|_| !wanted.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let mut gone_rows = BTreeSet::new();
+        for (no, field) in (0..).zip(&described.fields) {
+            let rows =
+                reading::element_rows(&self.pool, side, &described.name, &field.name).await?;
+            gone_rows.extend(rows.into_iter().map(|row| (FieldNo(no), row)));
+        }
+        let mut seen = Vec::new();
+        let mut gone = wanted.clone();
+        let take = |observation: Observation| {
+            if let Change::Element(element) = &observation.change {
+                gone_rows.remove(&(element.field, element.row.clone()));
+            } else {
+                gone.remove(&observation.key);
+            }
+            if wanted.contains(&observation.key) {
+                seen.push(observation);
+            }
+        };
+        match &look {
+            Look::Airtable(look) => look.read(entity, Duration::ZERO, take).await?,
+            Look::Directus(look) => look.read(entity, take).await?,
+        }
+        seen.extend(gone_rows.into_iter().map(|(field, row)| Observation {
+            entity,
+            key: "".into(),
+            change: Change::Element(Element { field, row, element: None }),
+        }));
+        let absent = |key| Observation { entity, key, change: Change::Absent };
+        seen.extend(gone.into_iter().map(absent));
+        Ok(seen)
     }
 
     async fn look(&self, entity: EntityNo, side: Side) -> anyhow::Result<Option<Look>> {

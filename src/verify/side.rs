@@ -40,6 +40,16 @@ impl Keys {
         Ok(Self { entity, side, known })
     }
 
+    /// How the side calls a record.
+    pub(super) fn key_of(&self, record: Uuid) -> Option<SideKey> {
+        let linked = self.known.get(&self.entity)?.iter().find(|(_, id)| **id == record);
+        match (linked, self.side) {
+            (Some((key, _)), _) => Some(SideKey::from(key.as_str())),
+            (None, Side::Airtable) => None,
+            (None, Side::Directus) => Some(SideKey::from(record.to_string().as_str())),
+        }
+    }
+
     fn record(&self, entity: EntityNo, key: &SideKey) -> Option<Uuid> {
         let linked = self.known.get(&entity).and_then(|keys| keys.get(&*key.0)).copied();
         match self.side {
