@@ -1,11 +1,13 @@
--- What people were shown before the first push.
+-- Which plans people have looked at: what is accepted is the one that was shown, or nothing.
 
 create table mirror.plan (
-    plan_id bigint generated always as identity constraint plan_pkey primary key,
-    digest text not null,
-    tallies jsonb not null,
-    shown_at timestamptz not null default now()
+    plan_digest text not null,
+    shown_at timestamptz not null default now(),
+    shown_to text not null,
+    summary jsonb not null,
+    constraint plan_pkey primary key (plan_digest)
 );
-comment on table mirror.plan is 'Plans of what is owed to the sides and not approved, as they were shown. Only the one that was shown last can be accepted, and only while it still holds.';
-comment on column mirror.plan.digest is 'Digest over every cell of it.';
-comment on column mirror.plan.tallies is 'How much there was to do, by entity and side: {"member": {"airtable": {"create": 3, …}}}.';
+create index plan_shown_at on mirror.plan (shown_at);
+comment on table mirror.plan is 'Plans of first pushes that were shown to a person. Kept for a week, and for ever once accepted; they hold no values.';
+comment on column mirror.plan.plan_digest is 'Digest of all that the plan would write, cell by cell, and of the fields that it accepts.';
+comment on column mirror.plan.summary is '{"side entity kind": count}: to say what is different when the plan does not hold any more.';

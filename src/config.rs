@@ -17,6 +17,10 @@ use crate::{
 pub struct Secret(String);
 
 impl Secret {
+    pub(crate) fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -65,6 +69,17 @@ pub(crate) struct Directus {
     pub(crate) message_bytes_max: usize,
     pub(crate) transaction_bytes_max: usize,
     pub(crate) reader_count: usize,
+    /// Where it is written to; `None`: it is only read.
+    pub(crate) api: Option<DirectusApi>,
+}
+
+/// Directus's REST interface.
+#[derive(Clone, Debug)]
+pub(crate) struct DirectusApi {
+    pub(crate) url: String,
+    /// `None`: `plait setup directus` did not make it yet.
+    pub(crate) token: Option<Secret>,
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
@@ -241,6 +256,9 @@ impl Reader<'_> {
             "message_mib_max",
             "transaction_mib_max",
             "reader_count",
+            "api_url",
+            "token_env",
+            "token_file",
         ]);
         let bytes = |key: &str, default: u64| {
             let mebibytes = section.whole(key, 1..=1024).unwrap_or(default);
@@ -263,7 +281,33 @@ impl Reader<'_> {
             message_bytes_max: bytes("message_mib_max", 64),
             transaction_bytes_max: bytes("transaction_mib_max", 8),
             reader_count: count(section, "reader_count", 1..=16, 2),
+            api: self.directus_api(section),
         }
+    }
+
+    fn directus_api(&self, section: &Section<'_, '_>) -> Option<DirectusApi> {
+        let (variable, file) = (section.get("token_env"), section.get("token_file"));
+        let Some(url) = section.text("api_url") else {
+            if variable.is_some() || file.is_some() {
+                let key = if variable.is_some() { "token_env" } else { "token_file" };
+                let what = "is the token for writing to Directus, and `api_url` says where: add it";
+                section.problem(&section.span_of(key), format!("`{key}` {what}"));
+            }
+            return None;
+        };
+        if !is_web_address(&url) {
+            let what = "`api_url` has to be like `https://directus.example.org`, without user, query and fragment";
+            section.problem(&section.span_of("api_url"), what);
+        }
+        if variable.is_none() && file.is_none() {
+            let what = "`api_url` needs a token: say `token_file = \"directus-token\"` and run `plait setup directus`, which makes it";
+            section.problem(&section.span_of("api_url"), what);
+        }
+        let token_file = section.text("token_file").map(|file| beside(self.path, &file));
+        // The file is made by `plait setup directus`, which reads these settings as well.
+        let is_missing = variable.is_none() && token_file.as_ref().is_some_and(|it| !it.exists());
+        let token = if is_missing { None } else { self.secret(section, "token") };
+        Some(DirectusApi { url, token, token_file })
     }
 
     fn airtable(&self, section: &Section<'_, '_>) -> Airtable {
@@ -331,6 +375,14 @@ impl Reader<'_> {
             bases,
         }
     }
+}
+
+fn is_web_address(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        let host = rest.split('/').next().unwrap_or_default();
+        !host.is_empty() && !rest.contains(['?', '#', '@', ' '])
+    })
 }
 
 /// What Postgres takes as the name of a replication slot.
@@ -524,6 +576,8 @@ mod tests {
                 Some(setting)
                     if (setting.contains(" = ") && !setting.contains("# default:"))
                         && !setting.starts_with("ca_file")
+                        && !setting.starts_with("api_url = \"http://localhost")
+                        && !setting.starts_with("token_file")
                         && !setting.starts_with("notification_url") =>
                 {
                     format!("{setting}\n")
@@ -550,6 +604,35 @@ mod tests {
              them\nplait.toml:7: [directus]: could not read plait.toml.none: entity not found\n\
              plait.toml:8: [directus]: `slot` has to be of small letters, digits and `_`, at most 63 of them"
         );
+    }
+
+    #[test]
+    fn config_directus_is_written_to_with_an_address_and_a_token() {
+        let directus = |lines: &str| {
+            let text = format!(
+                "[canonical]\nurl = \"postgres://plait@localhost/plait\"\n[directus]\n\
+                 database_url = \"postgres://d@h/d\"\n{lines}"
+            );
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("there"), "hunter2\n").unwrap();
+            let path = folder.path().join("plait.toml");
+            std::fs::write(&path, text).unwrap();
+            Settings::read(&path).map(|settings| settings.directus.unwrap().api)
+        };
+        assert!(directus("").unwrap().is_none());
+        let said = |lines: &str| directus(lines).unwrap_err().to_string();
+        let no_token = said("api_url = \"https://directus.example.org\"\n");
+        assert!(no_token.contains(":5: [directus]: `api_url` needs a token"), "{no_token}");
+        let no_url = said("token_file = \"there\"\n");
+        assert!(no_url.contains(":5: [directus]: `token_file` is the token"), "{no_url}");
+        let bent = said("api_url = \"directus.example.org\"\ntoken_file = \"there\"\n");
+        assert!(bent.contains("`api_url` has to be like"), "{bent}");
+        let url = "api_url = \"http://localhost:8055\"\n";
+        let there = directus(&format!("{url}token_file = \"there\"\n")).unwrap().unwrap();
+        assert_eq!(there.token.unwrap().reveal(), "hunter2");
+        // To be made by `plait setup directus`.
+        let missing = directus(&format!("{url}token_file = \"missing\"\n")).unwrap().unwrap();
+        assert!(missing.token.is_none() && missing.token_file.unwrap().ends_with("missing"));
     }
 
     #[test]

@@ -15,12 +15,16 @@ import harness
 import lab
 import listing
 import memory
+import push
+import whole
 from figures import Outcome
 
 GROUPS = [
     (("first_copy", "backlog_tx10", "backlog_tx10_debezium", "latency_p50", "latency_p99"), None),
     (("memory_large_transaction", "memory_idle"), memory.measure),
     (("listing_allowance", "listing_429"), listing.measure),
+    (("airtable_push_rate", "airtable_push_429", "burst_requests", "directus_to_airtable_p99"), push.measure),
+    (("rest_writes", "airtable_to_directus_p99", "directus_push_rate"), whole.measure),
 ]
 
 

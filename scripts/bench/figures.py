@@ -2,7 +2,7 @@
 import dataclasses
 import operator
 
-RELATIONS = {"≥": operator.ge, "<": operator.lt, "=": operator.eq}
+RELATIONS = {"≥": operator.ge, "≤": operator.le, "<": operator.lt, "=": operator.eq}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,13 @@ FIGURES = [
     Figure("memory_idle", "MB", "<", 64, 1),
     Figure("listing_allowance", "% unused", "<", 3, 2),
     Figure("listing_429", "answers", "=", 0, 0),
+    Figure("airtable_push_rate", "% of 50/s", "≥", 97, 1),
+    Figure("airtable_push_429", "answers", "=", 0, 0),
+    Figure("burst_requests", "requests", "≤", 20, 0),
+    Figure("directus_to_airtable_p99", "ms", "<", 200, 0),
+    Figure("airtable_to_directus_p99", "ms", "<", 500, 0),
+    Figure("directus_push_rate", "x bare client", "≥", 0.9, 2),
+    Figure("rest_writes", "writes", "=", 0, 0),
 ]
 NAMES = [figure.name for figure in FIGURES]
 

@@ -8,6 +8,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import figures
 import harness
 import listing
+import push
 from figures import Outcome
 from lab import Failed
 
@@ -54,6 +55,34 @@ class Listing(unittest.TestCase):
     def test_an_unfinished_listing_is_a_failure(self):
         with self.assertRaises(Failed):
             listing.unused_percent([(0, 1, 100), (5, 20, 2000)], 20_000)
+
+
+class Push(unittest.TestCase):
+    def samples(self, moments):
+        """What a watcher sees, every 5 ms, of requests at these moments (s) with 10 records each."""
+        ticks = [i * 0.005 for i in range(int(moments[-1] / 0.005) + 3)]
+        return [(tick, 10 * sum(m <= tick for m in moments)) for tick in ticks]
+
+    def test_the_whole_allowance_is_a_hundred_percent_and_a_pause_shows(self):
+        even = [0.1 + i * 0.2 for i in range(200)]
+        self.assertAlmostEqual(push.used_percent(self.samples(even), 2000), 100, delta=0.7)
+        paused = [0.1 + i * 0.2 + (2 if i > 100 else 0) for i in range(200)]
+        self.assertLess(push.used_percent(self.samples(paused), 2000), 96)
+
+    def test_unfinished_pushes_are_a_failure(self):
+        with self.assertRaises(Failed):
+            push.used_percent([(0, 10), (5, 100)], 2000)
+
+    def test_percentile_is_a_value_that_was_measured(self):
+        values = list(range(1, 101))
+        self.assertEqual([push.percentile(values, share) for share in (0.5, 0.99, 1)], [50, 99, 100])
+        self.assertEqual(push.percentile([7], 0.99), 7)
+
+    def test_arrival_is_the_first_entry_that_holds_the_value(self):
+        log = [{"timestamp": "2026-01-01T00:00:00.250Z", "changed": {"x": "Latency 1"}},
+               {"timestamp": "2026-01-01T00:00:01.000Z", "changed": {"x": "Latency 1", "y": "Latency 12"}}]
+        seen = push.arrivals(log, ["Latency 1", "Latency 12", "Latency 3"])
+        self.assertEqual({token: at % 1000 for token, at in seen.items()}, {"Latency 1": 250, "Latency 12": 0})
 
 
 def result(peer, rep, rate, **more):

@@ -176,12 +176,11 @@ impl Apply {
             Ok::<_, Error>(self.writer.commit().await?)
         }
         .await;
-        match outcome {
-            Ok(()) => self.way_out.nudge_all(),
-            Err(_) => {
-                self.candidates.forget();
-                drop(self.writer.rollback().await);
-            }
+        if outcome.is_ok() {
+            self.way_out.nudge_all();
+        } else {
+            self.candidates.forget();
+            drop(self.writer.rollback().await);
         }
         outcome
     }

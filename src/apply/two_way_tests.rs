@@ -18,12 +18,13 @@ use super::{
 };
 use crate::{
     mapping,
+    merge::{Operation, OperationKind},
     model::{
         Author, Cell, Change, Cursor, Decision, Delivery, Element, EntityNo, FieldNo, Lsn,
-        Observation, Position, Side, SideKey, Stamp, Value, Wish,
+        Observation, Position, RecordId, Side, SideKey, Stamp, Value, Wish,
     },
     queue::queue,
-    store::{Canonical, Writer},
+    store::{Again, Canonical, Writer, reading},
 };
 
 const CARD: EntityNo = EntityNo(0);
@@ -203,7 +204,8 @@ async fn apply(
 }
 
 fn way_out() -> WayOut {
-    WayOut { own: [(Side::Airtable, US.to_owned())].into(), nudges: [].into() }
+    let us = std::sync::Arc::new(US.to_owned().into());
+    WayOut { own: [(Side::Airtable, us)].into(), nudges: [].into() }
 }
 
 /// Records on both sides, and a write of ours in flight to each.
@@ -459,5 +461,45 @@ fn apply_stops_a_mass_delete_before_it_is_pushed() {
         assert_eq!(texts(client, pending).await, vec!["t"; 6]);
         let incident = "select code from mirror.incident where closed_at is null";
         assert_eq!(texts(client, incident).await, ["many_deletes_card"]);
+    });
+}
+
+/// What one statement of a push sees of `apply`'s commit, the one before it may not have seen.
+#[test]
+fn apply_queueing_while_a_push_looks_is_not_lost_to_it() {
+    let lab = Lab::open(TABLES);
+    let (config, client) = &lab.databases[0];
+    lab.runtime.block_on(async {
+        prepare(client).await;
+        client.execute("delete from mirror.operation", &[]).await.unwrap();
+        let mapping = mapping::read(MAPPING, "mapping.toml").unwrap();
+        let writer = Writer::open(config, mapping).await.unwrap();
+        let password = config.config.get_password().map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+        let books = writer.books(reading::pool(config, password.as_deref()).await.unwrap());
+        let record = id(CARD, 0);
+        // As `apply` does when something is owed after a batch.
+        let queue = "insert into mirror.outbox (entity_no, record_id, side) values (1, $1, 'directus')
+            on conflict (side, entity_no, record_id) do update set due_at = now(), attempt_count = 0";
+        let due = "select concat_ws(' ', side, due_at <= now()) from mirror.outbox";
+        let write = |no: u8| {
+            let (id, side, kind) = (operation(Side::Directus, CARD, no), Side::Directus, OperationKind::Update);
+            vec![(RecordId(record), Operation { id, side, kind, cells: Vec::new(), is_settled: false })]
+        };
+        let later = || [Again { record: RecordId(record), after: PATIENCE, waits_for: None }];
+
+        client.execute(queue, &[&record]).await.unwrap();
+        assert_eq!(books.take_due(Side::Directus, 10).await.unwrap()[&CARD], [record]);
+        client.execute(queue, &[&record]).await.unwrap();
+        books.drop_due(Side::Directus, CARD, &[record]).await.unwrap();
+        books.set_due(Side::Directus, CARD, &later()).await.unwrap();
+        assert!(books.bind(CARD, &write(1)).await.unwrap().is_empty());
+        assert_eq!(texts(client, due).await, ["directus t"]);
+
+        books.take_due(Side::Directus, 10).await.unwrap();
+        assert_eq!(books.bind(CARD, &write(2)).await.unwrap(), [RecordId(record)]);
+        books.set_due(Side::Directus, CARD, &later()).await.unwrap();
+        assert_eq!(texts(client, due).await, ["directus f"]);
+        books.drop_due(Side::Directus, CARD, &[record]).await.unwrap();
+        assert!(texts(client, due).await.is_empty());
     });
 }

@@ -56,7 +56,9 @@ pub(crate) async fn run(
             () = stop.cancelled() => return Ok(()),
             heard = listener.recv() => {
                 heard?;
-                wake.iter().for_each(|nudge| nudge.notify_one());
+                for nudge in &wake {
+                    nudge.notify_one();
+                }
             }
             () = sleep(PAUSE) => {}
         }

@@ -1,296 +1,345 @@
-//! `plait approve`: a person's yes to the plan, to deletes, and a word on who is whom.
+//! `plait approve`: a yes to the plan that was shown, to deletes that wait, or an answer to who is whom.
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use uuid::Uuid;
 
 use super::{
-    desk::{Desk, Who},
-    plan::{Around, as_text, delete_text, logs, reading, short_digest, words},
-    terminal::{Paint, say},
+    desk::{Desk, Who, local},
+    plan::{books, short_digest, show},
+    terminal::say,
 };
 use crate::{
-    model::Decision,
-    store::{
-        plan::{self, Plan, Shown, Tally},
-        questions::{self, PendingDelete, Question},
-    },
+    model::{Decision, Side},
+    store::plan::{self, Doomed, Proposal, Question, Shown, Verdict},
 };
 
-/// Accepts the plan that `plait plan` has shown: what is written from then on is that plan, or nothing. Says what
-/// it would do unless `--yes` is given; if things have changed since the plan was shown, it shows them again instead.
+/// How many records of each kind are shown when a plan does not hold any more.
+const FIRST: usize = 5;
+
+/// Accepts the plan that `plait plan` showed last, if it is still what is owed: what runs is the plan that was seen,
+/// or nothing. From then on plait writes what changes by itself. Deletes, and records that may be one and the same,
+/// have an answer of their own.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     action: Option<Action>,
     #[command(flatten)]
-    plan: PlanArguments,
+    plan: Plan,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  plait plan                                what would be written to either side
-  plait approve --yes                       accepts what was shown
-  plait approve deletes member --yes        deletes on the other side, too, what was deleted on one
-  plait approve match 12 --same 0192… --yes the record of question 12 is that one
-  plait approve match 12 --different --yes  it is none of them";
+  plait approve                            says what accepting the plan would let happen
+  plait approve --yes                      accepts it
+  plait approve deletes                    lists the deletes that wait
+  plait approve deletes investment --yes   lets those of one entity happen
+  plait approve match 3 --different --yes  says that a record is none of those that it looks like";
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Let deletes follow on the other side: all, an entity's, or one record's
+    /// Let records that were deleted on one side be deleted on the other too
     Deletes(Deletes),
-    /// Say which record the one in a question is
+    /// Say whether a record is the same as another one
     Match(Match),
 }
 
 #[derive(Debug, clap::Args)]
-struct PlanArguments {
-    /// The settings
-    #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
-    config: PathBuf,
+struct Plan {
+    /// Only the plan with this digest (or its beginning), as `plait plan` said it; otherwise the last one shown
+    #[arg(long, value_name = "DIGEST")]
+    plan: Option<String>,
     /// Do it; without, say what would be done
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
     who: Who,
+    /// The settings
+    #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
+    config: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
 struct Deletes {
+    /// Only this entity's, as the mapping calls it
     entity: Option<String>,
-    /// Its UUID, Airtable's rec… or its key in Directus
+    /// Only this record's: its UUID, rec… or Directus key
+    #[arg(value_name = "ID")]
     record: Option<String>,
-    /// The settings
-    #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
-    config: PathBuf,
     /// Do it; without, say what would be done
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
     who: Who,
+    /// The settings
+    #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
+    config: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("answer").required(true).args(["same", "different"])))]
+#[command(group = clap::ArgGroup::new("answer").required(true).args(["same", "different"]))]
 struct Match {
-    /// The question's number, as `plait plan` has it
+    /// As `plait plan` has it
     question: i64,
-    /// It is this record: its UUID, Airtable's rec… or its key in Directus
+    /// It is this record
     #[arg(long, value_name = "ID")]
     same: Option<String>,
     /// It is none of them
     #[arg(long)]
     different: bool,
-    /// The settings
-    #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
-    config: PathBuf,
     /// Do it; without, say what would be done
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
     who: Who,
+    /// The settings
+    #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
+    config: PathBuf,
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.action {
-        None => approve_plan(arguments.plan).await,
+        None => accept(arguments.plan).await,
         Some(Action::Deletes(deletes)) => approve_deletes(deletes).await,
-        Some(Action::Match(answer)) => approve_match(answer).await,
+        Some(Action::Match(it)) => answer(it).await,
     }
 }
 
-async fn approve_plan(arguments: PlanArguments) -> anyhow::Result<ExitCode> {
-    let (desk, settings) = Desk::open(&arguments.config).await?;
-    let around = Around::read(&desk, logs(&desk, &settings), false).await?;
-    let reading = reading(&desk, false);
-    let paint = Paint::for_stdout();
-    let last = plan::last_shown(&desk.pool).await?;
-    let show = async |plan: &Plan| -> anyhow::Result<()> {
-        for line in as_text(plan, &around, false, paint) {
-            say(&line)?;
-        }
-        Ok(plan::note_shown(&desk.pool, plan).await?)
+// ---- the plan ----------------------------------------------------------------------------------------
+
+async fn accept(arguments: Plan) -> anyhow::Result<ExitCode> {
+    let (desk, _) = Desk::open(&arguments.config).await?;
+    let author = arguments.who.name()?;
+    let books = books(&desk).await?;
+    let Some(seen) = books.last_shown().await? else {
+        bail!("no plan was shown yet: run `plait plan`, read it, and accept it then");
     };
-    if !arguments.yes {
-        show(&reading.read(&desk.pool).await?).await?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if !around.unread.is_empty() {
+    if let Some(wanted) = &arguments.plan
+        && (wanted.is_empty() || !seen.plan_digest.starts_with(wanted.as_str()))
+    {
         bail!(
-            "the first copy of {} has not ended: nobody knows yet what would be written. Let `plait run` finish it; `plait status` says how far it is",
-            around.unread.join(", ")
+            "the plan shown last, at {}, is {}, not {wanted}: run `plait plan` and read it",
+            local(seen.shown_at),
+            short_digest(&seen.plan_digest)
         );
     }
-    let Some(last) = last else {
-        show(&reading.read(&desk.pool).await?).await?;
-        say("no plan was shown before this one: look at it, then say `plait approve --yes` again")?;
-        return Ok(ExitCode::FAILURE);
-    };
-    let author = arguments.who.name()?;
-    let (plan, is_accepted) = reading.approve(&desk.pool, &last.digest, &author).await?;
-    if plan.digest.is_empty() {
-        say("nothing waits for an approval: every field of every entity has one")?;
+    if !arguments.yes {
+        let now = books.proposal().await?;
+        if is_settled(&now) {
+            say("everything of the mapping was accepted already: there is nothing to approve")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if now.digest != seen.plan_digest || !now.unread.is_empty() {
+            return changed(&desk, &books, &seen, &now, &author).await;
+        }
+        show(&desk, &now, FIRST, false).await?;
+        say("nothing was accepted yet: --yes does it")?;
         return Ok(ExitCode::SUCCESS);
     }
-    if is_accepted {
-        say(&format!(
-            "plan {} is accepted by {author}: what it has is written from now on; `plait status` says how far it is",
-            short_digest(&plan.digest)
-        ))?;
-        return Ok(ExitCode::SUCCESS);
+    match books.accept(&seen.plan_digest, &author).await? {
+        Verdict::Accepted(0) => {
+            say("everything of the mapping was accepted already: there is nothing to approve")?;
+        }
+        Verdict::Accepted(count) => {
+            say(&format!(
+                "plan {} is accepted, with {count} fields and kinds of record: plait writes it now, and what changes by itself from now on",
+                short_digest(&seen.plan_digest)
+            ))?;
+        }
+        Verdict::Changed(now) if is_settled(&now) => {
+            say("everything of the mapping was accepted already: there is nothing to approve")?;
+        }
+        Verdict::Changed(now) => return changed(&desk, &books, &seen, &now, &author).await,
     }
-    for line in differences(&last, &plan) {
-        say(&line)?;
-    }
-    show(&plan).await?;
-    say("this is what there is now: look at it, then say `plait approve --yes` again")?;
-    Ok(ExitCode::FAILURE)
+    Ok(ExitCode::SUCCESS)
 }
 
-/// What has changed since a plan was shown, an entity and side a line.
-fn differences(last: &Shown, now: &Plan) -> Vec<String> {
-    let mut lines = vec![format!(
-        "plan {} does not hold any more, and was not accepted:",
-        short_digest(&last.digest)
-    )];
-    let entities: BTreeSet<&String> = last.tallies.keys().chain(now.tallies.keys()).collect();
-    for entity in entities {
-        let of = |tallies: &plan::Tallies, side: &str| -> Tally {
-            tallies.get(entity).and_then(|sides| sides.get(side)).copied().unwrap_or_default()
-        };
-        for side in crate::model::Side::ALL {
-            let (before, after) = (of(&last.tallies, side.name()), of(&now.tallies, side.name()));
-            if before != after {
-                lines.push(format!(
-                    "  {entity} on {side}: {}, now {}",
-                    words(&before),
-                    words(&after)
-                ));
-            }
-        }
-    }
-    if lines.len() == 1 {
-        lines.push("  as much as before, with other values".into());
-    }
-    lines
+fn is_settled(proposal: &Proposal) -> bool {
+    proposal.unapproved.is_empty()
 }
+
+/// Says what is different from the plan that was seen, and shows the new one, which can be accepted next.
+async fn changed(
+    desk: &Desk,
+    books: &crate::store::Books,
+    seen: &Shown,
+    now: &Proposal,
+    author: &str,
+) -> anyhow::Result<ExitCode> {
+    show(desk, now, FIRST, false).await?;
+    if !now.unread.is_empty() {
+        bail!(
+            "nothing was accepted: {}. Wait for it (`plait status`), then `plait plan` and `plait approve`",
+            now.unread.join("; ")
+        );
+    }
+    books.note_shown(now, author).await?;
+    bail!(
+        "nothing was accepted: this is not the plan shown at {} any more ({}). It is shown above as it is now; `plait approve --yes` accepts that",
+        local(seen.shown_at),
+        difference(&seen.summary, &now.summary(&desk.mapping))
+    )
+}
+
+/// `directus member create: 3 → 4`.
+fn difference(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>) -> String {
+    let mut whats: Vec<&String> = before.keys().chain(after.keys()).collect();
+    whats.sort();
+    whats.dedup();
+    let count = |of: &BTreeMap<String, i64>, what: &str| of.get(what).copied().unwrap_or(0);
+    let changed: Vec<String> = whats
+        .into_iter()
+        .filter(|what| count(before, what) != count(after, what))
+        .map(|what| {
+            let (before, after) = (count(before, what), count(after, what));
+            format!("{}: {before} → {after}", what.trim_start_matches("- "))
+        })
+        .collect();
+    if changed.is_empty() {
+        String::from("the same counts, other values or records")
+    } else {
+        changed.join(", ")
+    }
+}
+
+// ---- deletes -----------------------------------------------------------------------------------------
 
 async fn approve_deletes(arguments: Deletes) -> anyhow::Result<ExitCode> {
     let (desk, _) = Desk::open(&arguments.config).await?;
-    let mut chosen = questions::pending_deletes(&desk.pool).await?;
-    if let Some(name) = &arguments.entity {
-        let no = desk.entity_no(name)?;
-        chosen.retain(|it| it.entity == *name);
-        if let Some(record) = &arguments.record {
-            let record = desk.record(no, record).await?;
-            chosen.retain(|it| it.record_id == record);
-        }
-    }
-    let named = chosen.iter().map(|it| (it.entity.clone(), it.record_id));
-    let labels = desk.labels(named).await?;
-    let paint = Paint::for_stdout();
-    for it in &chosen {
-        say(&delete_text(it, &labels, paint))?;
-    }
+    let chosen = chosen_deletes(&desk, &arguments).await?;
     if chosen.is_empty() {
         say("no delete waits for a yes")?;
         return Ok(ExitCode::SUCCESS);
     }
+    let labels = desk.labels(chosen.iter().map(|it| (it.entity.clone(), it.record_id))).await?;
+    for it in &chosen {
+        let why = if it.stopped_by_count { "; stopped, being one of many at once" } else { "" };
+        say(&format!(
+            "{} ({}): deleted on {} at {}{why}; still on {}",
+            labels.of(&it.entity, it.record_id),
+            it.record_id,
+            other_side(&it.side),
+            local(it.found_at),
+            it.side
+        ))?;
+    }
     if !arguments.yes {
-        say(&format!("{} would be deleted where they still live; --yes does it", chosen.len()))?;
+        say(&format!("{} would be deleted there too; --yes does it", chosen.len()))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let decision = |it: &PendingDelete| Decision::ApproveDelete {
-        entity: it.entity.clone(),
-        record: it.record_id,
-        side: it.side.clone(),
-    };
-    let decisions: Vec<Decision> = chosen.iter().map(decision).collect();
+    let decisions: Vec<Decision> = chosen
+        .iter()
+        .map(|it| Decision::ApproveDelete {
+            entity: it.entity.clone(),
+            record: it.record_id,
+            side: it.side.clone(),
+        })
+        .collect();
     let done = desk.decide(&arguments.who.name()?, &decisions).await?;
-    match done.outcome {
-        None => {
-            say(&format!("{} are deleted where they still live, from now on", chosen.len()))?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(outcome) => {
-            say(&format!("not all of it could be done: {outcome}"))?;
-            Ok(ExitCode::FAILURE)
-        }
+    if let Some(outcome) = done.outcome {
+        bail!("not all of it could be done: {outcome}");
     }
+    say(&format!(
+        "{} may be deleted there now; `plait undo` and a restore bring one back",
+        decisions.len()
+    ))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn approve_match(arguments: Match) -> anyhow::Result<ExitCode> {
+fn other_side(name: &str) -> &'static str {
+    Side::ALL.into_iter().find(|side| side.name() != name).map_or("the other side", Side::name)
+}
+
+async fn chosen_deletes(desk: &Desk, arguments: &Deletes) -> anyhow::Result<Vec<Doomed>> {
+    let entity = match &arguments.entity {
+        Some(name) => Some(desk.entity_no(name)?),
+        None => None,
+    };
+    let record = match (entity, &arguments.record) {
+        (Some(entity), Some(name)) => Some(desk.record(entity, name).await?),
+        _ => None,
+    };
+    let is_wanted = |it: &Doomed| {
+        arguments.entity.as_ref().is_none_or(|name| it.entity == *name)
+            && record.is_none_or(|record| it.record_id == record)
+    };
+    Ok(plan::doomed(&desk.pool).await?.into_iter().filter(is_wanted).collect())
+}
+
+// ---- who is whom -------------------------------------------------------------------------------------
+
+async fn answer(arguments: Match) -> anyhow::Result<ExitCode> {
     let (desk, _) = Desk::open(&arguments.config).await?;
-    let all = questions::questions(&desk.pool).await?;
-    let question = all
-        .iter()
-        .find(|it| it.match_question_id == arguments.question)
-        .with_context(|| no_question(arguments.question, &all))?;
+    let questions = plan::questions(&desk.pool).await?;
+    let Some(question) = questions.iter().find(|it| it.match_question_id == arguments.question)
+    else {
+        bail!(
+            "there is no open question {}: `plait plan` lists those that there are",
+            arguments.question
+        );
+    };
+    let author = arguments.who.name()?;
+    let ids = std::iter::once(question.record_id).chain(question.candidates.iter().copied());
+    let labels = desk.labels(ids.map(|id| (question.entity.clone(), id))).await?;
+    let name = labels.of(&question.entity, question.record_id);
     let Some(same) = &arguments.same else {
         if !arguments.yes {
-            say(&format!(
-                "{} {} would be a record of its own, and be created on the other side; --yes does it",
-                question.side, question.side_key
-            ))?;
+            say(&format!("{name} would stay a record of its own; --yes does it"))?;
             return Ok(ExitCode::SUCCESS);
         }
-        let author = arguments.who.name()?;
-        if !questions::answer_different(&desk.pool, question.match_question_id, &author).await? {
-            bail!("question {} was answered just now by somebody else", arguments.question);
+        if !plan::answer_different(&desk.pool, question.match_question_id, &author).await? {
+            bail!("somebody has answered question {} meanwhile", question.match_question_id);
         }
-        say("it is a record of its own from now on")?;
+        say(&format!("{name} is a record of its own, and is created on the other side too"))?;
         return Ok(ExitCode::SUCCESS);
     };
-    let record = candidate(&desk, question, same).await?;
-    let labels = desk.labels([(question.entity.clone(), record)]).await?;
-    let target = labels.of(&question.entity, record);
+    let record = desk.record(desk.entity_no(&question.entity)?, same).await?;
+    let other = labels.of(&question.entity, record);
+    if record == question.record_id {
+        bail!(
+            "{record} is the record that the question is about: name the one that it is the same as"
+        );
+    }
     if !arguments.yes {
-        say(&format!(
-            "{} {} would be {target}: where the two hold something else, a conflict is kept; --yes does it",
-            question.side, question.side_key
-        ))?;
+        say(&format!("{name} would be {other} ({record}); --yes does it"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let decision = Decision::Join {
+    let done = desk.decide(&author, &[join(question, record)]).await?;
+    if let Some(outcome) = done.outcome {
+        bail!("it could not be done: {outcome}");
+    }
+    say(&format!("{name} is {other} from now on; `plait identity split` undoes it"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn join(question: &Question, record: Uuid) -> Decision {
+    Decision::Join {
         entity: question.entity.clone(),
         side: question.side.clone(),
         key: question.side_key.clone(),
         record,
-    };
-    let done = desk.decide(&arguments.who.name()?, &[decision]).await?;
-    match done.outcome {
-        None => {
-            say(&format!("{} {} is {target} from now on", question.side, question.side_key))?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(outcome) => {
-            say(&format!("it could not be done: {outcome}"))?;
-            Ok(ExitCode::FAILURE)
-        }
     }
 }
 
-/// The candidate that a person names.
-async fn candidate(desk: &Desk, question: &Question, name: &str) -> anyhow::Result<Uuid> {
-    let record = desk.record(desk.entity_no(&question.entity)?, name).await?;
-    if !question.candidates.contains(&record) {
-        let all: Vec<String> = question.candidates.iter().map(Uuid::to_string).collect();
-        bail!(
-            "`{name}` is none of the records that question {} is about: {}. `plait identity join` joins any two",
-            question.match_question_id,
-            all.join(", ")
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::difference;
+
+    #[test]
+    fn approve_says_what_has_changed_since_a_plan_was_shown() {
+        let counts = |pairs: &[(&str, i64)]| -> BTreeMap<String, i64> {
+            pairs.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect()
+        };
+        let before = counts(&[("directus member create", 3), ("airtable round update", 1)]);
+        let after = counts(&[("directus member create", 4), ("- member fields", 2)]);
+        assert_eq!(
+            difference(&before, &after),
+            "member fields: 0 → 2, airtable round update: 1 → 0, directus member create: 3 → 4"
         );
-    }
-    Ok(record)
-}
-
-fn no_question(number: i64, all: &[Question]) -> String {
-    let open: Vec<String> = all.iter().map(|it| it.match_question_id.to_string()).collect();
-    if open.is_empty() {
-        format!("there is no open question {number}: none is open")
-    } else {
-        format!("there is no open question {number}; open are {}", open.join(", "))
+        assert!(difference(&before, &before).contains("same counts"));
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     config::Settings,
     mapping::Mapping,
     model::{Finding, Level},
-    store,
+    push, store,
 };
 
 /// Looks at everything that `run` needs and changes nothing. The exit code is 0 when `run` would work.
@@ -51,6 +51,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         if let Some(source) = &settings.directus {
             findings.extend(directus::preflight(&settings::source(source), mapping).await);
         }
+        directus_api(&settings, mapping, &mut findings).await;
         airtable(&settings, mapping, &mut findings).await;
     }
     let would_work = findings.iter().all(|finding| finding.level != Level::Error);
@@ -103,6 +104,21 @@ async fn canonical(settings: &Settings, mapping: Option<&Mapping>, findings: &mu
                 chain(&error.into()),
                 "mend the mapping, or add the table or column by a migration of your own",
             )),
+        }
+    }
+}
+
+async fn directus_api(settings: &Settings, mapping: &Mapping, findings: &mut Vec<Finding>) {
+    let Some(section) = &settings.directus else { return };
+    match settings::directus_api(section) {
+        Ok(Some(client)) => {
+            let url = section.api.as_ref().map_or("", |api| api.url.as_str());
+            findings.extend(push::directus::preflight(&client, url, mapping).await);
+        }
+        Ok(None) => findings.push(Finding::ok("Directus is read and not written to: no `api_url`")),
+        Err(error) => {
+            findings
+                .push(Finding::error(chain(&error), "check `api_url` and the token in [directus]"));
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
@@ -12,6 +13,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     io::AsyncReadExt,
+    net::TcpListener,
     process::{Child, Command},
     time::sleep,
 };
@@ -126,10 +128,12 @@ async fn with_directus(
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&secrets)?;
     write_secret(&secrets.join("canonical"), password)?;
     write_secret(&secrets.join("directus"), &source.capture.password)?;
+    write_secret(&secrets.join("directus-push"), &source.push_token)?;
     write_secret(&secrets.join("airtable"), MIRROR_TOKEN)?;
     let config = folder.join("plait.toml");
     fs::write(folder.join("mapping.toml"), model::MAPPING)?;
-    fs::write(&config, settings(canonical, source, &sandbox_url))?;
+    let pings = ping_address(folder).await?;
+    fs::write(&config, settings(canonical, source, &sandbox_url, pings))?;
     let outcome = mirror(&config, canonical, source, &sandbox_url, stop).await;
     end(&mut sandbox).await;
     outcome
@@ -176,7 +180,24 @@ fn write_secret(path: &Path, secret: &str) -> anyhow::Result<()> {
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o600))?)
 }
 
-fn settings(canonical: &Cluster, source: &Source, sandbox_url: &str) -> String {
+/// Where the mirror hears the sandbox's pings: the same place each time, if it is free, since the webhook knows it.
+async fn ping_address(folder: &Path) -> anyhow::Result<SocketAddr> {
+    let file = folder.join("ping-address");
+    let kept = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
+    let mut listener = None;
+    if let Some(address) = kept {
+        listener = TcpListener::bind::<SocketAddr>(address).await.ok();
+    }
+    let listener = match listener {
+        Some(listener) => listener,
+        None => TcpListener::bind("127.0.0.1:0").await.context("could not find a free port")?,
+    };
+    let address = listener.local_addr()?;
+    fs::write(&file, address.to_string())?;
+    Ok(address)
+}
+
+fn settings(canonical: &Cluster, source: &Source, sandbox_url: &str, pings: SocketAddr) -> String {
     let capture = &source.capture;
     format!(
         r#"# Made by `plait demo`; made again at each start.
@@ -191,19 +212,24 @@ tls = "disable"
 database_url = "postgres://{}@127.0.0.1:{}/{}"
 password_file = "secrets/directus"
 tls = "disable"
+api_url = "{api_url}"
+token_file = "secrets/directus-push"
 
 [airtable]
 api_url = "{sandbox_url}"
 token_file = "secrets/airtable"
 poll_interval_max_ms = 2000
+ping_listen = "{pings}"
 
 [airtable.base.reseau]
 id = "{NETWORK_BASE}"
+notification_url = "http://{pings}/airtable/reseau"
 "#,
         canonical.port(),
         capture.user,
         capture.port,
         capture.database,
+        api_url = source.server.url(),
     )
 }
 

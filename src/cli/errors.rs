@@ -136,7 +136,7 @@ async fn show(desk: &Desk, chosen: &[Parked]) -> anyhow::Result<()> {
 }
 
 /// The parked rows that `ids` name; all without.
-async fn choose(desk: &Desk, ids: Option<&[String]>) -> anyhow::Result<Vec<Parked>> {
+pub(super) async fn choose(desk: &Desk, ids: Option<&[String]>) -> anyhow::Result<Vec<Parked>> {
     let all = parked::parked(&desk.pool, true).await?;
     let Some(ids) = ids else { return Ok(all) };
     let mut chosen = Vec::new();

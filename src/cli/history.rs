@@ -90,6 +90,19 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The lines of a record's timeline, without colours.
+#[cfg(test)]
+pub(super) async fn told(
+    desk: &Desk,
+    entity: &str,
+    id: &str,
+    field: Option<&str>,
+) -> anyhow::Result<Vec<String>> {
+    let record = desk.record(desk.entity_no(entity)?, id).await?;
+    let lines = timeline(desk, entity, record, field).await?;
+    Ok(lines.iter().map(|line| as_text(line, Paint::none())).collect())
+}
+
 async fn heading(
     desk: &Desk,
     entity: &str,
@@ -145,7 +158,7 @@ async fn timeline(
             continue;
         }
         let found_at = conflict.found_at.or(conflict.observed_at).unwrap_or_default();
-        if let (Some(at), "held") | (Some(at), "overwritten") =
+        if let (Some(at), "held" | "overwritten") =
             (conflict.decided_at, conflict.decision.as_str())
         {
             let what = What::Settled(conflict.clone());

@@ -13,10 +13,14 @@ mod plan;
 mod run;
 mod sandbox;
 mod settings;
+mod setup;
 mod status;
 mod terminal;
 mod undo;
+mod verify;
 mod watch;
+#[cfg(test)]
+mod way_back_tests;
 
 use std::process::ExitCode;
 
@@ -40,9 +44,9 @@ First steps:
   plait demo             the whole thing on this machine, nothing to set up
   plait check            reads plait.toml and mapping.toml, reaches every service, says what is missing
   plait run              mirrors until Ctrl-C
-  plait plan             what would be written to either side; `plait approve --yes` accepts it
   plait watch            in another terminal: each change as it happens
   plait status           how far each side has been read
+  plait plan             what would be written to either side; nothing is before `plait approve`
 
 Settings are in plait.toml, what is mirrored in mapping.toml; docs/settings.md and docs/mapping.md explain
 every line. Exit codes: 0 all is well, 1 it could not be done, 2 the arguments were wrong.";
@@ -55,14 +59,16 @@ enum Command {
     Migrate(migrate::Arguments),
     /// Say whether `run` would work, and what to do if not
     Check(check::Arguments),
-    /// Show what would be written to either side, before anything is
-    Plan(plan::Arguments),
-    /// Accept that plan, let deletes follow, say who is whom
-    Approve(approve::Arguments),
+    /// Make what Plait needs on a side: its user in Directus
+    Setup(setup::Arguments),
     /// Say how far each side has been read and what waits for a person
     Status(status::Arguments),
     /// Follow the journal: time, who, side, record, field, before → after
     Watch(watch::Arguments),
+    /// What would be written to either side once somebody accepts it, cell by cell
+    Plan(plan::Arguments),
+    /// Accept the plan that was shown, deletes that wait, or what may be one and the same record
+    Approve(approve::Arguments),
     /// Cells that both sides changed: list, look, settle with either value or a third
     Conflicts(conflicts::Arguments),
     /// What did not go through, in plain words: list, try again, leave
@@ -73,6 +79,8 @@ enum Command {
     Identity(identity::Arguments),
     /// Take changes back, on all sides: a cell, a record, a person's, a transaction
     Undo(undo::Arguments),
+    /// Read both sides, and compare every cell with what is canonical
+    Verify(verify::Arguments),
     /// Serve a pretend Airtable with a network's data, for trying things out
     Sandbox(sandbox::Arguments),
     /// Bring up a real Directus, the sandbox and a canonical database, and mirror them
@@ -98,15 +106,17 @@ pub fn main() -> ExitCode {
             Command::Run(arguments) => run::run(arguments, stop).await,
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Check(arguments) => check::run(arguments).await,
-            Command::Plan(arguments) => plan::run(arguments).await,
-            Command::Approve(arguments) => approve::run(arguments).await,
+            Command::Setup(arguments) => setup::run(arguments).await,
             Command::Status(arguments) => status::run(arguments).await,
             Command::Watch(arguments) => watch::run(arguments, stop).await,
+            Command::Plan(arguments) => plan::run(arguments).await,
+            Command::Approve(arguments) => approve::run(arguments).await,
             Command::Conflicts(arguments) => conflicts::run(arguments).await,
             Command::Errors(arguments) => errors::run(arguments).await,
             Command::History(arguments) => history::run(arguments).await,
             Command::Identity(arguments) => identity::run(arguments).await,
             Command::Undo(arguments) => undo::run(arguments).await,
+            Command::Verify(arguments) => verify::run(arguments).await,
             Command::Sandbox(arguments) => sandbox::run(arguments, stop).await,
             Command::Demo(arguments) => demo::run(arguments, stop).await,
         }

@@ -1,340 +1,351 @@
-//! `plait plan`: what would be written to either side, before anything is.
+//! `plait plan`: what would be written to either side once somebody accepts it.
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
+use uuid::Uuid;
 
 use super::{
-    desk::{Desk, Labels, label, local, shown},
+    desk::{Desk, Labels, Who, shown},
     terminal::{Paint, say},
 };
 use crate::{
-    config::Settings,
-    model::Side,
+    mapping::Mapping,
+    merge::SentCell,
+    model::{EntityNo, Side},
     store::{
-        plan::{self, Plan, PlannedKind, PlannedWrite, Reading, Tallies, Tally},
-        questions::{self, Match, Matched, PendingDelete, Question},
+        Books,
+        plan::{Planned, PlannedKind, Proposal},
     },
 };
 
-/// How many of a kind are shown unless all are asked for.
-const SHOWN_COUNT: usize = 10;
+/// Characters of a digest that people are shown.
+const DIGEST_SHOWN: usize = 12;
 
-/// Shows what nobody has approved yet: the records that were found on both sides and by what, those that would be
-/// created, and the cells that would be overwritten, on which side. Nothing of it is written to any side before
-/// `plait approve --yes`; all of it is told from the canonical database, which `plait run` fills meanwhile.
+/// Shows what nobody has accepted yet: records that would be linked, created and overwritten on either side, cell by
+/// cell. It reads the canonical database alone, and writes to no side. Until `plait approve`, plait writes nothing to
+/// either; afterwards it writes what changes by itself. A field or an entity that is new in the mapping asks again,
+/// for just that.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// The settings
     #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
     config: PathBuf,
-    /// Every record, not the first ten of each kind
+    /// Every record and every cell; otherwise the first of each kind
     #[arg(long)]
     all: bool,
-    /// One JSON document, with every record; docs/plan.md says what is in it
+    /// How many records of each kind are shown
+    #[arg(long, short = 'n', default_value_t = 5, value_name = "COUNT", conflicts_with = "all")]
+    first: usize,
+    /// One JSON object with every record and cell; docs/plan.md describes it
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    who: Who,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  plait plan                 counts by side and entity, and the first records of each
+  plait plan --all | less    all of it
+  plait plan --json          for programs
+  plait approve --yes        accepts the plan that was shown last, if it still holds";
+
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let (desk, settings) = Desk::open(&arguments.config).await?;
-    let is_all = arguments.all || arguments.json;
-    let plan = reading(&desk, is_all).read(&desk.pool).await?;
-    let around = Around::read(&desk, logs(&desk, &settings), is_all).await?;
-    if arguments.json {
-        say(&as_json(&plan, &around).to_string())?;
-    } else {
-        for line in as_text(&plan, &around, is_all, Paint::for_stdout()) {
-            if !say(&line)? {
-                return Ok(ExitCode::SUCCESS);
-            }
-        }
+    let (desk, _) = Desk::open(&arguments.config).await?;
+    let books = books(&desk).await?;
+    let proposal = books.proposal().await?;
+    let count_max = if arguments.all { usize::MAX } else { arguments.first };
+    show(&desk, &proposal, count_max, arguments.json).await?;
+    if proposal.unread.is_empty() {
+        books.note_shown(&proposal, &arguments.who.name()?).await?;
     }
-    plan::note_shown(&desk.pool, &plan).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn reading(desk: &Desk, is_all: bool) -> Reading<'_> {
-    let keep_count = if is_all { usize::MAX } else { SHOWN_COUNT };
-    Reading { mapping: &desk.mapping, shapes: &desk.shapes, keep_count, label }
+pub(super) async fn books(desk: &Desk) -> anyhow::Result<Books> {
+    Ok(Books::of_reader(desk.pool.clone(), desk.mapping.clone(), desk.shapes.clone()).await?)
 }
 
-/// What is shown beside the writes.
-pub(super) struct Around {
-    matched: Vec<Matched>,
-    matches: Vec<Match>,
-    questions: Vec<Question>,
-    deletes: Vec<PendingDelete>,
-    /// Logs that were not read to the end of their first copy.
-    pub(super) unread: Vec<String>,
-    labels: Labels,
-}
-
-impl Around {
-    pub(super) async fn read(desk: &Desk, logs: Vec<String>, is_all: bool) -> anyhow::Result<Self> {
-        let count_max = if is_all { i64::MAX } else { i64::try_from(SHOWN_COUNT)? };
-        let matches = questions::matches(&desk.pool, count_max).await?;
-        let questions = questions::questions(&desk.pool).await?;
-        let deletes = questions::pending_deletes(&desk.pool).await?;
-        let named = matches.iter().map(|it| (it.entity.clone(), it.record_id));
-        let asked = questions.iter().flat_map(|it| {
-            let all = it.candidates.iter().copied().chain([it.record_id]);
-            all.map(|record| (it.entity.clone(), record)).collect::<Vec<_>>()
-        });
-        let gone = deletes.iter().map(|it| (it.entity.clone(), it.record_id));
-        let labels = desk.labels(named.chain(asked).chain(gone)).await?;
-        let read = questions::logs_read(&desk.pool).await?;
-        let unread = logs.into_iter().filter(|log| !read.contains(log)).collect();
-        let matched = questions::matched(&desk.pool).await?;
-        Ok(Self { matched, matches, questions, deletes, unread, labels })
+/// Says the plan, with up to `count_max` records of each kind.
+pub(super) async fn show(
+    desk: &Desk,
+    proposal: &Proposal,
+    count_max: usize,
+    is_json: bool,
+) -> anyhow::Result<()> {
+    let labels = labels(desk, proposal).await?;
+    if is_json {
+        say(&as_json(&desk.mapping, proposal, &labels).to_string())?;
+        return Ok(());
     }
-}
-
-/// The logs that a plan hangs on.
-pub(super) fn logs(desk: &Desk, settings: &Settings) -> Vec<String> {
-    let two_sided = || desk.mapping.entities.iter().filter(|entity| entity.is_two_sided());
-    let mut logs = Vec::new();
-    if two_sided().next().is_some() {
-        logs.push(Side::Directus.name().to_owned());
-    }
-    for base in settings.airtable.iter().flat_map(|airtable| &airtable.bases) {
-        let is_its = |entity: &crate::mapping::Entity| {
-            entity.airtable.as_ref().is_some_and(|table| table.base == base.name)
-        };
-        if two_sided().any(is_its) {
-            logs.push(format!("{}:{}", Side::Airtable, base.id));
+    for line in as_text(&desk.mapping, proposal, &labels, count_max, Paint::for_stdout()) {
+        if !say(&line)? {
+            break;
         }
     }
-    logs
+    Ok(())
 }
 
-pub(super) fn as_text(plan: &Plan, around: &Around, is_all: bool, paint: Paint) -> Vec<String> {
+pub(super) fn short_digest(digest: &str) -> String {
+    digest.chars().take(DIGEST_SHOWN).collect()
+}
+
+async fn labels(desk: &Desk, proposal: &Proposal) -> anyhow::Result<Labels> {
+    let planned =
+        proposal.planned.iter().map(|it| (desk.mapping.entity(it.entity).name.clone(), it.record));
+    let linked = proposal.linked.iter().map(|it| (it.entity.clone(), it.record_id));
+    let asked = proposal.questions.iter().flat_map(|it| {
+        std::iter::once(it.record_id)
+            .chain(it.candidates.iter().copied())
+            .map(|record| (it.entity.clone(), record))
+    });
+    let doomed = proposal.doomed.iter().map(|it| (it.entity.clone(), it.record_id));
+    desk.labels(planned.chain(linked).chain(asked).chain(doomed)).await
+}
+
+fn as_text(
+    mapping: &Mapping,
+    proposal: &Proposal,
+    labels: &Labels,
+    count_max: usize,
+    paint: Paint,
+) -> Vec<String> {
     let mut lines = Vec::new();
-    if !around.unread.is_empty() {
-        lines.push(format!(
-            "{} not complete: the first copy of {} has not ended, and nobody knows yet who lacks what. `plait run` makes it",
-            paint.yellow("!"),
-            around.unread.join(", ")
-        ));
+    for why in &proposal.unread {
+        lines.push(format!("{} this is not all yet: {why}", paint.yellow("!")));
     }
-    counts(plan, paint, &mut lines);
-    matched(around, is_all, paint, &mut lines);
-    for question in &around.questions {
-        lines.extend(question_text(question, around, paint));
-    }
-    for delete in &around.deletes {
-        lines.push(delete_text(delete, &around.labels, paint));
-    }
-    writes(plan, paint, &mut lines);
-    if plan.digest.is_empty() {
-        lines.push("nothing waits for an approval: every field of every entity has one".into());
+    if proposal.unapproved.is_empty() {
+        lines.push("airtable, directus: everything of the mapping was accepted; plait writes what changes by itself".into());
     } else {
+        for side in Side::ALL {
+            lines.extend(side_text(mapping, proposal, side, labels, count_max, paint));
+        }
+        lines.push(covered_text(mapping, &proposal.unapproved));
+    }
+    lines.extend(linked_text(proposal, labels, count_max, paint));
+    for it in &proposal.questions {
         lines.push(format!(
-            "Plan {}: nothing of it is written before `plait approve --yes`",
-            paint.bold(short_digest(&plan.digest))
+            "{} question {}: {} may be the same: {}",
+            paint.yellow("?"),
+            it.match_question_id,
+            labels.of(&it.entity, it.record_id),
+            it.reason
+        ));
+        let candidates = it.candidates.iter();
+        lines.extend(candidates.map(|id| format!("    as {} ({id})", labels.of(&it.entity, *id))));
+        lines.push(format!(
+            "    plait approve match {} --same ID, or --different",
+            it.match_question_id
+        ));
+    }
+    if !proposal.doomed.is_empty() {
+        lines.push(format!(
+            "{} {} deletes wait for a yes of their own: plait approve deletes",
+            paint.yellow("?"),
+            proposal.doomed.len()
+        ));
+    }
+    if proposal.held_count > 0 {
+        lines.push(format!(
+            "{} {} cells changed on both sides, and are not written: plait conflicts",
+            paint.yellow("?"),
+            proposal.held_count
+        ));
+    }
+    if !proposal.unapproved.is_empty() && proposal.unread.is_empty() {
+        lines.push(format!(
+            "plan {}: accept it with `plait approve --yes`",
+            paint.bold(&short_digest(&proposal.digest))
         ));
     }
     lines
 }
 
-/// Counts, an entity and side each.
-fn counts(plan: &Plan, paint: Paint, lines: &mut Vec<String>) {
-    for (entity, sides) in &plan.tallies {
-        if !plan.unapproved.contains_key(entity) {
-            continue;
-        }
-        lines.push(paint.bold(entity));
-        let is_quiet = |tally: &&Tally| tally.is_empty() && tally.held + tally.questioned == 0;
-        if sides.values().all(|tally| is_quiet(&tally)) {
-            lines.push("  both sides hold what is canonical".into());
-        }
-        for (side, tally) in sides.iter().filter(|(_, tally)| !is_quiet(tally)) {
-            lines.push(format!("  {side}: {}", words(tally)));
-        }
+fn side_text(
+    mapping: &Mapping,
+    proposal: &Proposal,
+    side: Side,
+    labels: &Labels,
+    count_max: usize,
+    paint: Paint,
+) -> Vec<String> {
+    let mut groups: BTreeMap<EntityNo, Vec<&Planned>> = BTreeMap::new();
+    for planned in proposal.planned.iter().filter(|planned| planned.side == side) {
+        groups.entry(planned.entity).or_default().push(planned);
     }
-    for (entity, fields) in &plan.unapproved {
-        if !plan.tallies.contains_key(entity) {
-            lines.push(format!("{}: nothing is owed to either side", paint.bold(entity)));
-        }
-        if !fields.iter().any(|field| field == "*") {
-            lines.push(format!("  {entity}: new fields only: {}", fields.join(", ")));
-        }
+    if groups.is_empty() {
+        return vec![format!("to {}: nothing", paint.bold(side.name()))];
     }
-}
-
-pub(super) fn words(tally: &Tally) -> String {
-    let parts = [
-        (tally.create, "to create".to_owned()),
-        (tally.update, format!("to change ({} cells)", tally.cell)),
-        (tally.id, "to be told their id".to_owned()),
-        (tally.held, "cells wait for `plait conflicts`".to_owned()),
-        (tally.questioned, "wait for a word on who they are".to_owned()),
-    ];
-    let said: Vec<String> = parts
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
-        .collect();
-    if said.is_empty() { "nothing".into() } else { said.join(", ") }
-}
-
-fn matched(around: &Around, is_all: bool, paint: Paint, lines: &mut Vec<String>) {
-    for it in &around.matched {
-        lines.push(format!(
-            "{} of {} found in the other side's by {}",
-            it.count,
-            paint.bold(&format!("{} on {}", it.entity, it.side)),
-            it.matched_by
-        ));
-    }
-    let total: i64 = around.matched.iter().map(|it| it.count).sum();
-    for it in &around.matches {
-        lines.push(paint.dim(&format!(
-            "    {} {} = {} ({})",
-            it.side,
-            it.side_key,
-            around.labels.of(&it.entity, it.record_id),
-            it.matched_by
-        )));
-    }
-    let left = total - i64::try_from(around.matches.len()).unwrap_or(total);
-    if !is_all && left > 0 {
-        lines.push(paint.dim(&format!("    … and {left} more: --all")));
-    }
-}
-
-fn question_text(it: &Question, around: &Around, paint: Paint) -> Vec<String> {
-    let label = around.labels.of(&it.entity, it.record_id);
-    let mut lines = vec![format!(
-        "{} question {}: {label} ({} {}): {}",
-        paint.yellow("?"),
-        paint.bold(&it.match_question_id.to_string()),
-        it.side,
-        it.side_key,
-        it.reason
-    )];
-    for candidate in &it.candidates {
-        let label = around.labels.of(&it.entity, *candidate);
-        lines.push(format!("    may be {label} {}", paint.dim(&candidate.to_string())));
-    }
-    lines.push(format!(
-        "    `plait approve match {} --same ID` or `--different`; until then none of them is created on the other side",
-        it.match_question_id
-    ));
-    lines
-}
-
-pub(super) fn delete_text(it: &PendingDelete, labels: &Labels, paint: Paint) -> String {
-    let author = it.author.as_deref().map_or_else(String::new, |author| format!(" by {author}"));
-    let many = if it.stopped_by_count { ", among unusually many" } else { "" };
-    format!(
-        "{} {} {} still lives on {}: deleted on the other side{author} {}{many}",
-        paint.yellow("-"),
-        labels.of(&it.entity, it.record_id),
-        paint.dim(&it.record_id.to_string()),
-        it.side,
-        local(it.found_at)
-    )
-}
-
-/// The writes, by entity, side and kind.
-fn writes(plan: &Plan, paint: Paint, lines: &mut Vec<String>) {
-    let mut groups: BTreeMap<(&str, &str, PlannedKind), Vec<&PlannedWrite>> = BTreeMap::new();
-    for write in &plan.writes {
-        let group = (write.entity.as_str(), write.side.name(), write.kind);
-        groups.entry(group).or_default().push(write);
-    }
-    for ((entity, side, kind), group) in groups {
-        let (what, total) = match (kind, tally(&plan.tallies, entity, side)) {
-            (PlannedKind::Create, tally) => ("to create", tally.create),
-            (PlannedKind::Update, tally) => ("to change", tally.update),
-            (PlannedKind::Id, tally) => ("to be told their id", tally.id),
-        };
-        lines.push(paint.bold(&format!("{entity} on {side}: {total} {what}")));
-        let count = group.len();
-        for write in group {
-            lines.push(format!("  {} {}", write.label, paint.dim(&write.record.to_string())));
-            for cell in write.cells.iter().filter(|_| kind != PlannedKind::Id) {
-                let there = shown(Some(&cell.there));
-                let canonical = shown(Some(&cell.canonical));
-                let change = match kind {
-                    PlannedKind::Create => canonical,
-                    _ => format!("{there} → {canonical}"),
-                };
-                lines.push(format!("      {}: {change}", cell.field));
+    let mut lines = vec![format!("to {}:", paint.bold(side.name()))];
+    for (entity, records) in groups {
+        let name = &mapping.entity(entity).name;
+        lines.push(format!("  {name}: {}", counts_text(&records)));
+        for kind in [PlannedKind::Create, PlannedKind::Update, PlannedKind::Delete] {
+            // An id that is written back is no news to anybody, one by one.
+            let is_told = |it: &&&Planned| {
+                it.kind == kind && (kind != PlannedKind::Update || !it.cells.is_empty())
+            };
+            let told: Vec<&&Planned> = records.iter().filter(is_told).collect();
+            for it in told.iter().take(count_max) {
+                lines.extend(record_text(mapping, it, labels, paint));
+            }
+            if told.len() > count_max {
+                let rest = format!("    … and {} more (--all)", told.len() - count_max);
+                lines.push(paint.dim(&rest));
             }
         }
-        let left = total.saturating_sub(count.try_into().unwrap_or(total));
-        if left > 0 {
-            lines.push(paint.dim(&format!("  … and {left} more: --all")));
+    }
+    lines
+}
+
+fn counts_text(records: &[&Planned]) -> String {
+    let count = |kind| records.iter().filter(|it| it.kind == kind).count();
+    let changed: Vec<&&Planned> = records
+        .iter()
+        .filter(|it| it.kind == PlannedKind::Update && !it.cells.is_empty())
+        .collect();
+    let cell_count: usize = changed.iter().map(|it| it.cells.len()).sum();
+    let id_count = records.iter().filter(|it| it.writes_id).count();
+    let mut parts = Vec::new();
+    for (count, text) in [
+        (count(PlannedKind::Create), "created".to_owned()),
+        (changed.len(), format!("overwritten ({cell_count} cells)")),
+        (count(PlannedKind::Delete), "deleted".to_owned()),
+        (id_count, "told their id".to_owned()),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {text}"));
         }
+    }
+    parts.join(", ")
+}
+
+fn record_text(mapping: &Mapping, it: &Planned, labels: &Labels, paint: Paint) -> Vec<String> {
+    let entity = mapping.entity(it.entity);
+    let name = labels.of(&entity.name, it.record);
+    let sign = match it.kind {
+        PlannedKind::Create => paint.green("+"),
+        PlannedKind::Update => paint.yellow("~"),
+        PlannedKind::Delete => paint.red("-"),
+    };
+    let cell = |cell: &SentCell| {
+        let field = &entity.field(cell.field).name;
+        let after = shown(Some(&cell.value.to_json()));
+        match it.kind {
+            PlannedKind::Create => format!("{field} {after}"),
+            _ => format!("{field}: {} → {after}", shown(Some(&cell.expected.to_json()))),
+        }
+    };
+    let cells: Vec<String> = it.cells.iter().map(cell).collect();
+    match it.kind {
+        PlannedKind::Create => vec![format!("    {sign} {name}: {}", cells.join(", "))],
+        _ => std::iter::once(format!("    {sign} {name}"))
+            .chain(cells.into_iter().map(|cell| format!("        {cell}")))
+            .collect(),
     }
 }
 
-fn tally(tallies: &Tallies, entity: &str, side: &str) -> Tally {
-    tallies.get(entity).and_then(|sides| sides.get(side)).copied().unwrap_or_default()
+fn linked_text(
+    proposal: &Proposal,
+    labels: &Labels,
+    count_max: usize,
+    paint: Paint,
+) -> Vec<String> {
+    let mut groups: BTreeMap<(&str, &str), Vec<(Uuid, &str, &str)>> = BTreeMap::new();
+    for it in &proposal.linked {
+        let group = groups.entry((&it.entity, &it.matched_by)).or_default();
+        group.push((it.record_id, &it.side, &it.side_key));
+    }
+    let mut lines = Vec::new();
+    for ((entity, by), records) in groups {
+        lines.push(format!("linked: {} {entity} by {by}", records.len()));
+        for (record, side, key) in records.iter().take(count_max) {
+            lines.push(format!("    = {} is {side} {key}", labels.of(entity, *record)));
+        }
+        if records.len() > count_max {
+            let rest = format!("    … and {} more (--all)", records.len() - count_max);
+            lines.push(paint.dim(&rest));
+        }
+    }
+    lines
 }
 
-pub(super) fn short_digest(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
+/// Which fields a yes covers: all, or just the new ones.
+fn covered_text(mapping: &Mapping, unapproved: &[(EntityNo, String)]) -> String {
+    let mut by_entity: BTreeMap<EntityNo, Vec<&str>> = BTreeMap::new();
+    for (entity, field) in unapproved {
+        by_entity.entry(*entity).or_default().push(field);
+    }
+    let texts: Vec<String> = by_entity
+        .into_iter()
+        .map(|(entity, fields)| {
+            let described = mapping.entity(entity);
+            if fields.len() > described.fields.len() {
+                described.name.clone()
+            } else {
+                format!("{} ({})", described.name, fields.join(", "))
+            }
+        })
+        .collect();
+    format!("a yes covers {}", texts.join(", "))
 }
 
-fn as_json(plan: &Plan, around: &Around) -> serde_json::Value {
-    let label = |entity: &str, record| around.labels.of(entity, record);
-    let writes: Vec<_> = plan
-        .writes
-        .iter()
-        .map(|it| {
-            let cells: Vec<_> = it
-                .cells
-                .iter()
-                .map(|cell| json!({ "field": cell.field, "there": cell.there, "canonical": cell.canonical }))
-                .collect();
-            json!({
-                "kind": it.kind.name(), "entity": it.entity, "side": it.side.name(), "record_id": it.record,
-                "record": it.label, "cells": cells,
+fn as_json(mapping: &Mapping, proposal: &Proposal, labels: &Labels) -> Json {
+    let name = |entity: EntityNo| mapping.entity(entity).name.as_str();
+    let write = |it: &Planned| {
+        let entity = mapping.entity(it.entity);
+        let cells: Vec<Json> = it
+            .cells
+            .iter()
+            .map(|cell| {
+                json!({
+                    "field": entity.field(cell.field).name,
+                    "before": cell.expected.to_json(),
+                    "after": cell.value.to_json(),
+                })
             })
+            .collect();
+        json!({
+            "side": it.side.name(),
+            "entity": entity.name,
+            "record": it.record,
+            "key": it.key.as_ref().map(|key| &*key.0),
+            "label": labels.of(&entity.name, it.record),
+            "kind": it.kind.name(),
+            "writes_id": it.writes_id,
+            "cells": cells,
         })
-        .collect();
-    let matches: Vec<_> = around
-        .matches
+    };
+    let linked = proposal.linked.iter().map(|it| {
+        json!({ "entity": it.entity, "record": it.record_id, "side": it.side, "key": it.side_key, "by": it.matched_by })
+    });
+    let questions = proposal.questions.iter().map(|it| {
+        json!({
+            "id": it.match_question_id, "entity": it.entity, "side": it.side, "key": it.side_key,
+            "record": it.record_id, "candidates": it.candidates, "reason": it.reason, "asked_at": it.asked_at,
+        })
+    });
+    let deletes = proposal.doomed.iter().map(|it| {
+        json!({
+            "entity": it.entity, "record": it.record_id, "side": it.side, "found_at": it.found_at,
+            "stopped_by_count": it.stopped_by_count,
+        })
+    });
+    let covers = proposal
+        .unapproved
         .iter()
-        .map(|it| {
-            json!({
-                "entity": it.entity, "side": it.side, "side_key": it.side_key, "record_id": it.record_id,
-                "record": label(&it.entity, it.record_id), "matched_by": it.matched_by,
-            })
-        })
-        .collect();
-    let questions: Vec<_> = around
-        .questions
-        .iter()
-        .map(|it| {
-            json!({
-                "id": it.match_question_id, "entity": it.entity, "side": it.side, "side_key": it.side_key,
-                "record_id": it.record_id, "record": label(&it.entity, it.record_id), "reason": it.reason,
-                "candidates": it.candidates.iter()
-                    .map(|id| json!({ "record_id": id, "record": label(&it.entity, *id) })).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let deletes: Vec<_> = around
-        .deletes
-        .iter()
-        .map(|it| {
-            json!({
-                "entity": it.entity, "record_id": it.record_id, "record": label(&it.entity, it.record_id),
-                "side": it.side, "found_at": it.found_at, "author": it.author, "stopped_by_count": it.stopped_by_count,
-            })
-        })
-        .collect();
+        .map(|(entity, field)| json!({ "entity": name(*entity), "field": field }));
     json!({
-        "digest": if plan.digest.is_empty() { None } else { Some(&plan.digest) },
-        "is_complete": around.unread.is_empty(), "unread": around.unread,
-        "unapproved": plan.unapproved, "tallies": plan.tallies, "writes": writes, "matches": matches,
-        "questions": questions, "deletes": deletes,
+        "digest": proposal.digest,
+        "is_whole": proposal.unread.is_empty(),
+        "unread": proposal.unread,
+        "covers": covers.collect::<Vec<_>>(),
+        "writes": proposal.planned.iter().map(write).collect::<Vec<_>>(),
+        "links": linked.collect::<Vec<_>>(),
+        "questions": questions.collect::<Vec<_>>(),
+        "deletes": deletes.collect::<Vec<_>>(),
+        "held_cells": proposal.held_count,
     })
 }
-
-#[cfg(test)]
-mod tests;

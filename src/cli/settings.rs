@@ -110,6 +110,23 @@ pub(super) fn source(settings: &config::Directus) -> directus::SourceSettings {
     }
 }
 
+/// The client that writes to Directus; `None`: it is not written to.
+pub(super) fn directus_api(
+    settings: &config::Directus,
+) -> anyhow::Result<Option<remote::directus::Client>> {
+    let Some(api) = &settings.api else { return Ok(None) };
+    let Some(token) = &api.token else {
+        let file = api.token_file.as_ref().map(|file| file.display().to_string());
+        anyhow::bail!(
+            "there is no token for Directus yet ({}): run `plait setup directus`",
+            file.unwrap_or_default()
+        );
+    };
+    let client = remote::directus::Client::new(&api.url, token.reveal())
+        .context("could not set up the client for Directus")?;
+    Ok(Some(client))
+}
+
 /// Airtable as the capture wants it; `None` without a token.
 pub(super) fn airtable(settings: &config::Airtable) -> anyhow::Result<Option<AirtablePlan>> {
     let Some(token) = &settings.token else { return Ok(None) };
@@ -142,6 +159,13 @@ pub(super) fn plan(settings: &Settings) -> anyhow::Result<Plan> {
         canonical_password: password(&settings.canonical),
         mapping,
         directus: settings.directus.as_ref().map(source),
+        directus_api: settings
+            .directus
+            .as_ref()
+            .map(directus_api)
+            .transpose()?
+            .flatten()
+            .map(Arc::new),
         airtable: settings.airtable.as_ref().map(airtable).transpose()?.flatten(),
         limits: Limits { batch_row_count_max: settings.apply.batch_row_count_max },
         queue_row_count_max: settings.apply.queue_row_count_max,

@@ -9,7 +9,14 @@ use super::{
     settings,
     terminal::{Paint, say},
 };
-use crate::store::reading::{self, Counts, LogStatus, OpenIncident};
+use crate::{
+    config,
+    remote::airtable::{forecast, month_spans, this_month},
+    store::{
+        budget,
+        reading::{self, Counts, LogStatus, OpenIncident},
+    },
+};
 
 /// Says, for each side: position, lag, last change, state. The exit code is 0 only when a `plait run` is at
 /// work and follows every side, so that it serves as a health check.
@@ -34,6 +41,10 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let incidents = reading::open_incidents(&pool).await?;
     let counts = reading::counts(&pool).await?;
     let now = Utc::now();
+    let budget = Budget {
+        calls: budget::calls(&pool, this_month()).await?,
+        settings: settings.airtable.as_ref(),
+    };
     let is_well = is_running
         && !logs.is_empty()
         && logs.iter().all(|log| {
@@ -41,9 +52,11 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 && matches!(log.state.as_str(), "streaming" | "copying")
         });
     if arguments.json {
-        say(&as_json(is_running, is_well, &logs, &incidents, counts))?;
+        say(&as_json(is_running, is_well, &logs, &incidents, counts, &budget.as_json(now)))?;
     } else {
-        for line in as_text(is_running, &logs, &incidents, counts, now) {
+        let mut lines = as_text(is_running, &logs, &incidents, counts, now);
+        lines.extend(budget.as_text(now));
+        for line in lines {
             if !say(&line)? {
                 break;
             }
@@ -58,6 +71,7 @@ fn as_json(
     logs: &[LogStatus],
     incidents: &[OpenIncident],
     counts: Counts,
+    budget: &serde_json::Value,
 ) -> String {
     let logs: Vec<_> = logs
         .iter()
@@ -80,7 +94,7 @@ fn as_json(
         .collect();
     json!({
         "is_running": is_running, "is_well": is_well, "logs": logs, "incidents": incidents,
-        "held_count": counts.held_count, "refusal_count": counts.refusal_count,
+        "held_count": counts.held_count, "refusal_count": counts.refusal_count, "api_calls": budget,
     })
     .to_string()
 }
@@ -140,19 +154,104 @@ fn as_text(
     }
     if counts.held_count > 0 {
         lines.push(format!(
-            "{} {} cells changed on both sides wait for a decision: see mirror.conflict",
+            "{} {} cells changed on both sides wait for a decision: `plait conflicts` shows them",
             paint.yellow("!"),
             counts.held_count
         ));
     }
     if counts.refusal_count > 0 {
         lines.push(format!(
-            "{} {} cells could not be taken: see mirror.refusal for each one's reason",
+            "{} {} cells could not be taken: `plait errors` says why",
             paint.yellow("!"),
             counts.refusal_count
         ));
     }
     lines
+}
+
+/// The calls to Airtable of this month.
+struct Budget<'a> {
+    /// By base id.
+    calls: Vec<(String, u64)>,
+    settings: Option<&'a config::Airtable>,
+}
+
+impl Budget<'_> {
+    fn used(&self) -> u64 {
+        self.calls.iter().map(|(_, count)| count).sum()
+    }
+
+    fn forecast(&self, now: DateTime<Utc>) -> u64 {
+        let (over, left) = month_spans(now);
+        forecast(self.used(), over, left)
+    }
+
+    fn limit(&self) -> Option<u64> {
+        self.settings.and_then(|settings| settings.monthly_call_count_max)
+    }
+
+    /// As the settings call the base; its id where they do not.
+    fn name<'b>(&'b self, id: &'b str) -> &'b str {
+        let bases = self.settings.map_or(&[][..], |settings| &settings.bases);
+        bases.iter().find(|base| base.id == id).map_or(id, |base| base.name.as_str())
+    }
+
+    fn as_json(&self, now: DateTime<Utc>) -> serde_json::Value {
+        let bases: serde_json::Map<_, _> =
+            self.calls.iter().map(|(id, count)| (self.name(id).to_owned(), json!(count))).collect();
+        json!({
+            "month": this_month(), "used": self.used(), "forecast": self.forecast(now),
+            "limit": self.limit(), "by_base": bases,
+        })
+    }
+
+    fn as_text(&self, now: DateTime<Utc>) -> Vec<String> {
+        if self.calls.is_empty() {
+            return Vec::new();
+        }
+        let (used, forecast) = (grouped(self.used()), self.forecast(now));
+        let paint = Paint::for_stdout();
+        let bases: Vec<String> = self
+            .calls
+            .iter()
+            .map(|(id, count)| format!("{} {}", self.name(id), grouped(*count)))
+            .collect();
+        let bases = bases.join(", ");
+        let expected = grouped(forecast);
+        let mut lines = Vec::new();
+        match self.limit() {
+            None => lines.push(format!(
+                "airtable: {used} API calls this month ({bases}), about {expected} by its end at this pace"
+            )),
+            Some(limit) => {
+                let of = grouped(limit);
+                lines.push(format!(
+                    "airtable: {used} of {of} API calls this month ({bases}), about {expected} by its end at this pace"
+                ));
+                if forecast > limit {
+                    lines.push(format!(
+                        "{} at this pace the month's API calls will not do: polling is slowed down, and the last of \
+                         them are kept for reading; a larger plan, or `notification_url` for pings, helps",
+                        paint.yellow("!")
+                    ));
+                }
+            }
+        }
+        lines
+    }
+}
+
+/// `12,345`
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn local(at: DateTime<Utc>) -> String {
@@ -172,9 +271,25 @@ fn age(span: chrono::TimeDelta) -> String {
 
 #[cfg(test)]
 mod tests {
-    use chrono::TimeDelta;
+    use chrono::{TimeDelta, TimeZone as _, Utc};
 
-    use super::age;
+    use super::{Budget, age, grouped};
+
+    #[test]
+    fn status_budget_is_told_with_its_forecast() {
+        let calls = vec![("appOne".to_owned(), 20_000), ("appTwo".to_owned(), 1_000)];
+        let budget = Budget { calls, settings: None };
+        let now = Utc.with_ymd_and_hms(2026, 11, 7, 0, 0, 0).unwrap();
+        assert_eq!(
+            budget.as_text(now),
+            [
+                "airtable: 21,000 API calls this month (appOne 20,000, appTwo 1,000), about 105,000 by its end at \
+              this pace"
+            ]
+        );
+        assert_eq!(budget.as_json(now)["forecast"], 105_000);
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
 
     #[test]
     fn status_age_is_in_the_fitting_unit() {

@@ -432,7 +432,7 @@ impl Planned {
         self.names.get(&place).cloned().unwrap_or_else(|| format!("{entity} {id}"))
     }
 
-    fn words(&self, paint: Paint) -> Vec<String> {
+    pub(super) fn words(&self, paint: Paint) -> Vec<String> {
         let mut lines = Vec::new();
         for decision in &self.plan.decisions {
             match decision {

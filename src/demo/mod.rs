@@ -46,6 +46,8 @@ pub enum Error {
     Refused { method: String, path: String, status: u16, message: String },
     #[error("could not read the mapping that the demo is made from")]
     Mapping { source: toml::de::Error },
+    #[error("could not make Plait's account in Directus: {0}")]
+    Account(String),
 }
 
 impl Error {

@@ -1,19 +1,25 @@
 //! A whole Directus for the demo and the tests: its database with the model, the server, and the accounts that
 //! Plait needs, all with secrets made now.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     Error,
     cluster::Cluster,
-    directus::{Admin, Database, DirectusServer},
-    model::{Model, USER_COLUMNS, USERS},
+    directus::{Admin, Database, DirectusServer, Rest},
+    model::MAPPING,
     secret, template,
 };
-use crate::demo::directus::Rest;
+use crate::{
+    mapping,
+    remote::directus::{
+        Client,
+        setup::{Account, EMAIL},
+    },
+};
 
 /// Plait's own account in Directus; no admin.
-pub const SERVICE_EMAIL: &str = "plait@example.com";
+pub const SERVICE_EMAIL: &str = EMAIL;
 
 /// A running Directus with its accounts. Secrets are handed over here, and by no command line.
 #[derive(Debug)]
@@ -21,7 +27,7 @@ pub struct Source {
     pub server: DirectusServer,
     pub admin: Admin,
     /// Static token of [`SERVICE_EMAIL`].
-    pub service_token: String,
+    pub push_token: String,
     /// For Plait's own role there, `NAME_capture`.
     pub capture: Database,
 }
@@ -32,7 +38,7 @@ pub struct Secrets {
     pub database: String,
     pub admin: String,
     pub admin_token: String,
-    pub service_token: String,
+    pub push_token: String,
     pub capture: String,
 }
 
@@ -42,7 +48,7 @@ impl Secrets {
             database: secret(),
             admin: secret(),
             admin_token: secret(),
-            service_token: secret(),
+            push_token: secret(),
             capture: secret(),
         }
     }
@@ -91,7 +97,7 @@ impl Source {
             user: capture_role(name),
             password: secrets.capture.clone(),
         };
-        Ok(Self { server, admin, service_token: secrets.service_token.clone(), capture })
+        Ok(Self { server, admin, push_token: secrets.push_token.clone(), capture })
     }
 
     /// A client for the admin.
@@ -117,7 +123,7 @@ async fn set_secrets(
          update directus_users set token = '{}' where email = '{SERVICE_EMAIL}'",
         secrets.admin_token,
         template::ADMIN_EMAIL,
-        secrets.service_token,
+        secrets.push_token,
     );
     cluster.sql(database, &tokens).await?;
     // Publications are made by who owns the tables: hence the membership. It is the smallest right that lets
@@ -137,51 +143,16 @@ async fn set_secrets(
     Ok(())
 }
 
-/// Adds Plait's account: it sees and writes what the model names, and nothing else. Without a token yet.
-pub(super) async fn add_service_account(model: &Model, rest: &Rest) -> Result<(), Error> {
-    let role = rest.post("/roles", &json!({ "name": "Plait", "icon": "sync_alt" })).await?;
-    let mut permissions = Vec::new();
-    for collection in &model.collections {
-        let own = collection.fields.iter().map(|field| field.name.as_str());
-        let (fields, actions): (Vec<&str>, &[&str]) = if collection.name == USERS {
-            let mut fields: Vec<&str> = USER_COLUMNS.into_iter().chain(own).collect();
-            fields.sort_unstable();
-            fields.dedup();
-            (fields, &["create", "read", "update"])
-        } else {
-            (std::iter::once("id").chain(own).collect(), &["create", "read", "update", "delete"])
-        };
-        for action in actions {
-            let writes_rights = |field: &&str| *action == "read" || !matches!(*field, "role");
-            let fields: Vec<&str> = fields.iter().copied().filter(writes_rights).collect();
-            permissions.push(permission(&collection.name, action, &json!(fields)));
-        }
-    }
-    for junction in &model.junctions {
-        for action in ["create", "read", "update", "delete"] {
-            let fields = json!(["id", junction.parent_field, junction.element.name]);
-            permissions.push(permission(&junction.name, action, &fields));
-        }
-    }
-    for collection in ["directus_collections", "directus_fields", "directus_relations"] {
-        permissions.push(permission(collection, "read", &json!(["*"])));
-    }
-    let policy = json!({
-        "name": "Plait", "admin_access": false, "app_access": false, "enforce_tfa": false,
-        "roles": [{ "role": role["id"] }], "permissions": permissions,
-    });
-    rest.post("/policies", &policy).await?;
-    let user = json!({
-        "email": SERVICE_EMAIL, "first_name": "Plait", "last_name": "(service)",
-        "role": role["id"], "status": "active",
-    });
-    rest.post("/users", &user).await?;
-    Ok(())
-}
-
-fn permission(collection: &str, action: &str, fields: &Value) -> Value {
-    json!({
-        "collection": collection, "action": action, "fields": fields,
-        "permissions": {}, "validation": null, "presets": null,
-    })
+/// Adds Plait's account as `plait setup directus` does: it sees and writes what the mapping names, and nothing else.
+/// Without a token yet.
+pub(super) async fn add_account(url: &str, admin: &Admin) -> Result<(), Error> {
+    let mapping = mapping::read(MAPPING, "mapping.toml")
+        .map_err(|problems| Error::Account(problems.to_string()))?;
+    let client =
+        Client::new(url, &admin.token).map_err(|error| Error::Account(error.to_string()))?;
+    let made = async {
+        let account = Account::look(&client, &mapping, SERVICE_EMAIL).await?;
+        account.make(&client, None).await
+    };
+    made.await.map_err(|error| Error::Account(error.chain()))
 }

@@ -62,6 +62,7 @@ fn key() -> String {
         include_str!("model.rs"),
         include_str!("source.rs"),
         include_str!("template.rs"),
+        include_str!("../remote/directus/setup.rs"),
         model::MAPPING,
     ] {
         hash.update(part);
@@ -86,7 +87,7 @@ async fn make(file: &Path) -> Result<(), Error> {
     let rest: Rest = server.rest(&admin.token);
     let model = model::from_mapping(model::MAPPING)?;
     model::apply(&model, &rest).await?;
-    source::add_service_account(&model, &rest).await?;
+    source::add_account(&server.url(), &admin).await?;
     server.remove().await?;
     // What making it left behind is no part of a fresh installation.
     let history = "truncate directus_revisions, directus_activity restart identity cascade";

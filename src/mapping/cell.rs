@@ -120,6 +120,7 @@ impl Field {
     }
 
     /// The value in the form that its type and transformations give it.
+    #[cfg(test)]
     pub(crate) fn normalise(&self, value: Value) -> Cell {
         self.cell(self.settle(value).map(Cell::Value))
     }

@@ -2,13 +2,6 @@
 //! `mapping.toml`, and cells as the sides write them. Out: a checked [`Mapping`], normalised values, and the
 //! way back. No clock, no IO.
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the way back to the sides is for push; the round-trip tests hold it"
-    )
-)]
 mod cell;
 mod flaw;
 mod json;
@@ -23,19 +16,13 @@ mod round_trip;
 mod settle;
 mod text;
 mod trusted;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the way back to the sides is for push; the round-trip tests hold it"
-    )
-)]
 mod write;
 
 use std::collections::BTreeMap;
 
 pub(crate) use cell::CellFormat;
 pub(crate) use reader::read;
+pub(crate) use write::join_airtable;
 
 use crate::model::{EntityNo, FieldNo, Side};
 
@@ -57,6 +44,8 @@ pub(crate) struct Entity {
     pub(crate) deletes: DeletePolicy,
     /// By what a record of one side is known to be one of the other, the strongest first.
     pub(crate) matches: Vec<NaturalKey>,
+    /// Where passwords of new users come from.
+    pub(crate) password: Option<Password>,
     pub(crate) fields: Vec<Field>,
 }
 
@@ -86,6 +75,16 @@ pub(crate) struct NaturalKey {
     /// One field that is made to tell records apart, such as an e-mail: where it differs, they are not the same.
     /// Names, alone or with others, are weak: two people may share them.
     pub(crate) is_strong: bool,
+}
+
+/// A field of Airtable whose text becomes the password of a user when it is made in Directus. It is no field of the
+/// mirror: nothing keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Password {
+    /// Name or id (`fld…`).
+    pub(crate) airtable: String,
+    /// Whether the cell is emptied once the user is there.
+    pub(crate) clear: bool,
 }
 
 /// What a delete on one side does to the canonical row and, later, to the other side.
@@ -216,6 +215,8 @@ pub(crate) struct AirtableField {
     pub(crate) field: String,
     pub(crate) part: Part,
     pub(crate) codes: Option<Codes>,
+    /// A push may add options to the select.
+    pub(crate) new_options: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -81,6 +81,7 @@ fn field(kind: FieldKind, airtable: Option<Part>, directus: Part, codes: Option<
             field: String::from("Cell"),
             part,
             codes: codes_of(part),
+            new_options: false,
         }),
         directus: Some(DirectusField::Column {
             column: String::from("cell"),
@@ -292,6 +293,7 @@ fn named() -> Entity {
         directus: None,
         deletes: DeletePolicy::Hold,
         matches: Vec::new(),
+        password: None,
         fields: vec![half(Part::FirstOfFullName), half(Part::LastOfFullName)],
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn decide(
         Decision::Set { cells, .. } => {
             let cells = cells.iter().map(|(name, wish)| wished(entity, state, name, wish));
             let cells = cells.collect::<Result<Vec<_>, _>>()?;
-            set(entity, state, cells)
+            Ok(set(entity, state, cells))
         }
         Decision::Restore { cells, .. } => {
             let cell = |(name, value): (&String, &serde_json::Value)| {
@@ -116,11 +116,7 @@ fn wished(
     }
 }
 
-fn set(
-    entity: &Entity,
-    state: &mut RecordState,
-    cells: Vec<(FieldNo, Value)>,
-) -> Result<Decided, Objection> {
+fn set(entity: &Entity, state: &mut RecordState, cells: Vec<(FieldNo, Value)>) -> Decided {
     let mut decided = Decided::default();
     for (no, value) in &cells {
         if state.canon[usize::from(no.0)] != *value {
@@ -130,7 +126,7 @@ fn set(
         }
     }
     decided.settled = cells;
-    Ok(decided)
+    decided
 }
 
 fn restore(

@@ -65,9 +65,12 @@ pub(crate) fn owed(
             && !restraints.unapproved.contains(&no)
             && !restraints.parked.iter().any(|(parked, refused)| *parked == no && refused == value)
     };
-    let differs = |no: FieldNo| match is_absent {
-        true => !state.canon[usize::from(no.0)].is_null(),
-        false => state.shadow_at(side, no).is_some(),
+    let differs = |no: FieldNo| {
+        if is_absent {
+            !state.canon[usize::from(no.0)].is_null()
+        } else {
+            state.shadow_at(side, no).is_some()
+        }
     };
     let mut cells = Vec::new();
     for (no, field) in fields() {
@@ -83,10 +86,12 @@ pub(crate) fn owed(
             cells.push(SentCell { field: no, expected, value });
         }
     }
-    match is_absent {
-        true => Owed::Create(cells),
-        false if cells.is_empty() => Owed::Nothing,
-        false => Owed::Update(cells),
+    if is_absent {
+        Owed::Create(cells)
+    } else if cells.is_empty() {
+        Owed::Nothing
+    } else {
+        Owed::Update(cells)
     }
 }
 
@@ -125,4 +130,90 @@ fn share_a_cell(field: &Field, other: &Field, side: Side) -> bool {
     mine.field == others.field
         && mine.part != others.part
         && matches!(mine.part, Part::FirstOfFullName | Part::LastOfFullName)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        mapping::{AirtableField, DeletePolicy},
+        merge::{
+            Origin, Seen, merge,
+            tests::{agreed, entity, text},
+        },
+    };
+
+    const A: Side = Side::Airtable;
+    const D: Side = Side::Directus;
+    const NAME: FieldNo = FieldNo(0);
+
+    fn free() -> Restraints {
+        Restraints { is_approved: true, ..Restraints::default() }
+    }
+
+    /// Directus has changed the name; Airtable is owed it.
+    fn changed(entity: &Entity) -> RecordState {
+        let mut state = agreed(entity, &text("old"));
+        merge(entity, &mut state, D, Origin::Somebody, Seen::Present(vec![(NAME, text("new"))]));
+        state
+    }
+
+    #[test]
+    fn owed_cells_are_those_that_differ_and_nothing_restrains() {
+        let mut entity = entity(Policy::Ask, DeletePolicy::Hold);
+        let mut state = changed(&entity);
+        let cell = SentCell { field: NAME, expected: text("old"), value: text("new") };
+        assert_eq!(owed(&entity, &state, A, &free()), Owed::Update(vec![cell]));
+        assert_eq!(owed(&entity, &state, D, &free()), Owed::Nothing);
+        for restraints in [
+            Restraints { held: vec![NAME], ..free() },
+            Restraints { parked: vec![(NAME, text("new"))], ..free() },
+            Restraints { unapproved: vec![NAME], ..free() },
+            Restraints { is_parked: true, ..free() },
+        ] {
+            assert_eq!(owed(&entity, &state, A, &restraints), Owed::Nothing, "{restraints:?}");
+        }
+        let another = Restraints { parked: vec![(NAME, text("refused"))], ..free() };
+        assert!(matches!(owed(&entity, &state, A, &another), Owed::Update(_)));
+        entity.fields[0].direction = Direction::From(A);
+        assert_eq!(owed(&entity, &state, A, &free()), Owed::Nothing);
+        assert!(!is_due(&entity, &state, A));
+        entity.fields[0].direction = Direction::Both;
+        state.is_deleted = true;
+        assert_eq!(owed(&entity, &state, A, &free()), Owed::Nothing);
+        let yes = Restraints { delete: Some(true), ..free() };
+        assert_eq!(owed(&entity, &state, A, &yes), Owed::Delete);
+        let not_yet = Restraints { delete: Some(false), ..free() };
+        assert_eq!(owed(&entity, &state, A, &not_yet), Owed::Nothing);
+    }
+
+    #[test]
+    fn owed_record_is_created_once_it_is_approved_and_no_question_is_open() {
+        let entity = entity(Policy::Ask, DeletePolicy::Hold);
+        let mut state = RecordState::unknown(&entity);
+        let seen = Seen::Present(vec![(NAME, text("new"))]);
+        merge(&entity, &mut state, D, Origin::Somebody, seen);
+        let cell = SentCell { field: NAME, expected: Value::Null, value: text("new") };
+        assert_eq!(owed(&entity, &state, A, &free()), Owed::Create(vec![cell]));
+        let asked = Restraints { is_questioned: true, ..free() };
+        assert_eq!(owed(&entity, &state, A, &asked), Owed::Nothing);
+        assert_eq!(owed(&entity, &state, A, &Restraints::default()), Owed::Nothing);
+    }
+
+    #[test]
+    fn owed_half_of_a_name_brings_the_other_one_or_waits_for_it() {
+        let mut entity = entity(Policy::Ask, DeletePolicy::Hold);
+        let half = |part| {
+            Some(AirtableField { field: "Name".into(), part, codes: None, new_options: false })
+        };
+        entity.fields[0].airtable = half(Part::FirstOfFullName);
+        entity.fields[1].airtable = half(Part::LastOfFullName);
+        let state = changed(&entity);
+        let Owed::Update(cells) = owed(&entity, &state, A, &free()) else { panic!("an update") };
+        let fields: Vec<FieldNo> = cells.iter().map(|cell| cell.field).collect();
+        assert_eq!(fields, [NAME, FieldNo(1)]);
+        assert_eq!(cells[1].expected, cells[1].value);
+        let held = Restraints { held: vec![FieldNo(1)], ..free() };
+        assert_eq!(owed(&entity, &state, A, &held), Owed::Nothing);
+    }
 }

@@ -59,7 +59,7 @@ impl RecordState {
 
     /// Whether what it held is known, though canonical has no row any more.
     pub(crate) fn is_remembered(&self) -> bool {
-        !self.exists && !(self.doomed.is_empty() && self.operations.is_empty())
+        !self.exists && (!self.doomed.is_empty() || !self.operations.is_empty())
     }
 
     pub(crate) fn is_absent_on(&self, side: Side) -> bool {
@@ -181,9 +181,16 @@ impl RecordState {
         if super::mutant::is(super::mutant::Mutant::NoConfirm) {
             return;
         }
-        let Some(operation) = self.in_flight(side) else { return };
+        if self.shows_flight(side) {
+            self.settle_in_flight(side);
+        }
+    }
+
+    /// Whether `side` shows the effect of our write to it that is in flight.
+    pub(crate) fn shows_flight(&self, side: Side) -> bool {
+        let Some(operation) = self.in_flight(side) else { return false };
         let is_here = !self.is_absent_on(side);
-        let is_shown = match operation.kind {
+        match operation.kind {
             super::OperationKind::Delete => !is_here,
             // A record that is there is not created any more: the side says so, but its log is silent of it.
             super::OperationKind::Create => is_here,
@@ -194,9 +201,6 @@ impl RecordState {
                 let is_told = !operation.cells.is_empty() || !self.owes_id(side);
                 is_here && is_told && operation.cells.iter().all(is_held)
             }
-        };
-        if is_shown {
-            self.settle_in_flight(side);
         }
     }
 

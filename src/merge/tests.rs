@@ -24,7 +24,12 @@ pub(super) fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
         store: Store::Column(name.into()),
         kind,
         transforms: Vec::new(),
-        airtable: Some(AirtableField { field: name.into(), part: Part::Whole, codes: None }),
+        airtable: Some(AirtableField {
+            field: name.into(),
+            part: Part::Whole,
+            codes: None,
+            new_options: false,
+        }),
         directus: Some(DirectusField::Column {
             column: name.into(),
             part: Part::Whole,
@@ -48,6 +53,7 @@ pub(super) fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
         }),
         deletes,
         matches: Vec::new(),
+        password: None,
         fields: vec![
             field("name", FieldKind::Text, policy),
             field("tags", FieldKind::MultiSelect, Policy::SetMerge),
@@ -55,7 +61,7 @@ pub(super) fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
     }
 }
 
-fn text(text: &str) -> Value {
+pub(super) fn text(text: &str) -> Value {
     Value::Text(text.into())
 }
 
@@ -68,7 +74,7 @@ fn see(entity: &Entity, state: &mut RecordState, side: Side, value: &Value) -> M
 }
 
 /// A record on both sides, with `value` everywhere.
-fn agreed(entity: &Entity, value: &Value) -> RecordState {
+pub(super) fn agreed(entity: &Entity, value: &Value) -> RecordState {
     let mut state = RecordState::unknown(entity);
     see(entity, &mut state, A, value);
     see(entity, &mut state, D, value);

@@ -2,7 +2,10 @@
 //! channel; positions go back to them on watch channels. When any task fails, all are stopped in good order,
 //! and if waiting cures it, all are started again from the stored positions: there is no second way to begin.
 
+mod budget;
 mod known;
+mod places;
+mod pushes;
 mod report;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -23,12 +26,14 @@ use crate::{
     capture::{self, airtable, directus},
     mapping::{Entity, Mapping},
     model::{Cursor, Lsn, Side},
+    push::directus::DirectusPush,
     queue::{Outlet, queue},
     remote,
     store::{self, Writer, reading},
 };
 
 use known::Known;
+use pushes::Pushes;
 use report::Reporter;
 
 /// Everything a run needs, secrets included.
@@ -38,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) canonical_password: Option<String>,
     pub(crate) mapping: Mapping,
     pub(crate) directus: Option<directus::SourceSettings>,
+    /// Where Directus is written to; `None`: it is only read.
+    pub(crate) directus_api: Option<Arc<remote::directus::Client>>,
     pub(crate) airtable: Option<AirtablePlan>,
     pub(crate) limits: Limits,
     /// Rows on their way to `apply`.
@@ -129,26 +136,43 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         stop: capture_stop.clone(),
         logs: Vec::new(),
         tasks: JoinSet::new(),
+        bases: Vec::new(),
         first_copy: None,
     };
-    life.start_console();
+    let mut pushes = Pushes::new(capture_stop.child_token());
+    life.start_console(pushes.nudges());
     if let Some(source) = &plan.directus {
         life.start_directus(source.clone());
     }
     if let Some(airtable) = &plan.airtable {
         life.start_airtable(airtable).await?;
     }
-    let Life { reporter, deliveries, logs, mut tasks, pool, .. } = life;
+    let Life { reporter, deliveries, logs, mut tasks, pool, bases, .. } = life;
+    if let Some(airtable) = &plan.airtable {
+        let books = writer.books(pool.clone());
+        pushes.start_airtable(airtable, bases, books, reporter.incidents()).await;
+    }
+    if let Some(client) = &plan.directus_api {
+        let mapping = Arc::clone(writer.mapping());
+        let directus = DirectusPush::new(Arc::clone(client), mapping, reporter.incidents());
+        pushes.start(Side::Directus, writer.books(pool.clone()), Arc::new(directus));
+    }
     // Apply ends when the last capture has let go of its sender.
     drop(deliveries);
-    let apply = Apply::new(writer, logs, plan.limits);
+    let apply = Apply::new(writer, logs, plan.limits).with_way_out(pushes.way_out());
     let reporter_stop = CancellationToken::new();
     let reporting = tokio::spawn(reporter.keep_reporting(reporter_stop.clone()));
+    let counting = plan.airtable.as_ref().map(|airtable| {
+        let bases = airtable.bases.iter().map(|base| base.id.clone()).collect();
+        let client = Arc::clone(&airtable.client);
+        tokio::spawn(budget::keep_counting(pool.clone(), client, bases, reporter_stop.clone()))
+    });
     let mut applying =
         tokio::spawn(apply.run(received).instrument(info_span!("apply", task = "apply")));
 
     let outcome = watch_over(&mut tasks, &mut applying, stop).await;
     capture_stop.cancel();
+    pushes.end().await;
     let ended = tokio::time::timeout(STOP_PATIENCE, async {
         while tasks.join_next().await.is_some() {}
         if !applying.is_finished() {
@@ -162,6 +186,9 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     .await;
     reporter_stop.cancel();
     drop(reporting.await);
+    if let Some(counting) = counting {
+        drop(counting.await);
+    }
     pool.close().await;
     outcome?;
     ended.context("the tasks did not end in time; nothing that was applied is lost")?
@@ -198,17 +225,18 @@ struct Life {
     stop: CancellationToken,
     logs: Vec<Log>,
     tasks: JoinSet<anyhow::Result<()>>,
+    /// Where Airtable's records are.
+    bases: Vec<places::Base>,
     /// Where the end of Directus's first copy is told, if it has one before it.
     first_copy: Option<watch::Receiver<Option<Lsn>>>,
 }
 
 impl Life {
     /// What people decide is one more log.
-    fn start_console(&mut self) {
+    fn start_console(&mut self, wake: Vec<Arc<Notify>>) {
         let (pool, deliveries) = (self.pool.clone(), self.deliveries.clone());
         let stop = self.stop.clone();
-        let task =
-            async move { Ok(capture::console::run(pool, deliveries, Vec::new(), stop).await?) };
+        let task = async move { Ok(capture::console::run(pool, deliveries, wake, stop).await?) };
         self.tasks.spawn(task.instrument(info_span!("capture", side = "plait")));
     }
 
@@ -274,6 +302,11 @@ impl Life {
             let (ping_secret, secret) = watch::channel(None);
             let target = airtable::PingTarget { secret, wake: Arc::clone(&wake) };
             targets.insert(base.name.clone(), target);
+            self.bases.push(places::Base {
+                name: base.name.clone(),
+                id: base.id.clone(),
+                identity: identity.clone(),
+            });
             self.logs.push(Log {
                 name: name.clone(),
                 side: Side::Airtable,

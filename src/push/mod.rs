@@ -1,12 +1,25 @@
 //! What a side lacks → requests to it. In: due rows of the outbox. Out: operations bound before they are sent, and
 //! what the side said of them; what it holds is learnt from its own log alone, by `apply`.
 
-use std::time::Duration;
+pub(crate) mod airtable;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in with the settings"))]
+pub(crate) mod directus;
+mod drain;
+mod form;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in with the push to Directus"))]
+pub(crate) mod password;
+
+use std::{future::Future, pin::Pin, time::Duration};
 
 use serde_json::Value as Json;
+use tokio::{sync::Notify, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::model::{EntityNo, FieldNo, RecordId, SideKey};
+
+pub(crate) use drain::Drain;
 
 /// One record's write, bound in `mirror.operation` and ready to be sent. Several may share one operation id: they go
 /// in one request.
@@ -18,6 +31,9 @@ pub(crate) struct Bound {
     /// How the side calls the record; `None`: it does not have it yet.
     pub(crate) key: Option<SideKey>,
     pub(crate) write: Write,
+    /// The record there does not carry the canonical id in its field for it: that is written too. Airtable alone
+    /// has such a field; a create always fills it.
+    pub(crate) writes_id: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -42,4 +58,59 @@ pub(crate) enum Outcome {
     Refused { field: Option<FieldNo>, code: &'static str, reason: String },
     /// The side does not have the record any more; its log will say so.
     Gone,
+}
+
+/// A side that can be written to.
+pub(crate) trait Pusher: Send + Sync {
+    /// Records of one entity that share an operation, which is one request where the side takes it whole.
+    fn batch_record_count_max(&self) -> usize;
+
+    /// Records that are taken from the outbox at a time.
+    fn drain_record_count_max(&self) -> usize;
+
+    /// Sends them and says what became of each. A record is named once only.
+    fn send<'a>(
+        &'a self,
+        bounds: Vec<Bound>,
+    ) -> Pin<Box<dyn Future<Output = Vec<(RecordId, Outcome)>> + Send + 'a>>;
+}
+
+/// The cell of a set that lives in a junction table of Directus: `{"add": [element, …], "remove": [row key, …]}`.
+pub(crate) const ADD: &str = "add";
+pub(crate) const REMOVE: &str = "remove";
+
+/// The longest pause between two looks at the outbox, and the longest after failures.
+const TICK: Duration = Duration::from_secs(30);
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+
+/// Drains until `stop`: sooner when nudged, slower and deaf to nudges while it fails. Only the waiting is cancelled:
+/// a drain that has begun runs to its end.
+pub(crate) async fn keep_draining(drain: Drain, nudge: &Notify, stop: &CancellationToken) {
+    let mut failure_count = 0_u32;
+    while !stop.is_cancelled() {
+        let pause = match drain.drain().await {
+            // There may be more.
+            Ok(1..) => Duration::ZERO,
+            Ok(0) => match drain.due_in().await {
+                Ok(due_in) => due_in.unwrap_or(TICK).clamp(Duration::from_millis(50), TICK),
+                Err(_) => BACKOFF_MIN,
+            },
+            Err(error) => {
+                failure_count += 1;
+                let pause = (BACKOFF_MIN * 2_u32.saturating_pow(failure_count.min(8))).min(TICK);
+                warn!(side = %drain.side(), failure_count, error = %error, "could not push");
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = sleep(pause) => {}
+                }
+                continue;
+            }
+        };
+        failure_count = 0;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = nudge.notified() => {}
+            () = sleep(pause) => {}
+        }
+    }
 }

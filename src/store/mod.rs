@@ -2,6 +2,8 @@
 //! the database holds. The apply transaction runs over tokio-postgres ([`Writer`]); everything that only reads,
 //! over sqlx ([`reading`]).
 
+mod books;
+pub(crate) mod budget;
 mod catalog;
 mod column;
 pub(crate) mod command;
@@ -13,10 +15,12 @@ mod first_copy;
 pub(crate) mod history;
 mod identity;
 mod operation;
+mod outbox;
 mod owed;
 pub(crate) mod parked;
 pub(crate) mod plan;
-pub(crate) mod questions;
+#[cfg(test)]
+mod plan_tests;
 pub(crate) mod reading;
 pub(crate) mod record;
 mod session;
@@ -25,13 +29,16 @@ mod state;
 mod write;
 mod writer;
 
+pub(crate) use books::{Books, Standing, Target};
 pub(crate) use catalog::{TableShape, shapes};
 pub(crate) use connect::{Canonical, connect, migrate, missing_grants};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use first_copy::FirstCopy;
 pub(crate) use identity::{ID_FIELD, MatchRow, MoveRow, QuestionRow};
+pub(crate) use outbox::{Again, Parked};
 pub(crate) use owed::{DoomRow, ParkRow};
 pub(crate) use session::Call;
+
 pub(crate) use state::ElementRow;
 pub(crate) use write::{
     AbsenceRow, ConflictRow, ConflictStep, EntityWrites, JournalRow, LinkRow, PositionRow,

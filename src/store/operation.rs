@@ -87,7 +87,6 @@ pub(crate) fn cells_from_json(entity: &Entity, cells: &Json) -> Vec<SentCell> {
 }
 
 /// The inverse of [`cells_from_json`].
-#[cfg_attr(not(test), expect(dead_code, reason = "push binds operations"))]
 pub(crate) fn cells_to_json(entity: &Entity, cells: &[SentCell]) -> Json {
     let cell = |cell: &SentCell| {
         let content = serde_json::json!({ "expected": cell.expected.to_json(), "value": cell.value.to_json() });

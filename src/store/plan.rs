@@ -1,98 +1,42 @@
-//! What is owed to the sides and nobody has approved yet: told from the canonical database alone, and accepted with
-//! a digest, so that what runs is what was shown.
+//! What would be written to the sides and was not accepted yet: read from what canonical and the sides hold, as a push
+//! would read it. And the yes to it, which holds for just the plan that a person has seen.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    time::Duration,
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
+use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 use super::{
-    Error, ID_FIELD, WHOLE_RECORD, catalog::TableShape, command::CHANNEL, record, state::fields,
+    Error,
+    books::{Books, Standing},
+    catalog::TableShape,
+    command::CHANNEL,
+    operation::Marks,
+    write::WHOLE_RECORD,
 };
 use crate::{
     mapping::{Entity, Mapping},
-    merge::{Owed, RecordState, Restraints, owed},
-    model::{FieldNo, RecordId, Side, Value},
+    merge::{Owed, SentCell, owed},
+    model::{EntityNo, Side, SideKey},
 };
 
-/// Records read at a time.
-const CHUNK_RECORD_COUNT: usize = 2_000;
-/// Tries to hold `apply` off, and the pause between two of them.
-const LOCK_TRY_COUNT_MAX: usize = 2_000;
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
-/// `lock_not_available`
-const LOCKED: &str = "55P03";
+/// Records whose standing is read at a time.
+const RECORD_COUNT_MAX: usize = 2_000;
+/// Bytes of a digest.
+const DIGEST_LENGTH: usize = 16;
 
-/// All that waits for a yes.
-#[derive(Debug, Default)]
-pub(crate) struct Plan {
-    /// Over every cell; empty if nothing is to be approved.
-    pub(crate) digest: String,
-    pub(crate) tallies: Tallies,
-    /// What would be written, as much of it as was asked for.
-    pub(crate) writes: Vec<PlannedWrite>,
-    /// Fields (`*`: new and deleted records) that have no approval, by entity.
-    pub(crate) unapproved: BTreeMap<String, Vec<String>>,
-}
-
-/// How much there is to do, by entity and side.
-pub(crate) type Tallies = BTreeMap<String, BTreeMap<String, Tally>>;
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Tally {
-    /// Records that the side lacks.
-    pub(crate) create: u64,
-    /// Records in which cells differ, and those cells.
-    pub(crate) update: u64,
-    pub(crate) cell: u64,
-    /// Airtable records that are to be told their id.
-    pub(crate) id: u64,
-    /// Cells that both sides changed, and records that may be others: they wait for a decision of their own.
-    pub(crate) held: u64,
-    pub(crate) questioned: u64,
-}
-
-#[derive(Debug)]
-pub(crate) struct PlannedWrite {
-    pub(crate) entity: String,
-    pub(crate) side: Side,
-    pub(crate) record: Uuid,
-    /// A readable name.
-    pub(crate) label: String,
-    pub(crate) kind: PlannedKind,
-    pub(crate) cells: Vec<PlannedCell>,
-}
-
+/// What a plan does to a record on a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PlannedKind {
     Create,
     Update,
-    /// Only the id is written.
-    Id,
-}
-
-#[derive(Debug, PartialEq)]
-pub(crate) struct PlannedCell {
-    /// `#id`: the field for the canonical id.
-    pub(crate) field: String,
-    /// What the side holds.
-    pub(crate) there: Json,
-    pub(crate) canonical: Json,
-}
-
-/// How a plan is read.
-pub(crate) struct Reading<'a> {
-    pub(crate) mapping: &'a Mapping,
-    pub(crate) shapes: &'a [TableShape],
-    /// Writes of a kind kept of each entity and side; all are counted and digested.
-    pub(crate) keep_count: usize,
-    pub(crate) label: fn(&Entity, &[Value]) -> String,
+    Delete,
 }
 
 impl PlannedKind {
@@ -100,385 +44,447 @@ impl PlannedKind {
         match self {
             Self::Create => "create",
             Self::Update => "update",
-            Self::Id => "id",
+            Self::Delete => "delete",
         }
     }
 }
 
-impl Tally {
-    /// Whether anything is to be approved.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.create + self.update + self.id == 0
+/// A record that would be written to a side.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    pub(crate) side: Side,
+    pub(crate) entity: EntityNo,
+    pub(crate) record: Uuid,
+    /// How the side calls it, where that is not the canonical id.
+    pub(crate) key: Option<SideKey>,
+    pub(crate) kind: PlannedKind,
+    /// What the side holds, and what it would hold.
+    pub(crate) cells: Vec<SentCell>,
+    /// The canonical id would be written to the record there.
+    pub(crate) writes_id: bool,
+}
+
+/// A record of a side that was taken for a canonical one by what it holds.
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct Linked {
+    pub(crate) entity: String,
+    pub(crate) record_id: Uuid,
+    pub(crate) side: String,
+    pub(crate) side_key: String,
+    pub(crate) matched_by: String,
+}
+
+/// A record that may be the same as others.
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct Question {
+    pub(crate) match_question_id: i64,
+    pub(crate) entity: String,
+    pub(crate) side: String,
+    pub(crate) side_key: String,
+    pub(crate) record_id: Uuid,
+    pub(crate) candidates: Vec<Uuid>,
+    pub(crate) reason: String,
+    pub(crate) asked_at: DateTime<Utc>,
+}
+
+/// A record that was deleted on one side and waits for a yes on `side`.
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct Doomed {
+    pub(crate) entity: String,
+    pub(crate) record_id: Uuid,
+    pub(crate) side: String,
+    pub(crate) found_at: DateTime<Utc>,
+    pub(crate) stopped_by_count: bool,
+}
+
+/// All that a yes would let happen, and what waits for an answer of its own.
+#[derive(Debug)]
+pub(crate) struct Proposal {
+    /// By side, entity and record.
+    pub(crate) planned: Vec<Planned>,
+    /// Fields (`*`: records as a whole) that nobody has accepted yet, by entity.
+    pub(crate) unapproved: Vec<(EntityNo, String)>,
+    /// Of entities that nobody has accepted yet.
+    pub(crate) linked: Vec<Linked>,
+    pub(crate) questions: Vec<Question>,
+    pub(crate) doomed: Vec<Doomed>,
+    pub(crate) held_count: i64,
+    /// Why this is not all yet, in words.
+    pub(crate) unread: Vec<String>,
+    pub(crate) digest: String,
+}
+
+/// A plan that a person has seen.
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct Shown {
+    pub(crate) plan_digest: String,
+    pub(crate) shown_at: DateTime<Utc>,
+    #[sqlx(json)]
+    pub(crate) summary: BTreeMap<String, i64>,
+}
+
+/// What came of a yes.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// How many fields were accepted that were not before.
+    Accepted(u64),
+    /// Another plan is owed by now: nothing was accepted.
+    Changed(Box<Proposal>),
+}
+
+impl Proposal {
+    /// How many records of each side and entity are created, changed and deleted.
+    pub(crate) fn summary(&self, mapping: &Mapping) -> BTreeMap<String, i64> {
+        let mut counts = BTreeMap::new();
+        for planned in &self.planned {
+            let entity = &mapping.entity(planned.entity).name;
+            let what = format!("{} {entity} {}", planned.side.name(), planned.kind.name());
+            *counts.entry(what).or_insert(0) += 1;
+        }
+        for (entity, _) in &self.unapproved {
+            let what = format!("- {} fields", mapping.entity(*entity).name);
+            *counts.entry(what).or_insert(0) += 1;
+        }
+        counts
     }
 }
 
-impl Reading<'_> {
-    /// The plan at one moment.
-    pub(crate) async fn read(&self, pool: &PgPool) -> Result<Plan, Error> {
-        let mut transaction = pool.begin().await?;
-        sqlx::query("set transaction isolation level repeatable read read only")
-            .execute(&mut *transaction)
-            .await?;
-        let plan = self.plan(&mut transaction).await?;
-        transaction.commit().await?;
-        Ok(plan)
+impl Books {
+    /// The canonical database for one who only looks, beside the plait that may be running.
+    pub(crate) async fn of_reader(
+        pool: PgPool,
+        mapping: Mapping,
+        shapes: Vec<TableShape>,
+    ) -> Result<Self, Error> {
+        let rows: Vec<(String, i16)> =
+            sqlx::query_as("select name, entity_no from mirror.entity").fetch_all(&pool).await?;
+        let known: HashMap<String, i16> = rows.into_iter().collect();
+        // An entity that no run has seen yet has no rows in any table: no entity has this number.
+        let number = |entity: &Entity| known.get(&entity.name).copied().unwrap_or(-1);
+        Ok(Self {
+            numbers: mapping.entities.iter().map(number).collect(),
+            marks: Arc::new(Marks::new(mapping.entities.len())),
+            mapping: Arc::new(mapping),
+            shapes: shapes.into(),
+            pool,
+        })
     }
 
-    /// Accepts the plan if it still has this digest: all fields of all entities that both sides have, and their
-    /// records as a whole. `apply` is held off meanwhile, so that nothing comes in between.
-    ///
-    /// The answer is the plan as it is now, and whether it was accepted.
-    pub(crate) async fn approve(
-        &self,
-        pool: &PgPool,
-        digest: &str,
-        author: &str,
-    ) -> Result<(Plan, bool), Error> {
-        let mut transaction = hold_apply_off(pool).await?;
-        let plan = self.plan(&mut transaction).await?;
-        if plan.digest != digest {
-            transaction.rollback().await?;
-            return Ok((plan, false));
-        }
-        let names: Vec<&String> = plan.unapproved.keys().collect();
-        for (entity, fields) in &plan.unapproved {
-            sqlx::query(
-                "insert into mirror.approval (entity_no, field, approved_by, plan_digest)
-                 select entity_no, unnest($2::text[]), $3, $4 from mirror.entity where name = $1
-                 on conflict (entity_no, field) do nothing",
-            )
-            .bind(entity)
-            .bind(fields)
-            .bind(author)
-            .bind(digest)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        sqlx::query(
-            "update mirror.outbox o set due_at = now(), attempt_count = 0
-             from mirror.entity e where e.entity_no = o.entity_no and e.name = any($1)",
-        )
-        .bind(names)
-        .execute(&mut *transaction)
-        .await?;
-        // The pushes are woken with whoever reads commands.
-        sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok((plan, true))
-    }
-
-    async fn plan(&self, connection: &mut PgConnection) -> Result<Plan, Error> {
-        let mut plan = Plan::default();
-        let mut digest = Sha256::new();
-        for (entity, shape) in self.mapping.entities.iter().zip(self.shapes) {
-            if !entity.is_two_sided() {
-                continue;
-            }
-            let Some(facts) = Facts::read(connection, entity).await? else { continue };
-            let mut unapproved = facts.unapproved(entity);
-            if unapproved.is_empty() {
-                continue;
-            }
-            for ids in facts.ids().chunks(CHUNK_RECORD_COUNT) {
-                for (id, row) in record::those(connection, entity, shape, ids).await? {
-                    let state = facts.state(entity, id, row.is_deleted, row.values);
-                    for side in Side::ALL {
-                        let tally = plan.tallies.entry(entity.name.clone()).or_default();
-                        let tally = tally.entry(side.name().to_owned()).or_default();
-                        let Some((kind, cells)) = facts.write(entity, id, &state, side, tally)
-                        else {
-                            continue;
-                        };
-                        note(&mut digest, entity, side, id, kind, &cells);
-                        let count = match kind {
-                            PlannedKind::Create => &mut tally.create,
-                            PlannedKind::Update => &mut tally.update,
-                            PlannedKind::Id => &mut tally.id,
-                        };
-                        *count += 1;
-                        if *count <= self.keep_count.try_into().unwrap_or(u64::MAX) {
-                            plan.writes.push(PlannedWrite {
-                                entity: entity.name.clone(),
-                                side,
-                                record: id,
-                                label: (self.label)(entity, &state.canon),
-                                kind,
-                                cells,
-                            });
-                        }
-                    }
+    /// What would be written once it is accepted.
+    pub(crate) async fn proposal(&self) -> Result<Proposal, Error> {
+        let unapproved = self.unapproved().await?;
+        let mut planned = Vec::new();
+        for side in Side::ALL {
+            for no in 0..self.mapping.entities.len() {
+                let entity = EntityNo(u16::try_from(no).unwrap_or(u16::MAX));
+                let fields: HashSet<&str> = unapproved
+                    .iter()
+                    .filter(|(of, _)| *of == entity)
+                    .map(|(_, field)| field.as_str())
+                    .collect();
+                if !fields.is_empty() && self.mapping.entity(entity).is_on(side) {
+                    self.plan_entity(side, entity, &fields, &mut planned).await?;
                 }
             }
-            // Which fields it is about is part of what is accepted.
-            unapproved.sort_unstable();
-            digest.update(format!("{}: {}\n", entity.name, unapproved.join(" ")));
-            plan.unapproved.insert(entity.name.clone(), unapproved);
         }
-        if !plan.unapproved.is_empty() {
-            plan.digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let news: Vec<i16> = unapproved
+            .iter()
+            .filter(|(_, field)| field == WHOLE_RECORD)
+            .map(|(entity, _)| self.number(*entity))
+            .collect();
+        let linked: Vec<Linked> = sqlx::query_as(
+            "select e.name as entity, m.record_id, m.side, m.side_key, m.matched_by
+             from mirror.match m join mirror.entity e using (entity_no)
+             where m.split_at is null and m.entity_no = any($1)
+             order by e.name, m.side, m.record_id, m.side_key",
+        )
+        .bind(&news)
+        .fetch_all(&self.pool)
+        .await?;
+        let held_count = sqlx::query_scalar(
+            "select count(*) from mirror.conflict where decision = 'held' and decided_at is null",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let digest = digest(&self.mapping, &planned, &unapproved, &linked);
+        Ok(Proposal {
+            planned,
+            unapproved,
+            linked,
+            questions: questions(&self.pool).await?,
+            doomed: doomed(&self.pool).await?,
+            held_count,
+            unread: self.unread().await?,
+            digest,
+        })
+    }
+
+    /// Fields of the mapping that nobody has accepted yet.
+    async fn unapproved(&self) -> Result<Vec<(EntityNo, String)>, Error> {
+        let rows: Vec<(i16, String)> =
+            sqlx::query_as("select entity_no, field from mirror.approval")
+                .fetch_all(&self.pool)
+                .await?;
+        let approved: HashSet<(i16, String)> = rows.into_iter().collect();
+        let mut unapproved = Vec::new();
+        for (no, entity) in self.mapping.entities.iter().enumerate() {
+            let of = EntityNo(u16::try_from(no).unwrap_or(u16::MAX));
+            let names = entity.fields.iter().map(|field| field.name.as_str());
+            for name in std::iter::once(WHOLE_RECORD).chain(names) {
+                if !approved.contains(&(self.number(of), name.to_owned())) {
+                    unapproved.push((of, name.to_owned()));
+                }
+            }
         }
-        Ok(plan)
+        Ok(unapproved)
     }
-}
 
-fn note(
-    digest: &mut Sha256,
-    entity: &Entity,
-    side: Side,
-    record: Uuid,
-    kind: PlannedKind,
-    cells: &[PlannedCell],
-) {
-    digest.update(format!("{} {side} {record} {}\n", entity.name, kind.name()));
-    for cell in cells {
-        // JSON has no line ends of its own: each line says one thing only.
-        digest.update(format!("{} {} {}\n", cell.field, cell.there, cell.canonical));
+    async fn plan_entity(
+        &self,
+        side: Side,
+        entity: EntityNo,
+        unapproved: &HashSet<&str>,
+        to: &mut Vec<Planned>,
+    ) -> Result<(), Error> {
+        let records: Vec<Uuid> = sqlx::query_scalar(include_str!("plan_records.sql"))
+            .bind(self.number(entity))
+            .bind(side.name())
+            .fetch_all(&self.pool)
+            .await?;
+        let described = self.mapping.entity(entity);
+        for some in records.chunks(RECORD_COUNT_MAX) {
+            for standing in self.standings(side, entity, some).await? {
+                to.extend(plan((side, entity), described, standing, unapproved));
+            }
+        }
+        Ok(())
     }
-}
 
-/// A transaction during which `apply` commits nothing. It asks for all locks at once and waits with none in hand:
-/// one that did could stop a batch half-way, and each the other.
-async fn hold_apply_off(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Error> {
-    let mut try_count = 0;
-    loop {
-        let mut transaction = pool.begin().await?;
-        sqlx::query("set transaction isolation level repeatable read")
+    /// What was not read whole yet: what would be written cannot be told before.
+    async fn unread(&self) -> Result<Vec<String>, Error> {
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "select side, count(*) from mirror.position where position <> '' group by side",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let read_count = |side: Side| {
+            let found = rows.iter().find(|(name, _)| name == side.name());
+            found.map_or(0, |(_, count)| usize::try_from(*count).unwrap_or(0))
+        };
+        let entities = &self.mapping.entities;
+        let bases: HashSet<&str> = entities
+            .iter()
+            .filter_map(|entity| entity.airtable.as_ref())
+            .map(|table| table.base.as_str())
+            .collect();
+        let mut unread = Vec::new();
+        if entities.iter().any(|entity| entity.directus.is_some())
+            && read_count(Side::Directus) == 0
+        {
+            unread.push("Directus was not copied whole yet".into());
+        }
+        if read_count(Side::Airtable) < bases.len() {
+            unread.push("Airtable was not read whole yet".into());
+        }
+        let news = entities.iter().zip(self.numbers.iter()).filter(|(_, number)| **number < 0);
+        unread.extend(news.map(|(entity, _)| {
+            format!("no `plait run` has begun with {} in the mapping yet", entity.name)
+        }));
+        Ok(unread)
+    }
+
+    /// Remembers that a plan was shown.
+    pub(crate) async fn note_shown(&self, proposal: &Proposal, to: &str) -> Result<(), Error> {
+        sqlx::query(
+            "with old as (
+                 delete from mirror.plan p where p.shown_at < now() - interval '7 days' and p.plan_digest <> $1
+                   and not exists (select from mirror.approval a where a.plan_digest = p.plan_digest))
+             insert into mirror.plan (plan_digest, shown_to, summary) values ($1, $2, $3)
+             on conflict (plan_digest) do update
+                 set shown_at = clock_timestamp(), shown_to = excluded.shown_to, summary = excluded.summary",
+        )
+        .bind(&proposal.digest)
+        .bind(to)
+        .bind(sqlx::types::Json(proposal.summary(&self.mapping)))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// The plan that was shown last.
+    pub(crate) async fn last_shown(&self) -> Result<Option<Shown>, Error> {
+        Ok(sqlx::query_as(
+            "select plan_digest, shown_at, summary from mirror.plan order by shown_at desc limit 1",
+        )
+        .fetch_optional(&self.pool)
+        .await?)
+    }
+
+    /// Accepts the plan with this digest, if it is still what is owed.
+    ///
+    /// Apply notes each of its transactions in one table before it commits: while that one is locked, nothing that a
+    /// plan is made of can change. No other lock is held meanwhile, so that the two never wait for one another.
+    pub(crate) async fn accept(&self, digest: &str, author: &str) -> Result<Verdict, Error> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query("set local lock_timeout = '30s'").execute(&mut *transaction).await?;
+        sqlx::query("lock table mirror.source_transaction in share mode")
             .execute(&mut *transaction)
             .await?;
-        let locked = sqlx::query(
-            "lock table mirror.source_transaction, mirror.journal, mirror.shadow, mirror.absence, mirror.match_question,
-                 mirror.approval in share row exclusive mode nowait",
+        let proposal = self.proposal().await?;
+        if proposal.digest != digest || !proposal.unread.is_empty() {
+            transaction.rollback().await?;
+            return Ok(Verdict::Changed(Box::new(proposal)));
+        }
+        let (numbers, names): (Vec<i16>, Vec<&str>) = proposal
+            .unapproved
+            .iter()
+            .map(|(entity, field)| (self.number(*entity), field.as_str()))
+            .unzip();
+        let done = sqlx::query(
+            "insert into mirror.approval (entity_no, field, approved_by, plan_digest)
+             select entity_no, field, $3, $4 from unnest($1::smallint[], $2::text[]) as u (entity_no, field)
+             on conflict (entity_no, field) do nothing",
+        )
+        .bind(&numbers)
+        .bind(&names)
+        .bind(author)
+        .bind(digest)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        self.wake_pushes().await?;
+        Ok(Verdict::Accepted(done.rows_affected()))
+    }
+
+    /// All that is owed is due now. In a transaction of its own: apply may hold rows of the schedule, and wait for
+    /// what an approval has locked. Should it not come to this, the schedule's own time comes.
+    async fn wake_pushes(&self) -> Result<(), Error> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query(
+            "update mirror.outbox set due_at = now(), attempt_count = 0 where ctid in (
+                 select ctid from mirror.outbox where due_at > now() for update skip locked)",
         )
         .execute(&mut *transaction)
-        .await;
-        try_count += 1;
-        match locked {
-            Ok(_) => return Ok(transaction),
-            Err(sqlx::Error::Database(error))
-                if error.code().as_deref() == Some(LOCKED) && try_count < LOCK_TRY_COUNT_MAX =>
-            {
-                transaction.rollback().await?;
-                tokio::time::sleep(LOCK_PAUSE).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
+        .await?;
+        sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
     }
 }
 
-/// What the mirror's tables say of one entity.
-#[derive(Default)]
-struct Facts {
-    approved: HashSet<String>,
-    shadows: HashMap<Uuid, Vec<(Side, String, Json)>>,
-    absent: HashMap<Uuid, Vec<(Side, bool)>>,
-    held: HashSet<(Uuid, String)>,
-    parked: HashMap<(Uuid, Side), Vec<(String, Json)>>,
-    questioned: HashSet<Uuid>,
+/// What a record would be sent that nobody has accepted yet.
+fn plan(
+    (side, entity): (Side, EntityNo),
+    described: &Entity,
+    standing: Standing,
+    unapproved: &HashSet<&str>,
+) -> Option<Planned> {
+    let Standing { record, mut state, mut restraints, key, owes_id, .. } = standing;
+    let is_new = unapproved.contains(WHOLE_RECORD);
+    // What is under way was accepted before; as if all was.
+    state.operations.clear();
+    restraints.is_approved = true;
+    restraints.unapproved.clear();
+    let is_wanted =
+        |cell: &SentCell| unapproved.contains(described.field(cell.field).name.as_str());
+    let (kind, cells) = match owed(described, &state, side, &restraints) {
+        Owed::Create(cells) if is_new => (PlannedKind::Create, cells),
+        Owed::Create(cells) | Owed::Update(cells) => {
+            (PlannedKind::Update, cells.into_iter().filter(is_wanted).collect())
+        }
+        Owed::Delete if is_new => (PlannedKind::Delete, Vec::new()),
+        Owed::Delete | Owed::Nothing => (PlannedKind::Update, Vec::new()),
+    };
+    let writes_id =
+        is_new && owes_id && state.is_alive() && !restraints.is_parked && !state.is_absent_on(side);
+    let is_nothing = kind == PlannedKind::Update && cells.is_empty() && !writes_id;
+    (!is_nothing).then_some(Planned { side, entity, record: record.0, key, kind, cells, writes_id })
 }
 
-impl Facts {
-    /// `None`: nothing was ever read of it.
-    async fn read(connection: &mut PgConnection, entity: &Entity) -> Result<Option<Self>, Error> {
-        let number: Option<i16> =
-            sqlx::query_scalar("select entity_no from mirror.entity where name = $1")
-                .bind(&entity.name)
-                .fetch_optional(&mut *connection)
-                .await?;
-        let Some(number) = number else { return Ok(None) };
-        let mut facts = Self::default();
-        let approved: Vec<String> =
-            sqlx::query_scalar("select field from mirror.approval where entity_no = $1")
-                .bind(number)
-                .fetch_all(&mut *connection)
-                .await?;
-        facts.approved.extend(approved);
-        let rows: Vec<(Uuid, String, String, Json)> = sqlx::query_as(
-            "select record_id, side, field, value from mirror.shadow where entity_no = $1",
-        )
-        .bind(number)
-        .fetch_all(&mut *connection)
-        .await?;
-        for (record, side, field, value) in rows {
-            if let Some(side) = Side::from_name(&side) {
-                facts.shadows.entry(record).or_default().push((side, field, value));
-            }
-        }
-        let rows: Vec<(Uuid, String, bool)> = sqlx::query_as(
-            "select record_id, side, was_deleted from mirror.absence where entity_no = $1",
-        )
-        .bind(number)
-        .fetch_all(&mut *connection)
-        .await?;
-        for (record, side, was_deleted) in rows {
-            if let Some(side) = Side::from_name(&side) {
-                facts.absent.entry(record).or_default().push((side, was_deleted));
-            }
-        }
-        let rows: Vec<(Uuid, String)> = sqlx::query_as(
-            "select record_id, field from mirror.conflict
-             where entity_no = $1 and decision = 'held' and decided_at is null and field is not null",
-        )
-        .bind(number)
-        .fetch_all(&mut *connection)
-        .await?;
-        facts.held.extend(rows);
-        let rows: Vec<(Uuid, String, String, Option<Json>)> = sqlx::query_as(
-            "select record_id, side, field, value from mirror.parked where entity_no = $1",
-        )
-        .bind(number)
-        .fetch_all(&mut *connection)
-        .await?;
-        for (record, side, field, value) in rows {
-            if let Some(side) = Side::from_name(&side) {
-                let cells = facts.parked.entry((record, side)).or_default();
-                cells.push((field, value.unwrap_or_default()));
-            }
-        }
-        // A record that another may be waits like that one: to create it would be to make a twin of the other.
-        let rows: Vec<Uuid> = sqlx::query_scalar(
-            "select unnest(record_id || candidates) from mirror.match_question
-             where entity_no = $1 and answered_at is null",
-        )
-        .bind(number)
-        .fetch_all(&mut *connection)
-        .await?;
-        facts.questioned.extend(rows);
-        Ok(Some(facts))
+/// The digest of all that a yes lets happen: cell by cell, and field by field of what it covers.
+fn digest(
+    mapping: &Mapping,
+    planned: &[Planned],
+    unapproved: &[(EntityNo, String)],
+    linked: &[Linked],
+) -> String {
+    let mut hash = Sha256::new();
+    // As JSON, where no value can be taken for two.
+    let mut add = |line: Json| hash.update(format!("{line}\n"));
+    for (entity, field) in unapproved {
+        add(serde_json::json!([mapping.entity(*entity).name, field]));
     }
-
-    fn unapproved(&self, entity: &Entity) -> Vec<String> {
-        let names = entity.fields.iter().map(|field| field.name.as_str());
-        let all = std::iter::once(WHOLE_RECORD).chain(names);
-        all.filter(|name| !self.approved.contains(*name)).map(str::to_owned).collect()
-    }
-
-    /// The records to which anything may be owed.
-    fn ids(&self) -> Vec<Uuid> {
-        let ids: BTreeSet<Uuid> = self.shadows.keys().chain(self.absent.keys()).copied().collect();
-        ids.into_iter().collect()
-    }
-
-    fn state(
-        &self,
-        entity: &Entity,
-        id: Uuid,
-        is_deleted: bool,
-        values: Vec<Value>,
-    ) -> RecordState {
-        let mut state = RecordState::unknown(entity);
-        state.exists = true;
-        state.is_deleted = is_deleted;
-        state.canon = values;
-        state.absent = self.absent.get(&id).cloned().unwrap_or_default();
-        for (side, name, value) in self.shadows.get(&id).into_iter().flatten() {
-            if name == ID_FIELD {
-                let carried = value.as_str().and_then(|text| Uuid::try_parse(text).ok());
-                state.see_id(RecordId(id), carried);
-            } else if let Some((no, field)) = fields(entity).find(|(_, field)| field.name == *name)
-            {
-                state.shadow.push((*side, no, field.from_json(value)));
-            }
-        }
-        state
-    }
-
-    /// What would be written of a record once all was approved, less what is approved already.
-    fn write(
-        &self,
-        entity: &Entity,
-        id: Uuid,
-        state: &RecordState,
-        side: Side,
-        tally: &mut Tally,
-    ) -> Option<(PlannedKind, Vec<PlannedCell>)> {
-        let no_of = |name: &str| fields(entity).find(|(_, field)| field.name == name);
-        let is_held = |name: &str| self.held.contains(&(id, name.to_owned()));
-        let parked = self.parked.get(&(id, side)).map_or(&[][..], Vec::as_slice);
-        let is_questioned = self.questioned.contains(&id);
-        let restraints = Restraints {
-            held: fields(entity).filter(|(_, it)| is_held(&it.name)).map(|(no, _)| no).collect(),
-            parked: parked
-                .iter()
-                .filter_map(|(name, value)| {
-                    no_of(name).map(|(no, field)| (no, field.from_json(value)))
-                })
-                .collect(),
-            is_parked: parked.iter().any(|(name, _)| name == WHOLE_RECORD),
-            is_approved: true,
-            unapproved: Vec::new(),
-            is_questioned,
-            delete: None,
-        };
-        let is_unapproved = |no: FieldNo| !self.approved.contains(&entity.field(no).name);
-        if !state.is_alive() {
-            return None;
-        }
-        let is_absent = state.is_absent_on(side);
-        tally.questioned += u64::from(is_absent && is_questioned);
-        let held = restraints.held.iter().filter(|no| {
-            let differs =
-                |(holder, shadow, _): &(Side, FieldNo, Value)| *holder == side && shadow == *no;
-            !is_absent && is_unapproved(**no) && state.shadow.iter().any(differs)
-        });
-        tally.held += u64::try_from(held.count()).unwrap_or_default();
-        let is_whole_approved = self.approved.contains(WHOLE_RECORD);
-        let (kind, sent) = match owed(entity, state, side, &restraints) {
-            Owed::Create(sent) => (PlannedKind::Create, sent),
-            Owed::Update(sent) => (PlannedKind::Update, sent),
-            Owed::Nothing | Owed::Delete => (PlannedKind::Id, Vec::new()),
-        };
-        let is_all = kind == PlannedKind::Create && !is_whole_approved;
-        let mut cells: Vec<PlannedCell> = sent
-            .into_iter()
-            .filter(|cell| is_all || is_unapproved(cell.field))
-            .map(|cell| PlannedCell {
-                field: entity.field(cell.field).name.clone(),
-                there: cell.expected.to_json(),
-                canonical: cell.value.to_json(),
+    for Planned { side, entity, record, key: _, kind, cells, writes_id } in planned {
+        let described = mapping.entity(*entity);
+        let cells: Vec<Json> = cells
+            .iter()
+            .map(|cell| {
+                let name = &described.field(cell.field).name;
+                serde_json::json!([name, cell.expected.to_json(), cell.value.to_json()])
             })
             .collect();
-        if kind == PlannedKind::Update {
-            tally.cell += u64::try_from(cells.len()).unwrap_or_default();
-        }
-        let is_update = kind == PlannedKind::Update && !cells.is_empty();
-        if state.owes_id(side) && !restraints.is_parked && !is_whole_approved {
-            let carried = state.other_id.flatten().map_or(Value::Null, Value::Uuid);
-            cells.push(PlannedCell {
-                field: ID_FIELD.to_owned(),
-                there: carried.to_json(),
-                canonical: Value::Uuid(id).to_json(),
-            });
-            if !is_update {
-                return Some((PlannedKind::Id, cells));
-            }
-        }
-        let is_something = is_all || !cells.is_empty();
-        is_something.then_some((kind, cells))
+        add(serde_json::json!([
+            side.name(),
+            described.name,
+            record,
+            kind.name(),
+            writes_id,
+            cells
+        ]));
     }
+    for it in linked {
+        add(serde_json::json!([it.side, it.entity, it.record_id, it.side_key, it.matched_by]));
+    }
+    let digest = hash.finalize();
+    digest.iter().take(DIGEST_LENGTH).fold(String::new(), |mut text, byte| {
+        text.push_str(&format!("{byte:02x}"));
+        text
+    })
 }
 
-/// A plan that was shown.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Shown {
-    pub(crate) digest: String,
-    pub(crate) tallies: Tallies,
+/// Records that may be the same as others, and nobody has said yet.
+pub(crate) async fn questions(pool: &PgPool) -> Result<Vec<Question>, Error> {
+    Ok(sqlx::query_as(
+        "select q.match_question_id, e.name as entity, q.side, q.side_key, q.record_id, q.candidates, q.reason, q.asked_at
+         from mirror.match_question q join mirror.entity e using (entity_no)
+         where q.answered_at is null order by q.match_question_id",
+    )
+    .fetch_all(pool)
+    .await?)
 }
 
-/// Remembers what a person was shown.
-pub(crate) async fn note_shown(pool: &PgPool, plan: &Plan) -> Result<(), Error> {
-    sqlx::query("insert into mirror.plan (digest, tallies) values ($1, $2)")
-        .bind(&plan.digest)
-        .bind(sqlx::types::Json(&plan.tallies))
-        .execute(pool)
-        .await?;
-    Ok(())
+/// Deletes that wait for a yes.
+pub(crate) async fn doomed(pool: &PgPool) -> Result<Vec<Doomed>, Error> {
+    Ok(sqlx::query_as(
+        "select e.name as entity, p.record_id, p.side, p.found_at, p.stopped_by_count
+         from mirror.pending_delete p join mirror.entity e using (entity_no)
+         where p.approved_at is null order by e.name, p.side, p.found_at, p.record_id",
+    )
+    .fetch_all(pool)
+    .await?)
 }
 
-/// The plan that was shown last.
-pub(crate) async fn last_shown(pool: &PgPool) -> Result<Option<Shown>, Error> {
-    let row: Option<(String, sqlx::types::Json<Tallies>)> =
-        sqlx::query_as("select digest, tallies from mirror.plan order by plan_id desc limit 1")
-            .fetch_optional(pool)
-            .await?;
-    Ok(row.map(|(digest, tallies)| Shown { digest, tallies: tallies.0 }))
+/// Notes a person's answer that a record is none of the others: it may be created on the other side now. `false`:
+/// the question is not open.
+pub(crate) async fn answer_different(
+    pool: &PgPool,
+    question: i64,
+    author: &str,
+) -> Result<bool, Error> {
+    let mut transaction = pool.begin().await?;
+    let count: i64 = sqlx::query_scalar(
+        "with answered as (
+             update mirror.match_question set answered_at = now(), answered_by = $2
+             where match_question_id = $1 and answered_at is null returning entity_no, record_id, candidates),
+         due as (
+             update mirror.outbox o set due_at = now(), attempt_count = 0 from answered a
+             where o.entity_no = a.entity_no and o.record_id = any(a.record_id || a.candidates))
+         select count(*) from answered",
+    )
+    .bind(question)
+    .bind(author)
+    .fetch_one(&mut *transaction)
+    .await?;
+    sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(count > 0)
 }

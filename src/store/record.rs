@@ -40,18 +40,6 @@ pub(crate) async fn records(
         .collect()
 }
 
-/// The same inside a transaction, in the order of their ids.
-pub(crate) async fn those(
-    connection: &mut PgConnection,
-    entity: &Entity,
-    shape: &TableShape,
-    ids: &[Uuid],
-) -> Result<BTreeMap<Uuid, CanonRecord>, Error> {
-    let sql = format!("{} where t.id = any($1)", select(entity, shape));
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(ids).fetch_all(connection).await?;
-    rows.iter().map(|row| read(entity, row).map(|record| (record.id, record))).collect()
-}
-
 /// Up to `row_count_max` records after `after`, in the order of their ids.
 pub(crate) async fn page(
     connection: &mut PgConnection,

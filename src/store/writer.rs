@@ -164,7 +164,6 @@ impl Writer {
     }
 
     /// Where push notes what it brings into tables that are read here.
-    #[expect(dead_code, reason = "push notes what it binds")]
     pub(crate) fn marks(&self) -> Arc<Marks> {
         Arc::clone(&self.marks)
     }

@@ -226,7 +226,7 @@ fn fate(
         if question.is_forced {
             Some(*first)
         } else {
-            turns.iter().rev().take(undone).last().copied()
+            undone.checked_sub(1).and_then(|at| turns.iter().rev().nth(at)).copied()
         }
     } else {
         Some(*first)

@@ -1,6 +1,9 @@
 //! One table: what a side holds against what is canonical, and why they differ. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
@@ -129,18 +132,22 @@ pub(crate) fn compare(
 ) -> Comparison {
     let of = Of { entity, side, standing };
     let living = || canon.values().filter(|record| !record.is_deleted);
-    let mut comparison = Comparison {
-        canonical_count: living().count(),
-        side_count: table.rows.len() + table.strangers.len(),
-        cell_count: 0,
-        canonical_sha256: digest(living().map(|record| {
-            (record.id, fields.iter().map(|no| record.values[usize::from(no.0)].to_json()).collect())
-        })),
-        side_sha256: digest(table.rows.iter().map(|(id, row)| {
-            (*id, fields.iter().map(|no| json_of(row.cells.get(no))).collect())
-        })),
-        differences: Vec::new(),
-    };
+    let mut comparison =
+        Comparison {
+            canonical_count: living().count(),
+            side_count: table.rows.len() + table.strangers.len(),
+            cell_count: 0,
+            canonical_sha256: digest(living().map(|record| {
+                (
+                    record.id,
+                    fields.iter().map(|no| record.values[usize::from(no.0)].to_json()).collect(),
+                )
+            })),
+            side_sha256: digest(table.rows.iter().map(|(id, row)| {
+                (*id, fields.iter().map(|no| json_of(row.cells.get(no))).collect())
+            })),
+            differences: Vec::new(),
+        };
     for record in living() {
         let Some(row) = table.rows.get(&record.id) else {
             comparison.differences.push(Difference {
@@ -251,7 +258,8 @@ impl Of<'_> {
         if self.standing.held.contains(&(record, field.name.clone())) {
             return Cause::Held;
         }
-        if let Some(parked) = self.parked(record, &field.name).or_else(|| self.parked(record, "*")) {
+        if let Some(parked) = self.parked(record, &field.name).or_else(|| self.parked(record, "*"))
+        {
             return parked;
         }
         if !is_written(field, self.side) {
@@ -301,7 +309,11 @@ fn digest(rows: impl Iterator<Item = (Uuid, Vec<Json>)>) -> String {
         hash.update(Json::Array(cells).to_string().as_bytes());
         hash.update(b"\n");
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a text cannot fail.
+        drop(write!(text, "{byte:02x}"));
+        text
+    })
 }
 
 /// The records that have something unexplained.

@@ -52,11 +52,7 @@ async fn bad_values_of_airtable_are_listed_and_the_other_cells_arrive() {
         }
     }
     let status = plain.say_beside("status").await;
-    assert!(
-        status.text.contains("4 cells could not be taken: see mirror.refusal"),
-        "{}",
-        status.text
-    );
+    assert!(status.text.contains("4 cells could not be taken: `plait errors`"), "{}", status.text);
     // The bad ones kept what was there before; the others of the same records are as they were set.
     plain
         .until(

@@ -162,7 +162,7 @@ fn full_record(fields: &[model::Field]) -> Map<String, Value> {
 #[tokio::test]
 async fn directus_takes_a_record_of_each_collection_from_the_service_account() {
     let source = world::directus().await;
-    let rest = source.server.rest(&source.service_token);
+    let rest = source.server.rest(&source.push_token);
     let model = model::from_mapping(model::MAPPING).unwrap();
     let mut members = Vec::new();
     for collection in &model.collections {
@@ -207,7 +207,7 @@ async fn directus_takes_a_record_of_each_collection_from_the_service_account() {
 #[tokio::test]
 async fn directus_service_account_can_do_no_more_than_it_needs() {
     let source = world::directus().await;
-    let rest = source.server.rest(&source.service_token);
+    let rest = source.server.rest(&source.push_token);
     for path in ["/activity", "/users?fields=password", "/settings"] {
         assert!(rest.get(path).await.is_err(), "{path}");
     }

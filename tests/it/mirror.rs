@@ -1,151 +1,15 @@
 //! The whole line on its real parts: a Directus, the sandbox, a canonical database, and the program itself.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::fs;
 
 use plait::{
-    demo::{
-        cache,
-        cluster::Cluster,
-        directus::Rest,
-        model, seed,
-        source::{Secrets, Source},
-    },
-    sandbox::{Actor, Edit, MIRROR_TOKEN, NETWORK_BASE, OWNER_USER, Options, Sandbox},
+    demo::cache,
+    sandbox::{Edit, MIRROR_TOKEN, NETWORK_BASE},
 };
-use serde_json::{Map, Value, json};
-use tempfile::TempDir;
+use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use crate::world::eventually;
-
-/// How long a test waits for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// Everything that mirrors, on parts of its own.
-struct Line {
-    folder: TempDir,
-    _cluster: Cluster,
-    directus: Source,
-    sandbox: Sandbox,
-    canonical: Client,
-    source: Client,
-    program: Option<Child>,
-}
-
-impl Line {
-    async fn start() -> Self {
-        Self::start_on(cache::postgres_bin().unwrap()).await
-    }
-
-    async fn start_on(bin: PathBuf) -> Self {
-        let cluster = Cluster::throw_away(&bin, &["wal_level=logical"]).await.unwrap();
-        let directus = Source::start(&cluster, "directus", &Secrets::new()).await.unwrap();
-        let model = model::from_mapping(model::MAPPING).unwrap();
-        seed::fill(&model, &directus.admin_rest()).await.unwrap();
-        let mut options = Options::default();
-        options.config.limits = false;
-        let sandbox = Sandbox::start(options).await.unwrap();
-        cluster.create_database("plait", "plait", "secret").await.unwrap();
-
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
-        file("canonical", "secret");
-        file("directus", &directus.capture.password);
-        file("airtable", MIRROR_TOKEN);
-        file("mapping.toml", model::MAPPING);
-        let settings = format!(
-            "[canonical]\nurl = \"postgres://plait@127.0.0.1:{port}/plait\"\npassword_file = \"canonical\"\ntls = \"disable\"\n\
-             [directus]\ndatabase_url = \"postgres://{user}@127.0.0.1:{port}/directus\"\npassword_file = \"directus\"\ntls = \"disable\"\n\
-             [airtable]\napi_url = \"{url}\"\ntoken_file = \"airtable\"\npoll_interval_min_ms = 200\npoll_interval_max_ms = 500\n\
-             [airtable.base.reseau]\nid = \"{NETWORK_BASE}\"\n",
-            port = cluster.port(),
-            user = directus.capture.user,
-            url = sandbox.url(),
-        );
-        file("plait.toml", &settings);
-        let canonical = cluster.connect("plait").await.unwrap();
-        let source = cluster.connect("directus").await.unwrap();
-        Self { folder, _cluster: cluster, directus, sandbox, canonical, source, program: None }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_plait"));
-        command.args(arguments).arg("--config").arg(self.folder.path().join("plait.toml"));
-        command.stdin(Stdio::null());
-        command
-    }
-
-    fn run(&mut self) {
-        let log = fs::File::create(self.folder.path().join("log")).unwrap();
-        let child = self.command(&["run"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        self.program = Some(child);
-    }
-
-    /// SIGKILL, whatever it is at.
-    fn kill(&mut self) {
-        if let Some(mut program) = self.program.take() {
-            program.kill().unwrap();
-            program.wait().unwrap();
-        }
-    }
-
-    /// SIGTERM; whether it ended well.
-    fn terminate(&mut self) -> bool {
-        let mut program = self.program.take().unwrap();
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(program.id()).unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        program.wait().unwrap().success()
-    }
-
-    fn rest(&self) -> Rest {
-        self.directus.admin_rest()
-    }
-
-    fn edit(&self, edits: &[Edit]) -> Vec<String> {
-        self.sandbox.edit_as(NETWORK_BASE, Actor::person(OWNER_USER), edits).unwrap()
-    }
-
-    async fn number(&self, sql: &str) -> i64 {
-        self.canonical.query_one(sql, &[]).await.map_or(-1, |row| row.get(0))
-    }
-
-    /// Waits until a query on the canonical database counts this many.
-    async fn until(&self, sql: &str, count: i64) {
-        eventually(PATIENCE, async || {
-            let found = self.number(sql).await;
-            if found == count { Ok(()) } else { Err((sql.to_owned(), found, self.log())) }
-        })
-        .await;
-    }
-
-    fn log(&self) -> String {
-        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        log.lines().rev().take(3).collect::<Vec<_>>().join("\n")
-    }
-
-    async fn until_copied(&self) {
-        self.until("select count(*) from mirror.position where position <> ''", 2).await;
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn fields(pairs: &[(&str, Value)]) -> Map<String, Value> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
-}
-
-fn update(table: &str, record: &str, pairs: &[(&str, Value)]) -> Edit {
-    Edit::Update { table: table.into(), record: record.into(), fields: fields(pairs) }
-}
+use crate::line::{Line, fields, update};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mirror_both_sides_are_copied_and_each_edit_arrives_with_who_when_and_where() {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::remote::airtable::forecast;
+
 /// A poll waits this part of the time since the last change: what is found is late by a tenth of the calm
 /// before it at most, and a calm base costs few calls.
 const CALM_DIVISOR: u32 = 10;
@@ -10,6 +12,9 @@ const CALM_DIVISOR: u32 = 10;
 const REST_SHARE: f64 = 0.25;
 /// Below this part of the quota, haste has to stay within the pace too.
 const SCARCE_SHARE: f64 = 0.1;
+/// The same where the month as it goes would cost more than it may, once so much of it is used that this says
+/// something.
+const FORECAST_SHARE: f64 = 0.2;
 /// With pings arriving, polling is only for those that get lost.
 const PINGED_FACTOR: u32 = 4;
 
@@ -29,6 +34,8 @@ pub(crate) struct Pace {
 pub(crate) struct Quota {
     pub(crate) calls: u64,
     pub(crate) used: u64,
+    /// Since the count began.
+    pub(crate) over: Duration,
     /// Until the count begins again.
     pub(crate) left: Duration,
 }
@@ -48,9 +55,13 @@ pub(crate) fn interval(pace: &Pace, since_change: Duration) -> Duration {
             Duration::from_secs_f64(quota.left.as_secs_f64() / calls)
         };
         rest = rest.max(spread(REST_SHARE));
+        let is_beyond = forecast(quota.used, quota.over, quota.left) > quota.calls;
         #[expect(clippy::cast_precision_loss, reason = "a count of calls fits an f64")]
-        let is_scarce = (left as f64) < quota.calls as f64 * SCARCE_SHARE;
-        if is_scarce {
+        let (is_scarce, is_telling) = (
+            (left as f64) < quota.calls as f64 * SCARCE_SHARE,
+            quota.used as f64 >= quota.calls as f64 * FORECAST_SHARE,
+        );
+        if is_scarce || (is_beyond && is_telling) {
             haste = haste.max(spread(REST_SHARE));
         }
     }
@@ -70,7 +81,12 @@ mod tests {
     };
 
     fn with_quota(calls: u64, used: u64) -> Pace {
-        Pace { quota: Some(Quota { calls, used, left: MONTH }), ..PACE }
+        Pace { quota: Some(Quota { calls, used, over: Duration::ZERO, left: MONTH }), ..PACE }
+    }
+
+    fn after_days(days: u64, calls: u64, used: u64) -> Pace {
+        let over = Duration::from_hours(days * 24);
+        Pace { quota: Some(Quota { calls, used, over, left: MONTH.saturating_sub(over) }), ..PACE }
     }
 
     /// Calls that polling costs in a month without any change.
@@ -100,8 +116,18 @@ mod tests {
     }
 
     #[test]
+    fn interval_is_slow_where_the_month_would_cost_too_much() {
+        // 40 % after a third of the month: as it goes, 120 %.
+        let slow = interval(&after_days(10, 100_000, 40_000), Duration::ZERO);
+        assert!(slow > Duration::from_mins(1), "{slow:?}");
+        assert_eq!(interval(&after_days(10, 100_000, 30_000), Duration::ZERO), PACE.min);
+        // A first listing on the first day says nothing yet.
+        assert_eq!(interval(&after_days(0, 100_000, 15_000), Duration::ZERO), PACE.min);
+    }
+
+    #[test]
     fn interval_with_few_calls_left_is_slow_even_in_haste() {
-        assert_eq!(interval(&with_quota(100_000, 1_000), Duration::ZERO), PACE.min);
+        assert_eq!(interval(&after_days(1, 100_000, 1_000), Duration::ZERO), PACE.min);
         let slow = interval(&with_quota(100_000, 95_000), Duration::ZERO);
         assert!(slow > Duration::from_mins(10), "{slow:?}");
     }

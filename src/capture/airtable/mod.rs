@@ -37,7 +37,7 @@ pub(crate) use look::Look;
 pub(crate) use ping::{PingTarget, router};
 pub(crate) use preflight::preflight;
 
-use schema::Resolved;
+use schema::{Plan, Resolved};
 use session::Session;
 
 /// What the settings say of one base.
@@ -92,6 +92,11 @@ impl Identity {
     /// `None`: not ours, or of another version. The capture then begins anew.
     pub(crate) fn read(json: &serde_json::Value) -> Option<Self> {
         Self::deserialize(json).ok()
+    }
+
+    /// What of the base called `base` is read, and can be written.
+    pub(crate) fn plan(&self, mapping: &Mapping, base: &str) -> Plan {
+        Plan::new(mapping, base, &self.resolved)
     }
 
     pub(crate) fn to_json(&self) -> serde_json::Value {

@@ -27,7 +27,10 @@ pub(crate) async fn preflight(
     let name = &base.name;
     match client.whoami().await {
         Ok(user) => {
-            findings.push(Finding::ok(format!("airtable accepts the token (user {})", user.id)));
+            findings.push(Finding::ok(format!(
+                "airtable accepts the token (user {}; what he writes over the API counts as plait's own work)",
+                user.id
+            )));
             missing_scopes(user.scopes.as_deref(), &mut findings);
         }
         Err(error) => {
@@ -73,6 +76,7 @@ pub(crate) async fn preflight(
             )),
         }
     }
+    writing(client, base, mapping, &plan, &mut findings).await;
     webhooks(client, base, stored_hook, &mut findings).await;
     if let Some(url) = &base.notification_url {
         ping_url(client, url, &mut findings).await;
@@ -144,6 +148,47 @@ async fn permission(client: &Client, base: &BaseSettings, findings: &mut Vec<Fin
             ),
             "make the user a creator of the base",
         ));
+    }
+}
+
+/// Of a personal token nothing tells the scopes: an update that can change nothing does. Whether single fields are
+/// closed to the user, only writing them tells.
+async fn writing(
+    client: &Client,
+    base: &BaseSettings,
+    mapping: &Mapping,
+    plan: &Plan,
+    findings: &mut Vec<Finding>,
+) {
+    let written: Vec<_> = plan
+        .tables
+        .iter()
+        .map(|table| (table, mapping.entity(table.entity)))
+        .filter(|(_, entity)| entity.is_two_sided())
+        .collect();
+    for (_, entity) in written.iter().filter(|(table, _)| table.uuid.is_none()) {
+        findings.push(Finding::warning(
+            format!("records of `{}` cannot be made in Airtable: nothing there carries their id", entity.name),
+            format!(
+                "add a single line text field to the table, and name it in `airtable = {{ …, uuid = \"…\" }}` of \
+                 [entity.{}]",
+                entity.name
+            ),
+        ));
+    }
+    let Some((table, _)) = written.first() else { return };
+    match client.try_writing(&base.id, &table.table).await {
+        Ok(()) => findings.push(Finding::ok(format!(
+            "the token may write records in the base `{}`",
+            base.name
+        ))),
+        Err(error) => findings.push(failed(
+            &format!("records of the base `{}` cannot be written", base.name),
+            &error,
+            &format!(
+                "give the token the scope data.records:write at {TOKEN_PAGE}, and its user the permission to edit"
+            ),
+        )),
     }
 }
 

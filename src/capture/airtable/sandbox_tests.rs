@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     capture::{CaptureStatus, Incident, KnownKeys, State},
-    mapping::{FieldKind, Mapping},
+    mapping::{DirectusTable, FieldKind, Mapping},
     model::{
         Author, Cell, Change, Delivery, EntityNo, FieldNo, Finding, Level, Position, Side, SideKey,
         Value,
@@ -139,6 +139,8 @@ struct Setup {
     stored: Option<StoredCursor>,
     applied: Arc<Mutex<Applied>>,
     token: &'static str,
+    /// One that others use too.
+    client: Option<Arc<Client>>,
 }
 
 impl Setup {
@@ -146,7 +148,14 @@ impl Setup {
         let mut base = BaseSettings::new("reseau", NETWORK_BASE);
         base.poll_min = Duration::from_millis(300);
         base.poll_max = Duration::from_millis(300);
-        Self { base, mapping: network(), stored: None, applied: Arc::default(), token: OWNER_TOKEN }
+        Self {
+            base,
+            mapping: network(),
+            stored: None,
+            applied: Arc::default(),
+            token: OWNER_TOKEN,
+            client: None,
+        }
     }
 
     fn start(self, sandbox: &Sandbox) -> Line {
@@ -158,9 +167,12 @@ impl Setup {
         let changed = Arc::new(Notify::new());
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let seen: Arc<Mutex<Vec<Incident>>> = Arc::default();
-        let client = Client::new(sandbox.url(), self.token).unwrap();
+        let client = self.client.unwrap_or_else(|| {
+            let client = Client::new(sandbox.url(), self.token).unwrap();
+            Arc::new(client.with_timeout(Duration::from_millis(700)))
+        });
         let links = Links {
-            client: Arc::new(client.with_timeout(Duration::from_millis(700))),
+            client,
             mapping: Arc::new(self.mapping),
             stored: self.stored,
             deliveries,
@@ -626,6 +638,18 @@ async fn airtable_preflight_finds_what_run_would_trip_over() {
     assert_eq!(wrong.len(), 1, "{wrong:?}");
     let reader: Vec<String> = bad(&look(READER_TOKEN, &base, &network()).await);
     assert!(!reader.is_empty(), "a reader cannot make webhooks");
+    let mut two_sided = network();
+    two_sided.entities[0].directus =
+        Some(DirectusTable { schema: "public".into(), table: "startup".into(), key: "id".into() });
+    let fine = look(OWNER_TOKEN, &base, &two_sided).await;
+    assert!(fine.iter().all(|finding| finding.level == Level::Ok), "{fine:?}");
+    assert!(fine.iter().any(|finding| finding.what.contains("may write records")), "{fine:?}");
+    let reader: Vec<String> = bad(&look(READER_TOKEN, &base, &two_sided).await);
+    assert!(reader.iter().any(|text| text.contains("data.records:write")), "{reader:?}");
+    two_sided.entities[0].airtable.as_mut().unwrap().uuid = None;
+    let warned = look(OWNER_TOKEN, &base, &two_sided).await;
+    let warned = warned.iter().find(|finding| finding.level == Level::Warning).unwrap();
+    assert!(warned.what.contains("`startup`"), "{warned:?}");
     let mut mapping = network();
     mapping.entities[0].airtable.as_mut().unwrap().table = "Startup".into();
     mapping.entities[1].fields[0].airtable.as_mut().unwrap().field = "Nom du projt".into();
@@ -664,6 +688,44 @@ async fn airtable_several_bases_are_captured_side_by_side() {
     assert!(second.applied.lock().unwrap().rows.keys().all(|(entity, _)| *entity == EntityNo(2)));
     first.stop().await;
     second.stop().await;
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_bulk_of_writes_has_its_echoes_read_in_full_pages() {
+    let sandbox = sandbox().await;
+    let client = Client::new(sandbox.url(), OWNER_TOKEN).unwrap();
+    let client = Arc::new(client);
+    let line = Setup { client: Some(Arc::clone(&client)), ..Setup::new() }.start(&sandbox);
+    line.until_equal(&sandbox).await;
+    let record = first_startup(&sandbox);
+    let tables = client.tables(NETWORK_BASE).await.unwrap();
+    let table = tables.into_iter().find(|table| table.name == "Startups").unwrap();
+    let name = table.fields.iter().find(|it| it.name == "Nom").unwrap().id.clone();
+    let payload_request_count =
+        || sandbox.stats()["by_kind"]["payloads"].as_u64().unwrap_or_default();
+    let before = payload_request_count();
+    let began = tokio::time::Instant::now();
+    let mut pushes = tokio::task::JoinSet::new();
+    for no in 0..40 {
+        let (client, table) = (Arc::clone(&client), table.id.clone());
+        let fields = fields(json!({ (name.clone()): format!("Masse {no}") }));
+        let update = RecordUpdate { id: Some(record.clone()), fields };
+        pushes.spawn(async move {
+            client.update_records(NETWORK_BASE, &table, &[update]).await.unwrap();
+        });
+    }
+    while let Some(pushed) = pushes.join_next().await {
+        pushed.unwrap();
+    }
+    let took = began.elapsed();
+    let read = payload_request_count() - before;
+    // Every 300 ms it would have been polled in calm.
+    assert!(read <= 3, "{read} requests for payloads in {took:?}");
+    assert!(took < Duration::from_secs(10), "40 writes took {took:?}");
+    line.until_equal(&sandbox).await;
+    assert_eq!(sandbox.stats()["refused_by_rate_count"], 0);
+    line.stop().await;
     sandbox.stop().await.unwrap();
 }
 

@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use chrono::{Datelike, NaiveDate, Utc};
+use chrono::Utc;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use crate::{
     capture::{CaptureStatus, Incident, State},
     model::{Cursor, Delivery, EntityNo, Position, Side, Stamp},
-    remote::airtable::{Error as RemoteError, NewWebhook, PayloadPage},
+    remote::airtable::{Error as RemoteError, NewWebhook, PayloadPage, month_spans},
 };
 
 use super::{
@@ -30,6 +30,14 @@ use super::{
 const HELD_PAYLOAD_COUNT_MAX: usize = 10_000;
 /// How often the schema, or the webhook, may be found in order while a call says that it is not.
 const DOUBT_COUNT_MAX: u32 = 3;
+/// While pushes use the whole allowance, their echoes are read in pages that are full rather than soon: five writes a
+/// second fill one page of payloads in ten seconds. A little more than that after a page that was not full, a little
+/// less after one that was, and reading takes a fiftieth of the requests without falling behind.
+const BULK_PAUSE: Duration = Duration::from_secs(12);
+const BULK_PAUSE_BEHIND: Duration = Duration::from_secs(8);
+/// A bulk is over when pushes had to wait for nothing for so long: between two lots of it they do not either.
+const BULK_CALM: Duration = Duration::from_secs(1);
+const BULK_LOOK_EVERY: Duration = Duration::from_millis(100);
 const FAILURE_BACKOFF_MIN: Duration = Duration::from_millis(500);
 const FAILURE_BACKOFF_MAX: Duration = Duration::from_mins(1);
 const MICROS_PER_MS: i64 = 1000;
@@ -126,11 +134,15 @@ impl Session {
                     if self.links.stop.is_cancelled() {
                         break;
                     }
+                    if self.plan.is_some() && self.to_list.is_empty() {
+                        self.let_bulk_pass(BULK_PAUSE_BEHIND).await;
+                    }
                     continue;
                 }
                 Ok(false) => {
                     failure_count = 0;
                     self.set_state(State::Streaming);
+                    self.let_bulk_pass(BULK_PAUSE).await;
                     interval(&self.pace(), self.changed_at.elapsed())
                 }
                 Err(Error::Stopped) => break,
@@ -154,6 +166,24 @@ impl Session {
         }
         self.set_state(State::Stopped);
         Ok(())
+    }
+
+    /// Waits while pushes need every request, but not for long. Pings are put off with it: most are for these pushes.
+    async fn let_bulk_pass(&self, pause: Duration) {
+        let began = Instant::now();
+        let mut full_at = None;
+        while began.elapsed() < pause {
+            if self.links.client.is_full_of_pushes(&self.base.id) {
+                full_at = Some(Instant::now());
+            }
+            if full_at.is_none_or(|at| at.elapsed() >= BULK_CALM) {
+                return;
+            }
+            tokio::select! {
+                () = self.links.stop.cancelled() => return,
+                () = sleep(BULK_LOOK_EVERY) => {}
+            }
+        }
     }
 
     /// One step; whether there is more to do at once.
@@ -610,11 +640,9 @@ impl Session {
     }
 
     fn pace(&self) -> Pace {
-        let quota = self.base.monthly_calls.map(|calls| Quota {
-            calls,
-            used: self.links.client.calls_this_month(&self.base.id),
-            left: until_next_month(),
-        });
+        let (over, left) = month_spans(Utc::now());
+        let used = self.links.client.calls_of_all_bases();
+        let quota = self.base.monthly_calls.map(|calls| Quota { calls, used, over, left });
         Pace {
             min: self.base.poll_min,
             max: self.base.poll_max,
@@ -648,15 +676,6 @@ impl Session {
 fn backoff(failure_count: u32) -> Duration {
     let whole = FAILURE_BACKOFF_MIN.saturating_mul(1 << (failure_count - 1).min(16));
     whole.min(FAILURE_BACKOFF_MAX).mul_f64(rand::random_range(0.5..1.0))
-}
-
-/// Until Airtable counts the month's calls anew.
-fn until_next_month() -> Duration {
-    let now = Utc::now();
-    let (year, month) =
-        if now.month() == 12 { (now.year() + 1, 1) } else { (now.year(), now.month() + 1) };
-    let first = NaiveDate::from_ymd_opt(year, month, 1).and_then(|day| day.and_hms_opt(0, 0, 0));
-    first.and_then(|first| (first.and_utc() - now).to_std().ok()).unwrap_or_default()
 }
 
 /// An error and what caused it, on one line.

@@ -15,7 +15,12 @@ pub(super) fn field(name: &str, airtable: &str, kind: FieldKind) -> Field {
         store: Store::Column(name.into()),
         kind,
         transforms: Vec::new(),
-        airtable: Some(AirtableField { field: airtable.into(), part: Part::Whole, codes: None }),
+        airtable: Some(AirtableField {
+            field: airtable.into(),
+            part: Part::Whole,
+            codes: None,
+            new_options: false,
+        }),
         directus: None,
         policy: Policy::Ask,
         direction: Direction::Both,
@@ -40,6 +45,7 @@ pub(super) fn mapping(entities: &[(&str, &str, Vec<Field>)]) -> Mapping {
         directus: None,
         deletes: DeletePolicy::Hold,
         matches: Vec::new(),
+        password: None,
         fields: fields.clone(),
     };
     Mapping { entities: entities.iter().map(entity).collect() }

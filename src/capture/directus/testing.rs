@@ -107,6 +107,7 @@ pub(super) fn entity(table: &str, columns: &[(&str, FieldKind)]) -> Entity {
         }),
         deletes: DeletePolicy::Hold,
         matches: Vec::new(),
+        password: None,
         fields: columns
             .iter()
             .map(|(column, kind)| {
@@ -169,11 +170,10 @@ impl Mirror {
                 self.parts.extend(observations);
                 return None;
             }
-            Delivery::Abandoned { .. } => {
+            Delivery::Abandoned { .. } | Delivery::Decided { .. } => {
                 self.parts.clear();
                 return None;
             }
-            Delivery::Decided { .. } => panic!("directus decides nothing"),
             Delivery::Progress { position, .. } => {
                 self.progress_count += 1;
                 position

@@ -5,10 +5,10 @@ use std::ops::Range;
 use super::{At, Names, check_name, field, matches, needed_text_at, owned, text_at};
 use crate::{
     document::Section,
-    mapping::{AirtableTable, DeletePolicy, DirectusTable, Entity, Field},
+    mapping::{AirtableTable, DeletePolicy, DirectusTable, Entity, Field, Password},
 };
 
-const KEYS: [&str; 6] = ["table", "airtable", "directus", "deletes", "match", "field"];
+const KEYS: [&str; 7] = ["table", "airtable", "directus", "deletes", "match", "password", "field"];
 const DELETES: [(&str, DeletePolicy); 3] = [
     ("hold", DeletePolicy::Hold),
     ("archive", DeletePolicy::Archive),
@@ -54,8 +54,10 @@ pub(super) fn read(name: &At, section: &Section<'_, '_>, names: &Names) -> Read 
         directus: directus(section),
         deletes: section.choice("deletes", &DELETES).unwrap_or(DeletePolicy::Hold),
         matches: Vec::new(),
+        password: password(section),
         fields: Vec::new(),
     };
+    check_password(section, &entity);
     if section.get("airtable").is_none() && section.get("directus").is_none() {
         section.problem(&name.span, "neither `airtable` nor `directus` says where its records are");
     }
@@ -87,6 +89,25 @@ fn airtable(section: &Section<'_, '_>) -> Option<AirtableTable> {
         table: owned(needed_text_at(&table, "table")),
         uuid: text_at(&table, "uuid").map(|uuid| uuid.value),
     })
+}
+
+fn password(section: &Section<'_, '_>) -> Option<Password> {
+    let table = section.section("password")?;
+    table.only(&["airtable", "clear"]);
+    let airtable = needed_text_at(&table, "airtable")?.value;
+    Some(Password { airtable, clear: table.flag("clear").unwrap_or(false) })
+}
+
+fn check_password(section: &Section<'_, '_>, entity: &Entity) {
+    if section.get("password").is_none() {
+        return;
+    }
+    let is_users = entity.directus.as_ref().is_some_and(|table| table.table == "directus_users");
+    if !is_users || entity.airtable.is_none() {
+        let what = "`password` is for records that are in Airtable and become users of Directus: \
+                    both `airtable` and `directus = { table = \"directus_users\" }` are needed";
+        section.problem(&section.span_of("password"), what);
+    }
 }
 
 fn directus(section: &Section<'_, '_>) -> Option<DirectusTable> {

@@ -102,7 +102,7 @@ pub(super) fn read(
 ) -> Option<Field> {
     let kind = kind(section);
     let store = store(name, section, kind.as_ref());
-    let airtable = airtable(section, names);
+    let airtable = airtable(section, names, kind.as_ref());
     let directus = directus(section, entity, names);
     let policy = section.choice("policy", &POLICIES);
     let direction = section.choice("direction", &DIRECTIONS).unwrap_or(Direction::Both);
@@ -175,14 +175,19 @@ fn store(name: &At, section: &Section<'_, '_>, kind: Option<&FieldKind>) -> Stor
     Store::Column(column.value)
 }
 
-fn airtable(section: &Section<'_, '_>, names: &Names) -> Option<AirtableField> {
+fn airtable(
+    section: &Section<'_, '_>,
+    names: &Names,
+    kind: Option<&FieldKind>,
+) -> Option<AirtableField> {
     let node = section.get("airtable")?;
-    let (field, part, codes) = if let DeValue::String(_) = node.get_ref() {
-        (text_at(section, "airtable")?, Part::Whole, None)
+    let (field, part, codes, new_options) = if let DeValue::String(_) = node.get_ref() {
+        (text_at(section, "airtable")?, Part::Whole, None, false)
     } else {
         let table = section.section("airtable")?;
-        table.only(&["field", "transform", "codes"]);
-        (needed_text_at(&table, "field")?, part(&table), codes(&table, names))
+        table.only(&["field", "transform", "codes", "new_options"]);
+        let new_options = new_options(&table, kind);
+        (needed_text_at(&table, "field")?, part(&table), codes(&table, names), new_options)
     };
     let letters: String =
         field.value.to_lowercase().chars().filter(|letter| letter.is_alphanumeric()).collect();
@@ -193,7 +198,22 @@ fn airtable(section: &Section<'_, '_>, names: &Names) -> Option<AirtableField> {
         );
         section.problem(&field.span, what);
     }
-    Some(AirtableField { field: field.value, part, codes })
+    Some(AirtableField { field: field.value, part, codes, new_options })
+}
+
+/// Whether pushes may add options to the field: only selects have any.
+fn new_options(section: &Section<'_, '_>, kind: Option<&FieldKind>) -> bool {
+    let allowed = section.flag("new_options").unwrap_or(false);
+    let has_options = matches!(
+        kind,
+        None | Some(FieldKind::Select | FieldKind::MultiSelect | FieldKind::Text | FieldKind::Csv)
+    );
+    if allowed && !has_options {
+        let what = "`new_options` is for fields that can be a select in Airtable: the types `select`, \
+                    `multi_select`, `text` and `csv`";
+        section.problem(&section.span_of("new_options"), what);
+    }
+    allowed
 }
 
 fn directus(section: &Section<'_, '_>, entity: &Entity, names: &Names) -> Option<DirectusField> {

@@ -14,6 +14,7 @@ pub(super) fn check(document: &Document<'_>, all: &[Read]) {
     for read in all {
         columns(document, read);
         airtable_cells(document, read);
+        password(document, read);
         for (field, span) in read.fields() {
             let problem = |what: String| {
                 let what = format!("field `{}` of `{}`: {what}", field.name, read.entity.name);
@@ -25,6 +26,21 @@ pub(super) fn check(document: &Document<'_>, all: &[Read]) {
             if let FieldKind::Link { target } | FieldKind::Links { target } = field.kind {
                 link(&read.entity, field, target, all, &problem);
             }
+        }
+    }
+}
+
+/// A password is mirrored by no field.
+fn password(document: &Document<'_>, read: &Read) {
+    let Some(password) = &read.entity.password else { return };
+    for (field, span) in read.fields() {
+        if field.airtable.as_ref().is_some_and(|airtable| airtable.field == password.airtable) {
+            let what = format!(
+                "field `{}` of `{}`: `{}` holds the passwords of new users (`password`), which are never mirrored: \
+                 take this field out",
+                field.name, read.entity.name, password.airtable
+            );
+            document.problem(&span, what);
         }
     }
 }

@@ -152,6 +152,43 @@ fn mapping_document_halves_of_a_name_share_a_cell_and_come_in_pairs() {
 }
 
 #[test]
+fn mapping_document_password_of_new_users_is_read_and_checked() {
+    let document = |more: &str, fields: &str| {
+        let head = HEAD.replace(
+            "directus = { table = \"directus_users\" }\n",
+            &format!("directus = {{ table = \"directus_users\" }}\n{more}\n"),
+        );
+        format!("{head}{fields}")
+    };
+    let email = "email = { type = \"email\", airtable = \"E-mail\", directus = \"email\" }\n";
+    let line = "password = { airtable = \"Mot de passe\", clear = true }";
+    let mapping = read(&document(line, email), "mapping.toml").unwrap();
+    let password = mapping.entities[2].password.as_ref().unwrap();
+    assert_eq!((password.airtable.as_str(), password.clear), ("Mot de passe", true));
+
+    let said = |text: &str| read(text, "mapping.toml").unwrap_err().to_string();
+    let unknown = said(&document("password = { airtable = \"X\", claer = true }", email));
+    assert!(unknown.starts_with("mapping.toml:19: "), "{unknown}");
+    assert!(unknown.contains("did you mean `clear`?"), "{unknown}");
+    let missing = said(&document("password = { clear = true }", email));
+    assert!(
+        missing.contains("mapping.toml:19: ") && missing.contains("`airtable` is missing"),
+        "{missing}"
+    );
+    let mirrored = said(&document("password = { airtable = \"E-mail\" }", email));
+    assert!(mirrored.starts_with("mapping.toml:21: field `email` of `member`"), "{mirrored}");
+    let elsewhere = document("", email).replace(
+        "directus = { table = \"startup\" }\n",
+        "directus = { table = \"startup\" }\npassword = { airtable = \"Code\" }\n",
+    );
+    let elsewhere = said(&elsewhere);
+    assert!(
+        elsewhere.starts_with("mapping.toml:8: ") && elsewhere.contains("directus_users"),
+        "{elsewhere}"
+    );
+}
+
+#[test]
 fn mapping_document_secrets_and_passwords_are_never_mapped() {
     assert_eq!(
         said(concat!(

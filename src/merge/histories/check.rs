@@ -107,6 +107,8 @@ impl History<'_> {
     /// in a conflict, or in the journal's entry of a delete, from which it can be restored.
     fn check_nothing_lost(&self, record: usize, field: usize) -> Result<(), Broken> {
         let mut kept: HashSet<Value> = HashSet::from([self.states[record].canon[field].clone()]);
+        // An emptied cell gives way to what a record holds that somebody puts back: the journal has both.
+        kept.insert(Value::Null);
         for world in &self.worlds {
             kept.extend(world.rows[record].iter().map(|row| row[field].value.clone()));
         }
@@ -118,8 +120,6 @@ impl History<'_> {
         {
             let mine = cells.iter().filter(|(no, ..)| *no == field);
             kept.extend(mine.map(|(_, before, _)| before.clone()));
-            // What it does not name was empty.
-            kept.insert(Value::Null);
         }
         let mine =
             || self.ghosts.iter().filter(|ghost| (ghost.record, ghost.field) == (record, field));

@@ -1,6 +1,6 @@
 //! What happens in a history: people, the hub that reads and pushes, and everything that goes wrong between.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Write as _};
 
 use uuid::Uuid;
 
@@ -133,7 +133,7 @@ impl<'a> History<'a> {
 
     fn tell(&self, words: impl FnOnce() -> String) {
         if self.is_told {
-            println!("{}", words());
+            std::io::stderr().write_all(format!("{}\n", words()).as_bytes()).unwrap();
         }
     }
 
@@ -146,7 +146,7 @@ impl<'a> History<'a> {
             30..36 => self.delete_or_restore(side, record),
             36..62 => self.read(side)?,
             62..74 => self.bind(side, record)?,
-            74..90 => self.send(false)?,
+            74..90 => self.send(false),
             // A record that was made anew from a few cells, all unread, would look as if a person had emptied it.
             90..92 if !self.worlds[at(side)].is_upserting => self.scan(side)?,
             90..92 => self.read(side)?,
@@ -261,10 +261,10 @@ impl<'a> History<'a> {
         };
         let before = self.states[record].clone();
         let merged = merge(self.entity, &mut self.states[record], side, origin, seen);
-        if self.is_told {
-            println!("  hub reads {side} {origin:?} {:?}", entry.what);
-            println!("    {merged:?}\n    {:?}", self.states[record]);
-        }
+        self.tell(|| {
+            let (what, state) = (&entry.what, &self.states[record]);
+            format!("  hub reads {side} {origin:?} {what:?}\n    {merged:?}\n    {state:?}")
+        });
         if matches!(origin, Origin::Ours(_))
             && (merged.action.is_some() || !merged.clashes.is_empty())
         {
@@ -405,7 +405,7 @@ impl<'a> History<'a> {
     }
 
     /// A request that has no answer yet is sent, once more perhaps.
-    pub(super) fn send(&mut self, is_calm: bool) -> Result<(), Broken> {
+    pub(super) fn send(&mut self, is_calm: bool) {
         let open: Vec<usize> = (0..self.requests.len())
             .filter(|at| {
                 let request = &self.requests[*at];
@@ -413,11 +413,12 @@ impl<'a> History<'a> {
             })
             .collect();
         if open.is_empty() {
-            return Ok(());
+            return;
         }
         let which = self.dice.pick(&open);
         if self.is_checking && !self.requests[which].is_sent && !self.is_as_expected(which) {
-            return self.block(which);
+            self.block(which);
+            return;
         }
         self.requests[which].is_sent = true;
         if is_calm || self.dice.chance(65) {
@@ -433,16 +434,15 @@ impl<'a> History<'a> {
                 self.late.push(which);
             }
         }
-        Ok(())
     }
 
     fn perform(&mut self, which: usize) -> Answer {
         let request = &self.requests[which];
         let (record, operation) = (request.record, &request.operation);
         self.write_count += 1;
-        if self.is_told {
-            println!("  {} carries out {:?} {:?}", operation.side, operation.kind, request.cells);
-        }
+        self.tell(|| {
+            format!("  {} carries out {:?} {:?}", operation.side, operation.kind, request.cells)
+        });
         let world = &mut self.worlds[at(operation.side)];
         world.perform(record, operation.kind, request.cells.clone(), operation.id)
     }
@@ -474,7 +474,7 @@ impl<'a> History<'a> {
     }
 
     /// The side holds something else than expected: the request waits for its log, and is bound anew.
-    fn block(&mut self, which: usize) -> Result<(), Broken> {
+    fn block(&mut self, which: usize) {
         self.requests[which].is_blocked = true;
         self.block_count += 1;
         let Request { record, operation, .. } = &self.requests[which];
@@ -483,7 +483,6 @@ impl<'a> History<'a> {
         if self.worlds[at(side)].log.iter().all(|entry| entry.record != record) {
             self.unblock(side, record);
         }
-        Ok(())
     }
 
     /// The log has moved: what was blocked is bound anew. The wrong way is to send it as it was.
@@ -626,7 +625,7 @@ impl<'a> History<'a> {
                 }
             }
             for _ in 0..self.requests.len() {
-                self.send(true)?;
+                self.send(true);
             }
             if !has_read
                 && self.write_count == writes_before
@@ -636,6 +635,11 @@ impl<'a> History<'a> {
                 return Ok(());
             }
         }
-        Err(String::from("I3 writes without end"))
+        let words = if self.block_count > 60 {
+            "I5 a request waits for ever"
+        } else {
+            "I3 writes without end"
+        };
+        Err(String::from(words))
     }
 }

@@ -33,12 +33,17 @@ const ROUND_TRIP_COUNT_MIN: usize = 8;
 /// After a penalty we ask for one request less a second for this long: somebody else uses the base too.
 const HUMBLE: Duration = Duration::from_mins(1);
 
+/// For this long after a request of capture one in each window is kept for it: where it reads pages one after
+/// the other, each finds its place at once. While it is calm, pushes use everything, evenly spaced, so that
+/// a reader who comes waits for a fifth of a second.
+const CAPTURE_AT_WORK: Duration = Duration::from_millis(250);
+
 /// On whose behalf a request is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Reading goes first, and one request in each window is kept for it.
+    /// Reading goes first, and while it is at work one request in each window is kept for it.
     Capture,
-    /// Writing gets at least every `limit`th request, even while a listing runs.
+    /// Writing gets at least every `limit`th request, even while a listing runs, and all while nothing is read.
     Push,
 }
 
@@ -71,6 +76,9 @@ struct State {
     push: VecDeque<u64>,
     next_ticket: u64,
     last_sent_at: Option<Instant>,
+    last_capture_at: Option<Instant>,
+    /// From when on a push may take the last place in the window.
+    last_place_at: Option<Instant>,
     captures_since_push: usize,
     blocked_until: Option<Instant>,
     /// How many less than `limit`, until when.
@@ -96,7 +104,7 @@ enum Turn {
 impl Allowance {
     /// `limit`: requests a second.
     pub(crate) fn new(limit: usize) -> Self {
-        let gap = WINDOW / 2 / u32::try_from(limit).unwrap_or(u32::MAX).max(1);
+        let gap = WINDOW / 2 / whole(limit);
         Self { limit, gap, state: Mutex::default(), changed: Notify::new() }
     }
 
@@ -151,10 +159,17 @@ impl Allowance {
     }
 
     /// How long the penalty lasts yet.
-    #[cfg(test)]
-    fn pause(&self) -> Option<Duration> {
+    pub(crate) fn pause(&self) -> Option<Duration> {
         let left = self.lock().blocked_until?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
+    }
+
+    /// Whether several pushes wait because the window is as good as full.
+    pub(crate) fn is_full_of_pushes(&self) -> bool {
+        let now = Instant::now();
+        let state = self.lock();
+        let recent_count = state.sent.iter().filter(|sent| sent.free_at > now).count();
+        state.push.len() > 1 && recent_count + 1 >= self.limit
     }
 
     fn enqueue(&self, class: Class) -> u64 {
@@ -181,10 +196,20 @@ impl Allowance {
         }
         state.last_sent_at = Some(now);
         state.sent.push(Sent { ticket: id, class, free_at: now + UNANSWERED + WINDOW });
-        state.captures_since_push = match class {
-            Class::Capture => state.captures_since_push + 1,
-            Class::Push => 0,
-        };
+        match class {
+            Class::Capture => {
+                state.captures_since_push += 1;
+                state.last_capture_at = Some(now);
+            }
+            Class::Push => {
+                state.captures_since_push = 0;
+                // One that was late, because nothing was there to be sent, is made up for by the next one.
+                let pause = WINDOW / whole(self.limit);
+                let late = now.checked_sub(pause).unwrap_or(now);
+                state.last_place_at =
+                    Some(state.last_place_at.map_or(now, |at| at.max(late)) + pause);
+            }
+        }
         state.queue(class).pop_front();
         drop(state);
         self.changed.notify_waiters();
@@ -226,13 +251,18 @@ impl State {
         let less = self.humble.filter(|(_, until)| *until > now).map_or(0, |(less, _)| less);
         let limit = limit - less;
         let all = self.nth_free(limit, |_| true);
-        match class {
-            Class::Capture => all,
-            // With a limit of one there is nothing to keep back.
-            Class::Push => {
-                all.max(self.nth_free((limit - 1).max(1), |sent| sent.class == Class::Push))
-            }
+        if class == Class::Capture {
+            return all;
         }
+        // With a limit of one there is nothing to keep back.
+        let kept = self.nth_free((limit - 1).max(1), |sent| sent.class == Class::Push);
+        let at_work = self.last_capture_at.map(|at| at + CAPTURE_AT_WORK);
+        if at_work.is_some_and(|until| until > now) {
+            return all.max(kept);
+        }
+        // The last place is taken only after an even pause: a burst of pushes does not fill the window.
+        let spaced = kept.and(self.last_place_at).filter(|at| *at > now);
+        all.max(spaced)
     }
 
     /// When fewer than `limit` of these requests are in the window; `None`: now.
@@ -255,6 +285,10 @@ impl State {
         }
         known.iter().min().copied().unwrap_or_default()
     }
+}
+
+fn whole(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX).max(1)
 }
 
 /// A place in the queue, given up when dropped.
@@ -311,10 +345,19 @@ mod tests {
 
     use super::*;
 
-    /// Sends `count` requests from `callers` tasks over a network with these one-way delays (ms, repeated),
-    /// and gives the times at which the server saw them, sorted, since the first.
+    /// Sends `count` requests from 8 tasks over a network with these one-way delays (ms, repeated), and gives the
+    /// times at which the server saw them, sorted, since the first.
     async fn arrivals(limit: usize, count: usize, delays: &'static [u64]) -> Vec<Duration> {
-        let allowance = Arc::new(Allowance::new(limit));
+        arrivals_of(Class::Capture, Arc::new(Allowance::new(limit)), count, delays).await
+    }
+
+    async fn arrivals_of(
+        class: Class,
+        allowance: Arc<Allowance>,
+        count: usize,
+        delays: &'static [u64],
+    ) -> Vec<Duration> {
+        let kind = if class == Class::Push { Kind::Write } else { Kind::List };
         let seen = Arc::new(Mutex::new(Vec::new()));
         let began = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
@@ -325,12 +368,12 @@ mod tests {
                     let delay = |way: usize| {
                         Duration::from_millis(delays[(caller * 3 + round * 2 + way) % delays.len()])
                     };
-                    let permit = allowance.acquire(Class::Capture).await;
+                    let permit = allowance.acquire(class).await;
                     let sent_at = Instant::now();
                     tokio::time::sleep(delay(0)).await;
                     seen.lock().unwrap().push(began.elapsed());
                     tokio::time::sleep(delay(1)).await;
-                    permit.answered(Kind::List, sent_at);
+                    permit.answered(kind, sent_at);
                 }
             });
         }
@@ -372,6 +415,82 @@ mod tests {
         assert_no_window_overrun(&seen, 5);
     }
 
+    /// 10,000 records, ten a request.
+    #[tokio::test(start_paused = true)]
+    async fn bucket_bulk_of_pushes_uses_it_all_while_nothing_is_read_and_never_more() {
+        for delays in [&[4_u64][..], &[110], &[25, 40, 30, 180, 28]] {
+            let allowance = Arc::new(Allowance::new(5));
+            let seen = arrivals_of(Class::Push, allowance, 1000, delays).await;
+            assert_no_window_overrun(&seen, 5);
+            let rate = 995.0 / seen.last().unwrap().as_secs_f64();
+            let is_steady = delays.len() == 1;
+            assert!(!is_steady || rate >= 0.97 * 5.0, "{rate} requests a second at {delays:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bucket_reader_amid_a_bulk_of_pushes_waits_for_a_moment_only() {
+        let allowance = Arc::new(Allowance::new(5));
+        let pushing = {
+            let allowance = Arc::clone(&allowance);
+            tokio::spawn(arrivals_of(Class::Push, allowance, 400, &[4]))
+        };
+        for _ in 0..10 {
+            // A base at rest is polled now and then: the whole window is the pushes' in between.
+            tokio::time::sleep(Duration::from_millis(4_321)).await;
+            let began = Instant::now();
+            for _page in 0..3 {
+                let permit = allowance.acquire(Class::Capture).await;
+                let sent_at = Instant::now();
+                tokio::time::sleep(Duration::from_millis(8)).await;
+                permit.answered(Kind::Payloads, sent_at);
+            }
+            let waited = began.elapsed();
+            assert!(waited <= Duration::from_millis(750), "three pages took {waited:?}");
+            assert!(allowance.is_full_of_pushes());
+        }
+        pushing.await.unwrap();
+        assert!(!allowance.is_full_of_pushes());
+    }
+
+    /// As a drain sends them: in lots, with a pause for writing down what became of each.
+    #[tokio::test(start_paused = true)]
+    async fn bucket_pushes_in_lots_make_up_for_the_pauses_between_them() {
+        let allowance = Arc::new(Allowance::new(5));
+        let began = Instant::now();
+        let mut seen = Vec::new();
+        for _ in 0..25 {
+            let arrived = arrivals_of(Class::Push, Arc::clone(&allowance), 40, &[4]).await;
+            let lot_began = began.elapsed().checked_sub(*arrived.last().unwrap()).unwrap();
+            seen.extend(arrived.into_iter().map(|at| lot_began + at));
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        let rate = 995.0 / seen.last().unwrap().as_secs_f64();
+        assert!(rate >= 0.97 * 5.0, "{rate} requests a second");
+    }
+
+    /// As capture does meanwhile: a full page of echoes every ten seconds.
+    #[tokio::test(start_paused = true)]
+    async fn bucket_bulk_of_pushes_keeps_its_rate_beside_a_reader_of_full_pages() {
+        let allowance = Arc::new(Allowance::new(5));
+        let reading = {
+            let allowance = Arc::clone(&allowance);
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                    let permit = allowance.acquire(Class::Capture).await;
+                    let sent_at = Instant::now();
+                    tokio::time::sleep(Duration::from_millis(40)).await;
+                    permit.answered(Kind::Payloads, sent_at);
+                }
+            })
+        };
+        let seen = arrivals_of(Class::Push, allowance, 1000, &[20]).await;
+        reading.abort();
+        let rate = 995.0 / seen.last().unwrap().as_secs_f64();
+        assert!(rate >= 0.97 * 5.0, "{rate} requests a second");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn bucket_penalty_stops_everybody_and_then_asks_for_less() {
         let allowance = Allowance::new(5);
@@ -382,7 +501,7 @@ mod tests {
         for _ in 0..5 {
             allowance.acquire(Class::Push).await.answered(Kind::Write, Instant::now());
         }
-        // Four a second for captures, one less for pushes: the fourth push waits for the next window.
+        // Four a second after a penalty: the fifth push waits for the next window.
         let waited = began.elapsed();
         assert!(waited >= Duration::from_secs(31), "{waited:?}");
         assert!(waited < Duration::from_secs(33), "{waited:?}");

@@ -2,39 +2,39 @@
 //! requests a second for each base, shared by all who hold the [`Client`]; one of 50 for the token.
 
 mod bucket;
+mod count;
 mod error;
 mod meta;
-#[cfg_attr(not(test), expect(dead_code, reason = "writing is for push; tests write with it"))]
 mod record;
 mod webhook;
 
 use std::{
     collections::HashMap,
     error::Error as _,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::DateTime;
 use reqwest::{
     Method, StatusCode,
     header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER},
 };
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
+use tokio::{sync::OnceCell, time::Instant};
 use tracing::{debug, warn};
 
+use super::segment;
 use bucket::{Allowance, Kind};
+use count::Counter;
 
 pub(crate) use bucket::Class;
+pub(crate) use count::{Calls, forecast, month_spans, this_month};
 pub(crate) use error::Error;
 pub(crate) use meta::{Field, Table};
 #[cfg(test)]
-pub(crate) use record::{NewRecord, RecordUpdate};
-pub(crate) use record::{Page, Record};
+pub(crate) use record::NewRecord;
+pub(crate) use record::{Page, Record, RecordUpdate};
 pub(crate) use webhook::{NewWebhook, PayloadPage, Webhook};
 
 const REQUESTS_PER_SECOND_AND_BASE: usize = 5;
@@ -59,14 +59,13 @@ pub(crate) struct Client {
     made_at: Instant,
     token_allowance: Allowance,
     bases: Mutex<HashMap<String, Arc<BaseAccount>>>,
+    own_user: OnceCell<String>,
 }
 
 /// What is kept of one base.
 struct BaseAccount {
     allowance: Allowance,
-    /// Calls of the month, see [`month_number`].
-    month: AtomicU64,
-    calls: AtomicU64,
+    counter: Counter,
 }
 
 /// The client could not be made.
@@ -136,6 +135,7 @@ impl Client {
             made_at: Instant::now(),
             token_allowance: Allowance::new(REQUESTS_PER_SECOND_AND_TOKEN),
             bases: Mutex::default(),
+            own_user: OnceCell::new(),
         })
     }
 
@@ -145,15 +145,52 @@ impl Client {
         self
     }
 
-    /// Calls made to `base` in this calendar month (UTC), as far as this process and
-    /// [`Self::count_calls_from`] know.
+    /// The id (`usr…`) of the user whose token this is, asked once: what he does over the API is our own work.
+    ///
+    /// # Errors
+    /// As any call.
+    pub(crate) async fn own_user(&self) -> Result<&str, Error> {
+        let asked = async { Ok(self.whoami().await?.id) };
+        Ok(self.own_user.get_or_try_init(|| asked).await?)
+    }
+
+    /// How long nothing is sent to `base` yet, because it refused a request for the rate.
+    pub(crate) fn pause(&self, base: &str) -> Option<Duration> {
+        self.account(base).allowance.pause()
+    }
+
+    /// Whether so much is being written to `base` that each read takes a write's place.
+    pub(crate) fn is_full_of_pushes(&self, base: &str) -> bool {
+        self.account(base).allowance.is_full_of_pushes()
+    }
+
+    /// Calls made to `base` in this calendar month (UTC), as far as this process and [`Self::know_calls`] know.
+    #[cfg(test)]
     pub(crate) fn calls_this_month(&self, base: &str) -> u64 {
-        let account = self.account(base);
-        if account.month.load(Ordering::Relaxed) == month_number(Utc::now()) {
-            account.calls.load(Ordering::Relaxed)
-        } else {
-            0
-        }
+        self.account(base).counter.of_month(this_month())
+    }
+
+    /// Calls made to all bases in this calendar month (UTC), as far as this process and [`Self::know_calls`] know: the
+    /// plan of their workspace counts them together.
+    pub(crate) fn calls_of_all_bases(&self) -> u64 {
+        let bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+        bases.values().map(|account| account.counter.of_month(this_month())).sum()
+    }
+
+    /// The calls counted since the last time this was asked, by month; [`Self::know_calls`] or
+    /// [`Self::recount_calls`] is to follow for each.
+    pub(crate) fn take_uncounted(&self, base: &str) -> Vec<Calls> {
+        self.account(base).counter.take()
+    }
+
+    /// They could not be written down: they are still to be counted.
+    pub(crate) fn recount_calls(&self, base: &str, calls: Calls) {
+        self.account(base).counter.put_back(calls);
+    }
+
+    /// What was written down of a month so far, other processes' calls included.
+    pub(crate) fn know_calls(&self, base: &str, calls: Calls) {
+        self.account(base).counter.know(calls);
     }
 
     fn account(&self, base: &str) -> Arc<BaseAccount> {
@@ -163,8 +200,7 @@ impl Client {
         }
         let account = Arc::new(BaseAccount {
             allowance: Allowance::used_up(REQUESTS_PER_SECOND_AND_BASE, self.made_at),
-            month: AtomicU64::new(month_number(Utc::now())),
-            calls: AtomicU64::new(0),
+            counter: Counter::default(),
         });
         bases.insert(base.to_owned(), Arc::clone(&account));
         account
@@ -184,7 +220,13 @@ impl Client {
                 },
                 Err(error) => error,
             };
-            let again = if call.is_read() { error.is_passing() } else { error.is_unapplied() };
+            let again = if call.is_read() {
+                error.is_passing()
+            } else {
+                // A push that has to wait for half a minute is bound anew then, with what is owed by that time.
+                let is_bound = call.class == Class::Push;
+                error.is_unapplied() && !(is_bound && matches!(error, Error::RateLimited { .. }))
+            };
             if !again || try_count == TRY_COUNT_MAX {
                 return Err(error);
             }
@@ -209,7 +251,7 @@ impl Client {
         };
         let token_permit = self.token_allowance.acquire(call.class).await;
         if let Some(account) = &account {
-            account.count_call();
+            account.counter.add(this_month());
         }
 
         let mut request = self
@@ -277,22 +319,6 @@ impl Client {
     }
 }
 
-impl BaseAccount {
-    fn count_call(&self) {
-        let month = month_number(Utc::now());
-        if self.month.swap(month, Ordering::Relaxed) != month {
-            self.calls.store(0, Ordering::Relaxed);
-        }
-        self.calls.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Months since the year 0.
-fn month_number(at: DateTime<Utc>) -> u64 {
-    let month = i64::from(at.year()) * 12 + i64::from(at.month0());
-    u64::try_from(month).unwrap_or_default()
-}
-
 /// Doubling, and half of it by chance.
 fn backoff(try_count: u32) -> Duration {
     let whole = BACKOFF_MIN.saturating_mul(1 << (try_count - 1).min(16)).min(BACKOFF_MAX);
@@ -319,18 +345,4 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// µs since 1970 UTC of an ISO time as Airtable writes it.
 pub(crate) fn micros(text: &str) -> Option<i64> {
     DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_micros())
-}
-
-/// A path segment: everything but letters, digits and `-_.~` escaped.
-fn segment(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            let hex = |digit: u8| char::from(b"0123456789ABCDEF"[usize::from(digit)]);
-            escaped.extend(['%', hex(byte >> 4), hex(byte & 15)]);
-        }
-    }
-    escaped
 }

@@ -33,6 +33,7 @@ pub(crate) struct Page {
 }
 
 /// A record to be created.
+#[cfg(test)]
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NewRecord {
     pub(crate) fields: Map<String, Value>,
@@ -51,8 +52,10 @@ pub(crate) struct RecordUpdate {
 pub(crate) struct Upserted {
     /// In the order of the request.
     pub(crate) records: Vec<Record>,
+    #[cfg(test)]
     #[serde(default, rename = "createdRecords")]
     pub(crate) created: Vec<String>,
+    #[cfg(test)]
     #[serde(default, rename = "updatedRecords")]
     pub(crate) updated: Vec<String>,
 }
@@ -123,6 +126,26 @@ impl Client {
         Ok(Page { offset: page.offset.filter(|offset| !offset.is_empty()), ..page })
     }
 
+    /// The records of a table whose field `field` (id) holds exactly this text, at most a page of them.
+    pub(crate) async fn find_records(
+        &self,
+        base: &str,
+        table: &str,
+        field: &str,
+        text: &str,
+    ) -> Result<Vec<Record>, Error> {
+        let path = format!("/v0/{}/{}", segment(base), segment(table));
+        let mut call = Call::get(path, Some(base), Kind::List);
+        call.class = Class::Push;
+        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+        call.query.push(("filterByFormula", format!("{{{field}}}=\"{quoted}\"")));
+        call.query.push(("pageSize", PAGE_RECORD_COUNT_MAX.to_string()));
+        call.query.push(("returnFieldsByFieldId", "true".into()));
+        call.query.push(("fields[]", field.to_owned()));
+        let page: Page = self.call(call).await?;
+        Ok(page.records)
+    }
+
     /// One record, with all its cells; `None` if the server says that there is none of this id.
     pub(crate) async fn get_record(
         &self,
@@ -142,7 +165,8 @@ impl Client {
     }
 
     /// Creates at most ten records, all or none. What became of it after [`Error::TimedOut`] and the like
-    /// is unknown: an upsert is safer.
+    /// is unknown: pushes upsert.
+    #[cfg(test)]
     pub(crate) async fn create_records(
         &self,
         base: &str,
@@ -164,6 +188,33 @@ impl Client {
         let body = json!({ "records": records, "returnFieldsByFieldId": true });
         let answer: Records = self.write(Method::PATCH, base, table, body).await?;
         Ok(answer.records)
+    }
+
+    /// As [`Self::update_records`], and makes the options of selects that are not there yet. Airtable calls that
+    /// `typecast`, and would bend every other cell of the request too: it must hold cells of such selects only.
+    pub(crate) async fn update_with_new_options(
+        &self,
+        base: &str,
+        table: &str,
+        records: &[RecordUpdate],
+    ) -> Result<Vec<Record>, Error> {
+        let body = json!({ "records": records, "returnFieldsByFieldId": true, "typecast": true });
+        let answer: Records = self.write(Method::PATCH, base, table, body).await?;
+        Ok(answer.records)
+    }
+
+    /// Whether the token may write records there: asked with an update that can change nothing, of a record that
+    /// cannot exist.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`]: it may not.
+    pub(crate) async fn try_writing(&self, base: &str, table: &str) -> Result<(), Error> {
+        let nobody =
+            RecordUpdate { id: Some(String::from("rec00000000000000")), fields: Map::new() };
+        match self.update_records(base, table, &[nobody]).await {
+            Ok(_) | Err(Error::Refused { .. } | Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Updates the records that have the same values in `merge_on` (1 to 3 field ids), creates the others.

@@ -1,0 +1,281 @@
+//! `plait verify`: whether both sides hold what is canonical.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use serde_json::{Value as Json, json};
+
+use super::{
+    desk::{Desk, Labels, shown},
+    settings,
+    terminal::{Paint, say},
+};
+use crate::{
+    store::reading,
+    verify::{
+        Found, Verify, by_cause,
+        compare::{Cause, Difference},
+    },
+};
+
+/// Reads both live systems and compares every mapped cell with what is canonical. For each table and side: counts, a
+/// digest of all rows, and each difference with its cause, as far as there is one. Writes nothing. What changes while
+/// it reads is read again. Exit code 0: all is equal, or with --allow-owed all that differs is explained.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// The settings
+    #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
+    config: PathBuf,
+    /// Only this entity, as the mapping calls it; may be given several times
+    #[arg(long, value_name = "NAME")]
+    entity: Vec<String>,
+    /// Be content with differences that have a cause: owed, held, parked, …
+    #[arg(long)]
+    allow_owed: bool,
+    /// Say what would have to be read again for what is unexplained
+    #[arg(long)]
+    repair: bool,
+    /// Differences shown for each table and side
+    #[arg(long, short = 'n', default_value_t = 20, value_name = "COUNT")]
+    last: usize,
+    /// As a JSON object, with all differences
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  plait verify                      all entities, both sides
+  plait verify --entity member      one entity
+  plait verify --allow-owed         for a check that runs now and then: only the unexplained is a failure
+Airtable is read by listing, a call for every 100 records; with a plait at work, slowly, since both share what
+Airtable allows.";
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let (desk, settings) = Desk::open(&arguments.config).await?;
+    let wanted: Vec<_> = if arguments.entity.is_empty() {
+        desk.mapping.entities.iter().map(|entity| entity.name.clone()).collect()
+    } else {
+        arguments.entity.clone()
+    };
+    let wanted: Vec<_> =
+        wanted.iter().map(|name| desk.entity_no(name)).collect::<anyhow::Result<_>>()?;
+    let airtable = settings.airtable.as_ref().map(settings::airtable).transpose()?.flatten();
+    let verify = Verify {
+        pool: desk.pool.clone(),
+        mapping: Arc::new(desk.mapping.clone()),
+        shapes: desk.shapes.clone(),
+        airtable: airtable.map(|plan| (plan.client, plan.bases)),
+        directus: settings.directus.as_ref().map(settings::source),
+    };
+    let paint = Paint::for_stdout();
+    let mut all = Vec::new();
+    for no in wanted {
+        let found = verify.entity(no).await?;
+        if !arguments.json {
+            for found in &found {
+                for line in as_text(&desk, found, arguments.last, paint).await? {
+                    say(&line)?;
+                }
+            }
+        }
+        all.extend(found);
+    }
+    let verdict = Verdict::of(&all);
+    if arguments.json {
+        say(&as_json(&desk, &all, verdict))?;
+    } else {
+        say(&verdict.words(&all, paint))?;
+        if arguments.repair {
+            for line in proposal(&desk, &all).await? {
+                say(&line)?;
+            }
+        }
+    }
+    let is_well =
+        verdict == Verdict::Equal || verdict == Verdict::Explained && arguments.allow_owed;
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Equal,
+    Explained,
+    Unexplained,
+}
+
+impl Verdict {
+    fn of(found: &[Found]) -> Self {
+        let mut differences =
+            found.iter().flat_map(|found| &found.comparison.differences).peekable();
+        if differences.peek().is_none() {
+            Self::Equal
+        } else if differences.all(|it| it.cause != Cause::Unexplained) {
+            Self::Explained
+        } else {
+            Self::Unexplained
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Equal => "equal",
+            Self::Explained => "explained",
+            Self::Unexplained => "unexplained",
+        }
+    }
+
+    fn words(self, found: &[Found], paint: Paint) -> String {
+        let counts: Vec<String> =
+            by_cause(found).iter().map(|(cause, count)| format!("{count} {cause}")).collect();
+        let counts = counts.join(", ");
+        match self {
+            Self::Equal => {
+                let cells: usize = found.iter().map(|found| found.comparison.cell_count).sum();
+                paint.green(&format!("all equal: {cells} cells compared"))
+            }
+            Self::Explained => paint.yellow(&format!("differences, all explained: {counts}")),
+            Self::Unexplained => {
+                paint.red(&format!("differences: {counts}; --repair says what to do"))
+            }
+        }
+    }
+}
+
+async fn as_text(
+    desk: &Desk,
+    found: &Found,
+    count_max: usize,
+    paint: Paint,
+) -> anyhow::Result<Vec<String>> {
+    let entity = &desk.mapping.entity(found.entity).name;
+    let comparison = &found.comparison;
+    let is_equal = comparison.differences.is_empty();
+    let short = |digest: &str| digest.chars().take(12).collect::<String>();
+    let digests = if comparison.canonical_sha256 == comparison.side_sha256 {
+        format!("sha256 {}", short(&comparison.side_sha256))
+    } else {
+        format!(
+            "sha256 {} ≠ canonical {}",
+            short(&comparison.side_sha256),
+            short(&comparison.canonical_sha256)
+        )
+    };
+    let counts = if comparison.side_count == comparison.canonical_count {
+        format!("{} records", comparison.side_count)
+    } else {
+        format!("{} records, canonical {}", comparison.side_count, comparison.canonical_count)
+    };
+    let state = if is_equal {
+        paint.green("equal")
+    } else {
+        paint.yellow(&format!("{} differences", comparison.differences.len()))
+    };
+    let mut lines = vec![format!(
+        "{} on {}: {counts}, {} cells, {digests}: {state}",
+        paint.bold(entity),
+        found.side,
+        comparison.cell_count
+    )];
+    let named = comparison.differences.iter().take(count_max);
+    let labels =
+        desk.labels(named.clone().filter_map(|it| Some((entity.clone(), it.record?)))).await?;
+    lines.extend(named.map(|it| difference(entity, found, it, &labels, paint)));
+    if comparison.differences.len() > count_max {
+        lines.push(format!(
+            "  … and {} more; -n shows more, --json all",
+            comparison.differences.len() - count_max
+        ));
+    }
+    Ok(lines)
+}
+
+fn difference(
+    entity: &str,
+    found: &Found,
+    it: &Difference,
+    labels: &Labels,
+    paint: Paint,
+) -> String {
+    let record = match (it.record, &it.key) {
+        (Some(record), _) => labels.of(entity, record),
+        (None, Some(key)) => format!("{entity} {key}"),
+        (None, None) => entity.to_owned(),
+    };
+    let what = match &it.field {
+        Some(field) => format!(
+            "{field}: {} {}, canonical {}",
+            found.side,
+            shown(Some(&it.side)),
+            shown(Some(&it.canonical))
+        ),
+        None if it.side == Json::Bool(true) => format!("on {} only", found.side),
+        None => format!("not on {}", found.side),
+    };
+    let words = it.cause.words();
+    let cause = if it.cause == Cause::Unexplained { paint.red(&words) } else { paint.dim(&words) };
+    format!("  {record} · {what}: {cause}")
+}
+
+fn as_json(desk: &Desk, all: &[Found], verdict: Verdict) -> String {
+    let tables: Vec<Json> = all
+        .iter()
+        .map(|found| {
+            let comparison = &found.comparison;
+            let differences: Vec<Json> = comparison
+                .differences
+                .iter()
+                .map(|it| {
+                    json!({
+                        "record_id": it.record, "side_key": it.key, "field": it.field, "canonical": it.canonical,
+                        "side": it.side, "cause": it.cause.code(), "words": it.cause.words(),
+                    })
+                })
+                .collect();
+            json!({
+                "entity": desk.mapping.entity(found.entity).name, "side": found.side.name(),
+                "canonical_count": comparison.canonical_count, "side_count": comparison.side_count,
+                "cell_count": comparison.cell_count, "canonical_sha256": comparison.canonical_sha256,
+                "side_sha256": comparison.side_sha256, "differences": differences,
+            })
+        })
+        .collect();
+    json!({ "verdict": verdict.name(), "tables": tables, "causes": by_cause(all) }).to_string()
+}
+
+/// What has to be read again for what is unexplained to be seen by the merge.
+async fn proposal(desk: &Desk, all: &[Found]) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for found in all {
+        let unexplained =
+            found.comparison.differences.iter().filter(|it| it.cause == Cause::Unexplained);
+        let mut keys: Vec<String> = unexplained
+            .map(|it| match (&it.key, it.record) {
+                (Some(key), _) => key.clone(),
+                (None, Some(record)) => record.to_string(),
+                (None, None) => String::new(),
+            })
+            .collect();
+        keys.dedup();
+        if keys.is_empty() {
+            continue;
+        }
+        let entity = &desk.mapping.entity(found.entity).name;
+        lines.push(format!(
+            "to be read again on {}: {} of {entity} ({})",
+            found.side,
+            keys.len(),
+            keys.iter().take(20).cloned().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    if lines.is_empty() {
+        lines.push("nothing has to be read again".into());
+    } else if reading::is_running(&desk.pool).await? {
+        lines.push(
+            "plait reads the logs now: what is on its way explains itself within moments, so verify again first. A record that stays in this list is read again when somebody touches it; or stop plait, and start it after `delete from mirror.position where log = …` for that side: everything of that side is then read again through the merge, and what did not change stays as it is".into(),
+        );
+    } else {
+        lines.push("no plait runs, so nobody has read the logs: `plait run` does, and most of this goes away".into());
+    }
+    Ok(lines)
+}

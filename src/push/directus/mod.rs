@@ -1,0 +1,203 @@
+//! Bound writes → requests to Directus. In: writes of any number of records, bound in `mirror.operation`. Out: what
+//! became of each. One request for each operation, collection and kind, a hundred records at most. A batch that is
+//! refused is taken apart until the record and the field at fault are known; all others are written.
+
+mod blame;
+mod item;
+mod newcomer;
+mod preflight;
+mod search;
+mod sets;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc};
+
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use self::{
+    item::{Item, Stage},
+    words::Trouble,
+};
+pub(crate) use preflight::preflight;
+
+use super::{Bound, Outcome, Pusher, password::Passwords};
+use crate::{
+    mapping::{DirectusTable, Entity, Mapping},
+    model::{EntityNo, RecordId, Side},
+    remote::directus::{Client, Error, Row},
+};
+
+/// Records in one request: more are not faster, and take longer to be taken apart.
+const RECORD_COUNT_MAX: usize = 100;
+/// Of new users with passwords: each costs Directus a fifth of a second, in which it does nothing else.
+const NEWCOMER_COUNT_MAX: usize = 10;
+/// Directus works on one thread: the second request is there when the first is done.
+const REQUEST_COUNT_MAX: usize = 2;
+/// Records that are bound at a time.
+const DRAIN_RECORD_COUNT_MAX: usize = RECORD_COUNT_MAX * REQUEST_COUNT_MAX;
+
+/// Writes to one Directus.
+pub(crate) struct DirectusPush {
+    client: Arc<Client>,
+    mapping: Arc<Mapping>,
+    /// Log, code, text.
+    incidents: mpsc::Sender<(String, String, String)>,
+    passwords: Option<Arc<dyn Passwords>>,
+}
+
+/// What became of items, by their place.
+type Done = Vec<(usize, Outcome)>;
+
+impl DirectusPush {
+    pub(crate) fn new(
+        client: Arc<Client>,
+        mapping: Arc<Mapping>,
+        incidents: mpsc::Sender<(String, String, String)>,
+    ) -> Self {
+        Self { client, mapping, incidents, passwords: None }
+    }
+
+    /// With passwords for those new users whom the mapping gives one.
+    pub(crate) fn with_passwords(mut self, passwords: Arc<dyn Passwords>) -> Self {
+        self.passwords = Some(passwords);
+        self
+    }
+
+    /// As [`Pusher::send`], in the order given.
+    ///
+    /// What is refused for one of its cells may have been written without it: every cell that leaves is one that the
+    /// record's operation names, with the value that it names.
+    async fn send_all(&self, bounds: Vec<Bound>) -> Vec<(RecordId, Outcome)> {
+        let records: Vec<RecordId> = bounds.iter().map(|bound| bound.record).collect();
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; bounds.len()];
+        let mut groups: Vec<((EntityNo, Uuid, Stage), Vec<Item>)> = Vec::new();
+        for (at, bound) in bounds.into_iter().enumerate() {
+            let entity = bound.entity;
+            let described = self.mapping.entity(entity);
+            let item = Item::new(at, bound, described);
+            let is_slow = described.password.is_some() && item.stage == Stage::Create;
+            let count_max = if is_slow { NEWCOMER_COUNT_MAX } else { RECORD_COUNT_MAX };
+            let group = (entity, item.operation, item.stage);
+            match groups.iter_mut().find(|(of, _)| *of == group) {
+                Some((_, items)) if items.len() < count_max => items.push(item),
+                _ => groups.insert(0, (group, vec![item])),
+            }
+        }
+        let sent = futures_util::stream::iter(groups.into_iter().rev())
+            .map(|((entity, ..), items)| self.settle(entity, items))
+            .buffer_unordered(REQUEST_COUNT_MAX)
+            .collect::<Vec<_>>();
+        for (at, outcome) in sent.await.into_iter().flatten() {
+            outcomes[at] = Some(outcome);
+        }
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Unanswered));
+        records.into_iter().zip(outcomes).collect()
+    }
+
+    /// Sends a batch of one entity and operation, taken apart as far as it has to be, and then its sets.
+    async fn settle(&self, no: EntityNo, items: Vec<Item>) -> Done {
+        let entity = self.mapping.entity(no);
+        let Some(table) = &entity.directus else {
+            let (code, reason) = words::no_place(entity);
+            let refused = Outcome::Refused { field: None, code, reason };
+            return items.into_iter().map(|item| (item.at, refused.clone())).collect();
+        };
+        let work = Work { push: self, no, entity, table };
+        let (mut done, mut taken) = (Vec::new(), Vec::new());
+        let mut queue = vec![work.give_passwords(items, &mut done).await];
+        while let Some(items) = queue.pop() {
+            if items.is_empty() {
+                continue;
+            }
+            match work.request(&items).await {
+                Ok(()) => taken.extend(items),
+                Err(error) => {
+                    if let Some(outcome) = work.sort_out(&error, items, &mut queue, &mut done).await
+                    {
+                        // The others would fare the same.
+                        let rest = queue.drain(..).flatten();
+                        done.extend(rest.map(|item| (item.at, outcome.clone())));
+                    }
+                }
+            }
+        }
+        done.extend(work.change_sets(&taken).await);
+        work.clear_passwords(&taken).await;
+        done
+    }
+
+    /// Opens an incident; the log has it where nobody can be told now.
+    fn tell(&self, trouble: Trouble) {
+        let Trouble { code, text } = trouble;
+        warn!(code, "{text}");
+        let log = Side::Directus.to_string();
+        if let Err(error) = self.incidents.try_send((log, code.to_owned(), text)) {
+            debug!(%error, "could not hand an incident on");
+        }
+    }
+}
+
+impl Pusher for DirectusPush {
+    fn batch_record_count_max(&self) -> usize {
+        RECORD_COUNT_MAX
+    }
+
+    fn drain_record_count_max(&self) -> usize {
+        DRAIN_RECORD_COUNT_MAX
+    }
+
+    fn send<'a>(
+        &'a self,
+        bounds: Vec<Bound>,
+    ) -> Pin<Box<dyn Future<Output = Vec<(RecordId, Outcome)>> + Send + 'a>> {
+        Box::pin(self.send_all(bounds))
+    }
+}
+
+/// One entity's batch.
+struct Work<'a> {
+    push: &'a DirectusPush,
+    no: EntityNo,
+    entity: &'a Entity,
+    table: &'a DirectusTable,
+}
+
+impl Work<'_> {
+    /// Sends items of one kind, all or none.
+    async fn request(&self, items: &[Item]) -> Result<(), Error> {
+        let Some(Item { stage, operation, .. }) = items.first() else { return Ok(()) };
+        let (client, table) = (&self.push.client, self.table);
+        match stage {
+            Stage::Create => {
+                let rows: Vec<Row> = items.iter().map(|item| item.row(table)).collect();
+                client.create(*operation, &table.table, &table.key, &rows).await?;
+            }
+            Stage::Update => {
+                // Of some only a set changes.
+                let changed = items.iter().filter(|item| !item.cells.is_empty());
+                let rows: Vec<Row> = changed.map(|item| item.row(table)).collect();
+                if !rows.is_empty() {
+                    client.update(*operation, &table.table, &table.key, &rows).await?;
+                }
+            }
+            Stage::Delete => {
+                let keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
+                client.delete(*operation, &table.table, &keys).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which of the items Directus has.
+    async fn there(&self, items: &[Item]) -> Result<HashSet<String>, Error> {
+        let keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
+        let table = self.table;
+        let there = self.push.client.existing(&table.table, &table.key, &keys).await?;
+        Ok(there.into_iter().collect())
+    }
+}

@@ -1,0 +1,395 @@
+//! Pushes to a real Directus, with everything that goes wrong.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value as Json, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::{OnceCell, mpsc},
+};
+use uuid::Uuid;
+
+use super::DirectusPush;
+use crate::{
+    demo::{
+        cache::postgres_bin,
+        cluster::Cluster,
+        source::{Secrets, Source},
+    },
+    mapping::{Mapping, read},
+    model::{EntityNo, FieldNo, RecordId, SideKey},
+    push::{Bound, Outcome, Pusher as _, Write},
+    remote::directus::Client,
+};
+
+static SOURCE: OnceCell<(Cluster, Source)> = OnceCell::const_new();
+
+/// One Directus for all tests of this file. On `startup`, a SIREN is unique and a head count has a limit.
+async fn source() -> &'static (Cluster, Source) {
+    let make = async || {
+        let cluster = Cluster::throw_away(&postgres_bin().unwrap(), &[]).await.unwrap();
+        let source = Source::start(&cluster, "directus", &Secrets::new()).await.unwrap();
+        let rules = "create unique index on startup (siren);
+             alter table startup add constraint few check (headcount < 1000000)";
+        cluster.sql("directus", rules).await.unwrap();
+        (cluster, source)
+    };
+    SOURCE.get_or_init(make).await
+}
+
+struct World {
+    cluster: &'static Cluster,
+    source: &'static Source,
+    mapping: Arc<Mapping>,
+    push: DirectusPush,
+    incidents: mpsc::Receiver<(String, String, String)>,
+}
+
+impl World {
+    async fn start() -> Self {
+        let (_, source) = source().await;
+        Self::at(&source.server.url(), &source.push_token).await
+    }
+
+    /// With another address or token than the right ones.
+    async fn at(url: &str, token: &str) -> Self {
+        let (cluster, source) = source().await;
+        let mapping =
+            Arc::new(read(include_str!("../../../mapping.toml"), "mapping.toml").unwrap());
+        let (sender, incidents) = mpsc::channel(10);
+        let client = Client::new(url, token).unwrap().with_timeout(Duration::from_secs(20));
+        let push = DirectusPush::new(Arc::new(client), Arc::clone(&mapping), sender);
+        Self { cluster, source, mapping, push, incidents }
+    }
+
+    fn entity(&self, name: &str) -> EntityNo {
+        let at = self.mapping.entities.iter().position(|entity| entity.name == name).unwrap();
+        EntityNo(u16::try_from(at).unwrap())
+    }
+
+    fn field(&self, entity: &str, name: &str) -> FieldNo {
+        let entity = self.mapping.entity(self.entity(entity));
+        let at = entity.fields.iter().position(|field| field.name == name).unwrap();
+        FieldNo(u16::try_from(at).unwrap())
+    }
+
+    fn cells(&self, entity: &str, cells: &[(&str, Json)]) -> Vec<(FieldNo, Json)> {
+        cells.iter().map(|(name, value)| (self.field(entity, name), value.clone())).collect()
+    }
+
+    fn create(&self, entity: &str, cells: &[(&str, Json)]) -> Bound {
+        let cells = self.cells(entity, cells);
+        bound(self.entity(entity), Uuid::new_v4(), None, Write::Create(cells))
+    }
+
+    fn update(&self, entity: &str, record: RecordId, cells: &[(&str, Json)]) -> Bound {
+        let cells = self.cells(entity, cells);
+        let key = Some(SideKey::from(record.to_string().as_str()));
+        bound(self.entity(entity), record.0, key, Write::Update(cells))
+    }
+
+    async fn send(&self, bounds: &[Bound]) -> Vec<Outcome> {
+        let outcomes = self.push.send(bounds.to_vec()).await;
+        let sent: Vec<RecordId> = bounds.iter().map(|bound| bound.record).collect();
+        let answered: Vec<RecordId> = outcomes.iter().map(|(record, _)| *record).collect();
+        assert_eq!(sent, answered);
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    async fn send_one(&self, bound: &Bound) -> Outcome {
+        self.send(std::slice::from_ref(bound)).await.remove(0)
+    }
+
+    async fn sql(&self, sql: &str) -> Vec<Vec<Option<String>>> {
+        self.cluster.sql("directus", sql).await.unwrap()
+    }
+
+    /// The one value that the query gives.
+    async fn value(&self, sql: &str) -> Option<String> {
+        self.sql(sql).await.remove(0).remove(0)
+    }
+
+    fn refused(&self, outcome: &Outcome, entity: &str, field: Option<&str>, code: &str) -> String {
+        let Outcome::Refused { field: at, code: said, reason } = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!((*at, *said), (field.map(|name| self.field(entity, name)), code), "{reason}");
+        reason.clone()
+    }
+}
+
+fn bound(entity: EntityNo, record: Uuid, key: Option<SideKey>, write: Write) -> Bound {
+    let (operation, record) = (Uuid::new_v4(), RecordId(record));
+    Bound { operation, entity, record, key, write, writes_id: false }
+}
+
+/// The writes as one batch.
+fn together(mut bounds: Vec<Bound>) -> Vec<Bound> {
+    let operation = Uuid::new_v4();
+    for bound in &mut bounds {
+        bound.operation = operation;
+    }
+    bounds
+}
+
+const TAKEN: Outcome = Outcome::Taken { key: None };
+
+#[tokio::test]
+async fn push_directus_batch_is_one_transaction_with_the_operation_of_ours() {
+    let world = World::start().await;
+    let name = |no: usize| json!(format!("Harbour {no}"));
+    let creates = (0..60).map(|no| world.create("startup", &[("name", name(no))]));
+    let creates = together(creates.collect());
+    assert_eq!(world.send(&creates).await, vec![TAKEN; 60]);
+    let agent = format!("plait/{} op={}", env!("CARGO_PKG_VERSION"), creates[0].operation);
+    let traced = format!(
+        "select count(distinct s.xmin::text), count(*) from startup s
+         join directus_activity a on a.item = s.id::text and a.xmin = s.xmin and a.action = 'create'
+         where a.user_agent = '{agent}'"
+    );
+    assert_eq!(world.sql(&traced).await, [[Some("1".to_owned()), Some("60".to_owned())]]);
+
+    let record = creates[7].record;
+    let update =
+        world.update("startup", record, &[("city", json!("Lyon")), ("headcount", json!(9))]);
+    assert_eq!(world.send_one(&update).await, TAKEN);
+    let row =
+        format!("select concat_ws(',', name, city, headcount) from startup where id = '{record}'");
+    assert_eq!(world.value(&row).await.as_deref(), Some("Harbour 7,Lyon,9"));
+
+    let delete = bound(update.entity, record.0, update.key.clone(), Write::Delete);
+    assert_eq!(world.send_one(&delete).await, TAKEN);
+    assert_eq!(world.send_one(&delete).await, Outcome::Gone);
+    assert_eq!(world.send_one(&update).await, Outcome::Gone);
+}
+
+#[tokio::test]
+async fn push_directus_bad_records_in_a_batch_are_told_and_all_others_written() {
+    let world = World::start().await;
+    let siren = format!("{:09}", rand::random_range(0..1_000_000_000_u32));
+    let first = world.create("startup", &[("siren", json!(siren))]);
+    assert_eq!(world.send_one(&first).await, TAKEN);
+    let creates = (0..50).map(|no| match no {
+        7 => world.create("startup", &[("name", json!("x")), ("city", json!("é".repeat(300)))]),
+        21 => world.create("startup", &[("name", json!("x")), ("siren", json!(siren))]),
+        33 => world.create(
+            "startup",
+            &[("name", json!("x")), ("headcount", json!(2_000_000)), ("city", json!("Lyon"))],
+        ),
+        48 => world.create("startup", &[("founded_on", json!("yesterday")), ("name", json!("x"))]),
+        _ => world.create("startup", &[("name", json!("x")), ("city", json!("Lyon"))]),
+    });
+    let creates = together(creates.collect());
+    let outcomes = world.send(&creates).await;
+    for (no, outcome) in outcomes.iter().enumerate() {
+        match no {
+            7 => drop(world.refused(outcome, "startup", Some("city"), "too_long")),
+            21 => {
+                let said = world.refused(outcome, "startup", Some("siren"), "not_unique");
+                assert!(said.contains("another record") && !said.contains(&siren), "{said}");
+            }
+            33 => drop(world.refused(outcome, "startup", Some("headcount"), "value_refused")),
+            48 => drop(world.refused(outcome, "startup", Some("founded_on"), "value_refused")),
+            _ => assert_eq!(*outcome, TAKEN, "{no}"),
+        }
+    }
+    let ids: Vec<String> = creates.iter().map(|bound| format!("'{}'", bound.record)).collect();
+    let count =
+        format!("select count(*) from startup where city = 'Lyon' and id in ({})", ids.join(","));
+    assert_eq!(world.value(&count).await.as_deref(), Some("46"));
+    // The one with too many people was made before the search found them; the rest of it follows by itself.
+    let head_count = format!("select headcount from startup where id = '{}'", creates[33].record);
+    assert_eq!(world.sql(&head_count).await, [[None]]);
+}
+
+#[tokio::test]
+async fn push_directus_member_with_the_e_mail_of_another_is_told_so() {
+    let world = World::start().await;
+    let email = format!("{}@exemple.fr", Uuid::new_v4());
+    let member = |email: String| {
+        world.create("member", &[("email", json!(email)), ("last_name", json!("MARTIN"))])
+    };
+    assert_eq!(world.send_one(&member(email.clone())).await, TAKEN);
+    let batch = together(vec![
+        member(format!("{}@exemple.fr", Uuid::new_v4())),
+        member(email.to_uppercase()),
+        member("x@localhost".into()),
+    ]);
+    let outcomes = world.send(&batch).await;
+    assert_eq!(outcomes[0], TAKEN);
+    let said = world.refused(&outcomes[1], "member", Some("email"), "email_in_use");
+    assert!(!said.contains("exemple"), "{said}");
+    world.refused(&outcomes[2], "member", Some("email"), "email_refused");
+}
+
+#[tokio::test]
+async fn push_directus_link_to_what_is_not_there_yet_waits() {
+    let world = World::start().await;
+    let link = json!(Uuid::new_v4());
+    let batch = together(vec![
+        world.create("project", &[("name", json!("a"))]),
+        world.create("project", &[("name", json!("b")), ("startup_id", link)]),
+    ]);
+    let outcomes = world.send(&batch).await;
+    assert_eq!(outcomes[0], TAKEN);
+    assert!(matches!(outcomes[1], Outcome::Later { after: Some(_) }), "{:?}", outcomes[1]);
+}
+
+#[tokio::test]
+async fn push_directus_set_sent_again_has_each_element_once() {
+    let world = World::start().await;
+    let email = || json!(format!("{}@exemple.fr", Uuid::new_v4()));
+    let members: Vec<Bound> =
+        (0..3).map(|_| world.create("member", &[("email", email())])).collect();
+    assert_eq!(world.send(&members).await, vec![TAKEN; 3]);
+    let element = |no: usize| json!(members[no].record.to_string());
+    let set = |add: &[Json], remove: &[&str]| json!({ "add": add, "remove": remove });
+    let project = world.create(
+        "project",
+        &[("name", json!("Harbour")), ("interested", set(&[element(0), element(1)], &[]))],
+    );
+    assert_eq!(world.send_one(&project).await, TAKEN);
+    assert_eq!(world.send_one(&project).await, TAKEN);
+    let record = project.record;
+    let rows = format!(
+        "select id::text, member::text from project_interest where project = '{record}' order by id"
+    );
+    let held = world.sql(&rows).await;
+    assert_eq!(held.len(), 2);
+    let first = held[0][0].clone().unwrap();
+    let change = world.update(
+        "project",
+        record,
+        &[("interested", set(&[element(1), element(2)], &[&first]))],
+    );
+    assert_eq!(world.send_one(&change).await, TAKEN);
+    assert_eq!(world.send_one(&change).await, TAKEN);
+    let members_of: Vec<Option<String>> =
+        world.sql(&rows).await.into_iter().map(|mut row| row.remove(1)).collect();
+    let expected = [1, 2].map(|no| Some(members[no].record.to_string()));
+    assert_eq!(members_of, expected);
+    let traced = format!(
+        "select count(*) from directus_activity where collection = 'project_interest'
+         and user_agent like '%op={}'",
+        change.operation
+    );
+    assert_eq!(world.value(&traced).await.as_deref(), Some("2"));
+
+    // Codes are elements as well; one that is too long is the set's fault.
+    let member = members[0].record;
+    let roles = world.update("member", member, &[("roles", set(&[json!("investor")], &[]))]);
+    assert_eq!(world.send_one(&roles).await, TAKEN);
+    let long = world.update("member", member, &[("roles", set(&[json!("x".repeat(300))], &[]))]);
+    world.refused(&world.send_one(&long).await, "member", Some("roles"), "set_refused");
+}
+
+/// Hands everything on to `to`; while `loses`, the next answer is lost.
+async fn proxy(to: String, loses: Arc<AtomicBool>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let upstream = TcpStream::connect(&to).await.unwrap();
+            let loses = Arc::clone(&loses);
+            tokio::spawn(async move {
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) = upstream.into_split();
+                tokio::spawn(
+                    async move { tokio::io::copy(&mut from_client, &mut to_server).await },
+                );
+                let mut bytes = vec![0; 64 * 1024];
+                while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
+                    if loses.swap(false, Ordering::SeqCst) {
+                        return;
+                    }
+                    if to_client.write_all(&bytes[..count]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn push_directus_lost_answer_is_sent_again_and_makes_nothing_twice() {
+    let (_, source) = source().await;
+    let loses = Arc::new(AtomicBool::new(true));
+    let address = source.server.url().replace("http://", "");
+    let url = proxy(address, Arc::clone(&loses)).await;
+    let world = World::at(&url, &source.push_token).await;
+    let creates = (0..5).map(|_| world.create("startup", &[("name", json!("lost"))]));
+    let creates = together(creates.collect());
+    assert_eq!(world.send(&creates).await, vec![Outcome::Unanswered; 5]);
+    // One more, as when the batch is bound anew.
+    let mut again = creates.clone();
+    let mut more = world.create("startup", &[("name", json!("new"))]);
+    more.operation = creates[0].operation;
+    again.push(more);
+    assert_eq!(world.send(&again).await, vec![TAKEN; 6]);
+    let traced = format!(
+        "select count(*) from directus_activity where action = 'create' and user_agent like '%op={}'",
+        creates[0].operation
+    );
+    assert_eq!(world.value(&traced).await.as_deref(), Some("6"));
+    loses.store(true, Ordering::SeqCst);
+    let update = world.update("startup", creates[0].record, &[("city", json!("Lyon"))]);
+    assert_eq!(world.send_one(&update).await, Outcome::Unanswered);
+    assert_eq!(world.send_one(&update).await, TAKEN);
+}
+
+#[tokio::test]
+async fn push_directus_that_is_shut_waits_and_a_person_is_told() {
+    let (_, source) = source().await;
+    let mut world = World::at(&source.server.url(), "not-the-token").await;
+    let create = world.create("startup", &[("name", json!("x"))]);
+    let outcome = world.send_one(&create).await;
+    assert!(matches!(outcome, Outcome::Later { after: Some(_) }), "{outcome:?}");
+    let (log, code, text) = world.incidents.try_recv().unwrap();
+    assert_eq!((log.as_str(), code.as_str()), ("directus", "token_refused"));
+    assert!(text.contains("plait setup directus") && !text.contains("not-the-token"), "{text}");
+
+    let nobody = World::at("http://127.0.0.1:1", &source.push_token).await;
+    let outcome = nobody.send_one(&create).await;
+    assert!(matches!(outcome, Outcome::Later { after: Some(_) }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn push_directus_field_without_the_right_is_refused_alone() {
+    let (cluster, _) = source().await;
+    let other = Source::start(cluster, "rights", &Secrets::new()).await.unwrap();
+    let mut world = World::at(&other.server.url(), &other.push_token).await;
+    let batch = together(vec![
+        world.create("startup", &[("name", json!("x")), ("city", json!("Lyon"))]),
+        world.create("startup", &[("name", json!("y"))]),
+    ]);
+    let rest = other.admin_rest();
+    let found =
+        "/permissions?filter[collection][_eq]=startup&filter[action][_eq]=create&fields=id,fields";
+    let permission = rest.get(found).await.unwrap()[0].clone();
+    let path = format!("/permissions/{}", permission["id"]);
+    let mut fields: Vec<Json> = permission["fields"].as_array().unwrap().clone();
+    fields.retain(|field| field != "city");
+    rest.patch(&path, &json!({ "fields": fields })).await.unwrap();
+    let outcomes = world.send(&batch).await;
+    let said = world.refused(&outcomes[0], "startup", Some("city"), "field_forbidden");
+    assert!(said.contains("plait setup directus"), "{said}");
+    assert_eq!(outcomes[1], TAKEN);
+
+    rest.delete(&path).await.unwrap();
+    let outcome = world.send_one(&batch[0]).await;
+    assert!(matches!(outcome, Outcome::Later { after: Some(_) }), "{outcome:?}");
+    let (_, code, text) = world.incidents.try_recv().unwrap();
+    assert_eq!(code, "collection_forbidden");
+    assert!(text.contains("may not create records of the collection `startup`"), "{text}");
+    assert!(world.source.server.pid().is_some());
+    other.server.remove().await.unwrap();
+}

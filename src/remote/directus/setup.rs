@@ -1,0 +1,351 @@
+//! Plait's account in Directus: a role, a policy that allows just what the mapping needs, and a user. In: the
+//! mapping, and a client with an admin's token. Out: what is missing, and on a yes all of it. Running it again
+//! brings the rights up to date.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reqwest::Method;
+use serde_json::{Value as Json, json};
+
+use super::{Action, Client, Error, Me};
+use crate::{
+    config::Secret,
+    mapping::{Direction, DirectusField, Entity, Mapping, Policy},
+    model::Side,
+};
+
+/// What role and policy are called.
+const NAME: &str = "Plait";
+/// Unless it is said otherwise. Directus takes addresses in public domains only.
+pub(crate) const EMAIL: &str = "plait@example.com";
+/// Says of each collection whether its changes are noted, with their authors.
+pub(crate) const COLLECTIONS: &str = "directus_collections";
+
+/// What may be done with a collection, and with which fields.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Permission {
+    pub(crate) collection: String,
+    pub(crate) action: &'static str,
+    pub(crate) fields: BTreeSet<String>,
+}
+
+/// What has to be done to the account.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    role: Option<String>,
+    policy: Option<String>,
+    is_policy_bent: bool,
+    user: Option<String>,
+    is_user_bent: bool,
+    email: String,
+    create: Vec<Permission>,
+    /// With the id of what is there.
+    update: Vec<(Json, Permission)>,
+    delete: Vec<(Json, String)>,
+}
+
+/// What the mapping needs, and no more.
+pub(crate) fn needed(mapping: &Mapping) -> Vec<Permission> {
+    let mut needed: BTreeMap<(String, &'static str), BTreeSet<String>> = BTreeMap::new();
+    let mut allow = |collection: &str, action: Action, fields: &[&str]| {
+        let of = needed.entry((collection.to_owned(), action.name())).or_default();
+        of.extend(fields.iter().map(|field| (*field).to_owned()));
+    };
+    for entity in &mapping.entities {
+        let Some(table) = &entity.directus else { continue };
+        let (read, written) = columns(entity);
+        let key = table.key.as_str();
+        allow(&table.table, Action::Read, &[&[key], read.as_slice()].concat());
+        allow(&table.table, Action::Create, &[&[key], written.as_slice()].concat());
+        if entity.password.is_some() {
+            allow(&table.table, Action::Create, &["password"]);
+        }
+        allow(&table.table, Action::Update, &written);
+        allow(&table.table, Action::Delete, &["*"]);
+        for field in &entity.fields {
+            if let Some(DirectusField::Junction { table, key, parent, element, .. }) =
+                &field.directus
+            {
+                allow(table, Action::Read, &[key, parent, element]);
+                allow(table, Action::Create, &[parent, element]);
+                allow(table, Action::Delete, &["*"]);
+            }
+        }
+    }
+    allow(COLLECTIONS, Action::Read, &["collection", "group", "accountability"]);
+    needed
+        .into_iter()
+        .map(|((collection, action), fields)| Permission { collection, action, fields })
+        .collect()
+}
+
+/// The columns that are read, and those that are written.
+fn columns(entity: &Entity) -> (Vec<&str>, Vec<&str>) {
+    let (mut read, mut written) = (Vec::new(), Vec::new());
+    for field in &entity.fields {
+        let Some(DirectusField::Column { column, .. }) = &field.directus else { continue };
+        read.push(column.as_str());
+        let is_written =
+            field.policy != Policy::Computed && field.direction != Direction::From(Side::Directus);
+        if is_written {
+            written.push(column.as_str());
+        }
+    }
+    (read, written)
+}
+
+impl Account {
+    /// Looks at what is there; changes nothing. `client`: an admin's.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub(crate) async fn look(
+        client: &Client,
+        mapping: &Mapping,
+        email: &str,
+    ) -> Result<Self, Error> {
+        let mut account = Self { email: email.to_owned(), ..Self::default() };
+        account.role = found(client, "/roles", "name", NAME, "id").await?.and_then(id);
+        let policy =
+            found(client, "/policies", "name", NAME, "id,admin_access,app_access,roles.role")
+                .await?;
+        if let Some(policy) = &policy {
+            let has_role = policy["roles"].as_array().is_some_and(|roles| {
+                roles.iter().any(|link| link["role"].as_str() == account.role.as_deref())
+            });
+            account.is_policy_bent = policy["admin_access"] != json!(false)
+                || policy["app_access"] != json!(false)
+                || !has_role;
+        }
+        account.policy = policy.and_then(id);
+        let user = found(client, "/users", "email", email, "id,role,status").await?;
+        if let Some(user) = &user {
+            account.is_user_bent = user["status"] != "active"
+                || account.role.is_none()
+                || user["role"].as_str() != account.role.as_deref();
+        }
+        account.user = user.and_then(id);
+        account.compare(client, mapping).await?;
+        Ok(account)
+    }
+
+    async fn compare(&mut self, client: &Client, mapping: &Mapping) -> Result<(), Error> {
+        let mut needed = needed(mapping);
+        if let Some(policy) = &self.policy {
+            for held in all(client, "/permissions", "policy", policy).await? {
+                let at = needed.iter().position(|needed| {
+                    held["collection"] == needed.collection.as_str()
+                        && held["action"] == needed.action
+                });
+                let name = format!("{} {}", said(&held["action"]), said(&held["collection"]));
+                let Some(at) = at else {
+                    self.delete.push((held["id"].clone(), name));
+                    continue;
+                };
+                let needed = needed.remove(at);
+                let fields: BTreeSet<String> = held["fields"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|field| field.as_str().map(String::from))
+                    .collect();
+                let is_plain = |of: &str| {
+                    held[of].is_null()
+                        || held[of].as_object().is_some_and(serde_json::Map::is_empty)
+                };
+                let is_free = ["permissions", "validation", "presets"].into_iter().all(is_plain);
+                if fields != needed.fields || !is_free {
+                    self.update.push((held["id"].clone(), needed));
+                }
+            }
+        }
+        self.create = needed;
+        Ok(())
+    }
+
+    /// Whether this is the account's user.
+    pub(crate) fn is_user(&self, me: &Me) -> bool {
+        self.user.as_deref() == Some(&me.id)
+    }
+
+    /// What [`Self::make`] would do, a line each. Empty: nothing but a new token.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.role.is_none() {
+            lines.push(format!("make the role `{NAME}`"));
+        }
+        match &self.policy {
+            None => lines.push(format!("make the policy `{NAME}`, without access to the Studio")),
+            Some(_) if self.is_policy_bent => lines.push(format!(
+                "take admin and Studio access from the policy `{NAME}`, give it to the role"
+            )),
+            Some(_) => {}
+        }
+        for needed in &self.create {
+            lines.push(format!("allow to {}", needed.text()));
+        }
+        for (_, needed) in &self.update {
+            lines.push(format!("allow just to {}", needed.text()));
+        }
+        for (_, name) in &self.delete {
+            lines.push(format!("no longer allow to {name}"));
+        }
+        match &self.user {
+            None => lines.push(format!("make the user `{}`", self.email)),
+            Some(_) if self.is_user_bent => {
+                lines.push(format!("give the user `{}` this role, and make it active", self.email));
+            }
+            Some(_) => {}
+        }
+        lines
+    }
+
+    /// Makes what is missing, and gives the user this token; `None`: the one it has.
+    ///
+    /// # Errors
+    /// As [`Error`] says. What was made stays; the next look finds it.
+    pub(crate) async fn make(&self, client: &Client, token: Option<&Secret>) -> Result<(), Error> {
+        let role = match &self.role {
+            Some(role) => role.clone(),
+            None => {
+                let body = json!({ "name": NAME, "icon": "sync_alt" });
+                made(client, "/roles", &body).await?
+            }
+        };
+        let policy = match &self.policy {
+            Some(policy) => policy.clone(),
+            None => {
+                let body = json!({
+                    "name": NAME, "icon": "sync_alt", "admin_access": false, "app_access": false,
+                    "enforce_tfa": false, "roles": [{ "role": role }],
+                });
+                made(client, "/policies", &body).await?
+            }
+        };
+        if self.is_policy_bent {
+            let body = json!({
+                "admin_access": false, "app_access": false, "roles": [{ "role": role }],
+            });
+            change(client, &format!("/policies/{policy}"), &body).await?;
+        }
+        if !self.create.is_empty() {
+            let rights: Vec<Json> = self.create.iter().map(|needed| needed.json(&policy)).collect();
+            client.ask(Method::POST, "/permissions", &[], Some(&json!(rights))).await?;
+        }
+        for (id, needed) in &self.update {
+            change(client, &format!("/permissions/{id}"), &needed.json(&policy)).await?;
+        }
+        for (id, _) in &self.delete {
+            let path = format!("/permissions/{id}");
+            client.ask(Method::DELETE, &path, &[], None).await?;
+        }
+        let mut user = json!({ "role": role, "status": "active" });
+        if let Some(token) = token {
+            user["token"] = json!(token.reveal());
+        }
+        if let Some(id) = &self.user {
+            return change(client, &format!("/users/{id}"), &user).await;
+        }
+        user["email"] = json!(self.email);
+        user["first_name"] = json!("Plait");
+        user["last_name"] = json!("(service)");
+        made(client, "/users", &user).await.map(drop)
+    }
+}
+
+impl Permission {
+    fn json(&self, policy: &str) -> Json {
+        json!({
+            "policy": policy, "collection": self.collection, "action": self.action,
+            "fields": self.fields, "permissions": {}, "validation": null, "presets": null,
+        })
+    }
+
+    fn text(&self) -> String {
+        let Self { collection, action, fields } = self;
+        if *action == Action::Delete.name() {
+            return format!("{action} {collection}");
+        }
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        format!("{action} {collection}: {}", fields.join(", "))
+    }
+}
+
+fn id(found: Json) -> Option<String> {
+    super::text(&found["id"])
+}
+
+fn said(value: &Json) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+/// The first row whose `field` has this value.
+async fn found(
+    client: &Client,
+    path: &str,
+    field: &str,
+    value: &str,
+    fields: &str,
+) -> Result<Option<Json>, Error> {
+    let filter = json!({ field: { "_eq": value } }).to_string();
+    let query = [("filter", filter), ("fields", fields.to_owned()), ("limit", "1".to_owned())];
+    let rows = client.ask(Method::GET, path, &query, None).await?;
+    Ok(rows.as_array().and_then(|rows| rows.first()).cloned())
+}
+
+async fn all(client: &Client, path: &str, field: &str, value: &str) -> Result<Vec<Json>, Error> {
+    let filter = json!({ field: { "_eq": value } }).to_string();
+    let query = [("filter", filter), ("limit", "-1".to_owned())];
+    let rows = client.ask(Method::GET, path, &query, None).await?;
+    Ok(rows.as_array().cloned().unwrap_or_default())
+}
+
+async fn made(client: &Client, path: &str, body: &Json) -> Result<String, Error> {
+    let made = client.ask(Method::POST, path, &[], Some(body)).await?;
+    id(made).ok_or_else(|| Error::Malformed {
+        call: format!("POST {path}"),
+        problem: String::from("it has no id"),
+    })
+}
+
+async fn change(client: &Client, path: &str, body: &Json) -> Result<(), Error> {
+    client.ask(Method::PATCH, path, &[], Some(body)).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::read;
+
+    #[test]
+    fn setup_rights_are_what_the_mapping_names_and_no_more() {
+        let mapping = read(
+            r#"
+            version = 1
+            [entity.member]
+            table = "member"
+            directus = { table = "directus_users" }
+            [entity.member.field]
+            email = { type = "email", directus = "email" }
+            seen = { type = "datetime", directus = "last_seen", direction = "from directus" }
+            roles = { type = "multi_select", junction = { table = "member_role", parent = "member_id", element = "role_code" }, directus = { junction = "member_role", parent = "member", element = "role" }, policy = "set merge" }
+            "#,
+            "mapping.toml",
+        )
+        .unwrap();
+        let needed: Vec<String> = needed(&mapping).iter().map(Permission::text).collect();
+        assert_eq!(
+            needed,
+            [
+                "read directus_collections: accountability, collection, group",
+                "create directus_users: email, id",
+                "delete directus_users",
+                "read directus_users: email, id, last_seen",
+                "update directus_users: email",
+                "create member_role: member, role",
+                "delete member_role",
+                "read member_role: id, member, role",
+            ]
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! Both live sides against canonical, cell by cell. In: what each side holds now, through the conversions that the
+//! captures use. Out: counts, digests and differences with their causes. Writes nothing. A table at a time is in
+//! memory.
+
+pub(crate) mod compare;
+mod side;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use sqlx::PgPool;
+use tokio::time::sleep;
+
+use crate::{
+    capture::{airtable, directus},
+    mapping::Mapping,
+    model::{EntityNo, FieldNo, Side},
+    remote,
+    store::{TableShape, reading, standing},
+};
+
+use compare::{Comparison, compare, unexplained};
+use side::{Keys, Reading};
+
+/// How often an entity with something unexplained is read while the logs move.
+const READ_COUNT_MAX: u32 = 4;
+/// Between two readings: a side's log takes a moment to get here.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Between two pages of Airtable while a plait runs, which reads and writes with the same allowance.
+const PAGE_PAUSE: Duration = Duration::from_millis(400);
+
+/// What is compared.
+pub(crate) struct Verify {
+    pub(crate) pool: PgPool,
+    pub(crate) mapping: Arc<Mapping>,
+    pub(crate) shapes: Vec<TableShape>,
+    pub(crate) airtable: Option<(Arc<remote::airtable::Client>, Vec<airtable::BaseSettings>)>,
+    pub(crate) directus: Option<directus::SourceSettings>,
+}
+
+/// What was found of an entity on a side.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) entity: EntityNo,
+    pub(crate) side: Side,
+    pub(crate) comparison: Comparison,
+}
+
+/// One side, ready to be read.
+enum Look {
+    Airtable(airtable::Look),
+    Directus(directus::Look),
+}
+
+impl Verify {
+    /// Compares one entity on all sides that have it; again, while something is unexplained and the logs move.
+    ///
+    /// # Errors
+    /// When a side cannot be read, or the canonical database.
+    pub(crate) async fn entity(&self, entity: EntityNo) -> anyhow::Result<Vec<Found>> {
+        let mut found = Vec::new();
+        for side in Side::ALL {
+            if self.mapping.entity(entity).is_on(side)
+                && let Some(comparison) = self.side(entity, side).await?
+            {
+                found.push(Found { entity, side, comparison });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn side(&self, entity: EntityNo, side: Side) -> anyhow::Result<Option<Comparison>> {
+        let mut read_count = 0;
+        loop {
+            let before = standing::mark(&self.pool).await?;
+            let Some(comparison) = self.compare_once(entity, side).await? else { return Ok(None) };
+            read_count += 1;
+            if unexplained(&comparison.differences).is_empty() || read_count == READ_COUNT_MAX {
+                return Ok(Some(comparison));
+            }
+            // What moved on the side may be on its way here; where nobody reads the log, it never comes.
+            let is_running = reading::is_running(&self.pool).await?;
+            if is_running {
+                sleep(SETTLE).await;
+            } else if standing::mark(&self.pool).await? == before {
+                return Ok(Some(comparison));
+            }
+        }
+    }
+
+    async fn compare_once(
+        &self,
+        entity: EntityNo,
+        side: Side,
+    ) -> anyhow::Result<Option<Comparison>> {
+        let described = self.mapping.entity(entity);
+        let Some(look) = self.look(entity, side).await? else { return Ok(None) };
+        let Some(fields) = look.fields(entity) else { return Ok(None) };
+        let keys = Keys::read(&self.pool, &self.mapping, entity, side).await?;
+        let mut reading = Reading::new(described, side, &keys);
+        let pause =
+            if reading::is_running(&self.pool).await? { PAGE_PAUSE } else { Duration::ZERO };
+        let context = || format!("could not read {} on {side}", described.name);
+        match &look {
+            Look::Airtable(look) => {
+                look.read(entity, pause, |it| reading.take(it)).await.with_context(context)?;
+            }
+            Look::Directus(look) => {
+                look.read(entity, |it| reading.take(it)).await.with_context(context)?;
+            }
+        }
+        let table = reading.end(&fields);
+        let shape = &self.shapes[usize::from(entity.0)];
+        // Read last: what came meanwhile is in it, and what a side did after it was read is not yet.
+        let (canon, standing) = standing::read(&self.pool, described, shape).await?;
+        Ok(Some(compare(described, side, &fields, &canon, &table, &standing)))
+    }
+
+    async fn look(&self, entity: EntityNo, side: Side) -> anyhow::Result<Option<Look>> {
+        match side {
+            Side::Directus => {
+                let Some(source) = &self.directus else { return Ok(None) };
+                let look = directus::Look::open(source, Arc::clone(&self.mapping)).await?;
+                Ok(Some(Look::Directus(look)))
+            }
+            Side::Airtable => {
+                let (Some((client, bases)), Some(table)) =
+                    (&self.airtable, &self.mapping.entity(entity).airtable)
+                else {
+                    return Ok(None);
+                };
+                let Some(base) = bases.iter().find(|base| base.name == table.base) else {
+                    return Ok(None);
+                };
+                let log = format!("{}:{}", Side::Airtable, base.id);
+                let positions = reading::positions(&self.pool).await?;
+                let stored = positions.iter().find(|position| position.log == log);
+                let stored = stored.and_then(|it| airtable::Identity::read(&it.identity));
+                let look = airtable::Look::open(
+                    Arc::clone(client),
+                    (&base.name, &base.id),
+                    Arc::clone(&self.mapping),
+                    stored.as_ref(),
+                )
+                .await
+                .with_context(|| format!("could not read the base {}", base.name))?;
+                Ok(Some(Look::Airtable(look)))
+            }
+        }
+    }
+}
+
+impl Look {
+    fn fields(&self, entity: EntityNo) -> Option<Vec<FieldNo>> {
+        let mut fields = match self {
+            Self::Airtable(look) => look.fields(entity),
+            Self::Directus(look) => look.fields(entity),
+        }?;
+        fields.sort_unstable();
+        fields.dedup();
+        Some(fields)
+    }
+}
+
+/// How many differences there are of each cause.
+pub(crate) fn by_cause(found: &[Found]) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for difference in found.iter().flat_map(|found| &found.comparison.differences) {
+        *counts.entry(difference.cause.code()).or_default() += 1;
+    }
+    counts
+}
