@@ -39,11 +39,10 @@ impl Apply {
         source: (i64, i64),
         author: &str,
     ) -> Result<Result<Writes, String>, Error> {
-        let (name, side, key) = match decision {
-            Decision::Join { entity, side, key, .. } | Decision::Split { entity, side, key } => {
-                (entity, side, key)
-            }
-            _ => return Ok(Err(String::from("is not about who is whom"))),
+        let (Decision::Join { entity: name, side, key, .. }
+        | Decision::Split { entity: name, side, key }) = decision
+        else {
+            return Ok(Err(String::from("is not about who is whom")));
         };
         let Some(at) = self.mapping.entities.iter().position(|entity| entity.name == *name) else {
             return Ok(Err(format!("the mapping has no entity `{name}`")));
