@@ -160,6 +160,9 @@ impl Books {
             let Some(standing) = to.get_mut(&record) else { continue };
             if name == ID_FIELD {
                 standing.owes_id = true;
+                // Known to the state too: a write of the id alone has come to its end when it is carried.
+                let carried = value.as_str().and_then(|text| Uuid::try_parse(text).ok());
+                standing.state.see_id(RecordId(record), carried);
             } else if let Some((no, field)) = wanted.field(&name) {
                 standing.state.shadow.push((wanted.side, no, field.from_json(&value)));
             }
@@ -243,8 +246,9 @@ impl Books {
              where entity_no = $1 and record_id = any($3) and side = $2
                and (skipped_at is not null or parked_at > now() - interval '1 day')
              union all
-             select record_id, 'questioned', null, null from mirror.match_question
-             where entity_no = $1 and record_id = any($3) and answered_at is null",
+             -- Those that it may be wait, too: to create one where this one is would make a twin.
+             select u, 'questioned', null, null from mirror.match_question, unnest(record_id || candidates) as u
+             where entity_no = $1 and u = any($3) and answered_at is null",
         )
         .bind(self.number(wanted.entity))
         .bind(wanted.side.name())

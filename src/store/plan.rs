@@ -474,10 +474,10 @@ pub(crate) async fn answer_different(
     let count: i64 = sqlx::query_scalar(
         "with answered as (
              update mirror.match_question set answered_at = now(), answered_by = $2
-             where match_question_id = $1 and answered_at is null returning entity_no, record_id),
+             where match_question_id = $1 and answered_at is null returning entity_no, record_id, candidates),
          due as (
              update mirror.outbox o set due_at = now(), attempt_count = 0 from answered a
-             where o.entity_no = a.entity_no and o.record_id = a.record_id)
+             where o.entity_no = a.entity_no and o.record_id = any(a.record_id || a.candidates))
          select count(*) from answered",
     )
     .bind(question)
