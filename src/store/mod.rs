@@ -5,6 +5,7 @@
 mod catalog;
 mod column;
 mod connect;
+mod copy_binary;
 mod copy_text;
 mod first_copy;
 pub(crate) mod reading;
