@@ -413,8 +413,8 @@ fn apply(section: Option<&Section<'_, '_>>) -> Apply {
         section.map_or(default, |section| count(section, key, 1..=1_000_000, default))
     };
     Apply {
-        batch_row_count_max: number("batch_row_count_max", 5_000),
-        queue_row_count_max: u32::try_from(number("queue_row_count_max", 20_000))
+        batch_row_count_max: number("batch_row_count_max", 10_000),
+        queue_row_count_max: u32::try_from(number("queue_row_count_max", 30_000))
             .unwrap_or(u32::MAX),
     }
 }

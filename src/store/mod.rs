@@ -9,6 +9,7 @@ mod column;
 pub(crate) mod command;
 pub(crate) mod conflict;
 mod connect;
+mod copy_binary;
 mod copy_text;
 mod decided;
 mod first_copy;

@@ -5,11 +5,14 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
 };
 
+use bytes::Bytes;
 use futures_util::{
+    SinkExt as _,
     future::{BoxFuture, ready, try_join_all},
     poll,
 };
@@ -19,10 +22,16 @@ use super::Error;
 
 pub(crate) type Param = Box<dyn ToSql + Sync + Send>;
 
-/// A statement of a batch, with its parameters.
+/// A statement of a batch, with what it is fed with.
 pub(crate) struct Call {
     pub(super) sql: Cow<'static, str>,
-    pub(super) params: Vec<Param>,
+    pub(super) feed: Feed,
+}
+
+pub(super) enum Feed {
+    Params(Vec<Param>),
+    /// For a `copy … from stdin`.
+    Rows(Bytes),
 }
 
 /// Cheap to clone: the clones share the connection.
@@ -77,8 +86,9 @@ impl Session {
         Ok(try_join_all(answers).await?)
     }
 
-    /// Sends `begin`, `calls` and `end` in this order, then waits for all answers. The first failure is the result;
-    /// `end` is then left out if it was not sent yet, and undoing is the caller's.
+    /// Sends `begin`, `calls` and `end` in this order, then waits for all answers; at a copy, for those before it
+    /// first. The first failure is the result; `end` is then left out if it was not sent yet, and undoing is the
+    /// caller's.
     pub(super) async fn send(
         &self,
         begin: &'static str,
@@ -89,17 +99,34 @@ impl Session {
         try_join_all(calls.iter().map(|call| self.prepared(&call.sql))).await?;
         let mut sent = Sent::default();
         sent.add(Box::pin(self.client.batch_execute(begin))).await;
-        for Call { sql, params } in calls {
-            sent.add(Box::pin(async move {
-                let statement = self.prepared(&sql).await?;
-                self.client.execute(&statement, &borrowed(&params)).await.map(drop)
-            }))
-            .await;
+        for Call { sql, feed } in calls {
+            match feed {
+                Feed::Params(params) => {
+                    sent.add(Box::pin(async move {
+                        let statement = self.prepared(&sql).await?;
+                        self.client.execute(&statement, &borrowed(&params)).await.map(drop)
+                    }))
+                    .await;
+                }
+                Feed::Rows(rows) => {
+                    // After a failure the server would refuse to begin the copy, and the driver counts its answers
+                    // wrongly then.
+                    std::mem::take(&mut sent).done().await?;
+                    let statement = self.prepared(&sql).await?;
+                    self.copy(&statement, rows).await?;
+                }
+            }
         }
         if !sent.has_failed {
             sent.add(Box::pin(self.client.batch_execute(end))).await;
         }
         sent.done().await
+    }
+
+    async fn copy(&self, statement: &Statement, rows: Bytes) -> Result<(), tokio_postgres::Error> {
+        let mut sink = pin!(self.client.copy_in(statement).await?);
+        sink.send(rows).await?;
+        sink.finish().await.map(drop)
     }
 }
 

@@ -7,10 +7,11 @@ use uuid::Uuid;
 use super::{
     catalog::quoted,
     column::Column,
+    copy_binary::CopyBinary,
     decided::{CommandRow, VerdictRow, YesRow},
     identity::{MatchRow, MoveRow, QuestionRow},
     owed::{DoomRow, ParkRow},
-    session::{Call, Param},
+    session::{Call, Feed, Param},
     writer::Writer,
 };
 use crate::{
@@ -20,6 +21,9 @@ use crate::{
         Author, EntityNo, FieldNo, Position, RecordId, RefusalKind, Side, SideKey, Stamp, Value,
     },
 };
+
+/// A guess, seldom too small.
+const JOURNAL_ROW_BYTES: usize = 512;
 
 /// In place of a field's name: all of the record was refused.
 pub(crate) const WHOLE_RECORD: &str = "*";
@@ -237,7 +241,7 @@ pub(super) struct Calls<'a> {
 
 impl Calls<'_> {
     pub(super) fn add(&mut self, sql: impl Into<Cow<'static, str>>, params: Vec<Param>) {
-        self.calls.push(Call { sql: sql.into(), params });
+        self.calls.push(Call { sql: sql.into(), feed: Feed::Params(params) });
     }
 }
 
@@ -625,23 +629,23 @@ impl Calls<'_> {
         if rows.is_empty() {
             return;
         }
-        let numbers = &self.writer.entity_numbers;
-        let number = |row: &JournalRow| numbers[usize::from(row.entity.0)];
-        let params = vec![
-            column(rows, |row| row.id),
-            column(rows, |row| row.transaction),
-            column(rows, number),
-            column(rows, |row| row.record.0),
-            column(rows, |row| row.action.name()),
-            column(rows, |row| row.before.clone()),
-            column(rows, |row| row.after.clone()),
-        ];
-        self.add(
-            "insert into mirror.journal (journal_id, source_transaction_id, entity_no, record_id, action, before, after)
-             select a, b, c, d, e, f::json, g::json
-             from unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::uuid[], $5::text[], $6::text[], $7::text[]) as u (a, b, c, d, e, f, g)",
-            params,
-        );
+        let mut copy = CopyBinary::with_capacity(rows.len() * JOURNAL_ROW_BYTES);
+        for row in rows {
+            copy.row(7);
+            copy.put(&row.id.to_be_bytes());
+            copy.put(&row.transaction.to_be_bytes());
+            copy.put(&self.writer.entity_number(row.entity).to_be_bytes());
+            copy.put(row.record.0.as_bytes());
+            copy.put(row.action.name().as_bytes());
+            copy.put(row.before.as_bytes());
+            copy.put(row.after.as_bytes());
+        }
+        self.calls.push(Call {
+            sql: "copy mirror.journal (journal_id, source_transaction_id, entity_no, record_id, action, before, after)
+                  from stdin binary"
+                .into(),
+            feed: Feed::Rows(copy.into_bytes()),
+        });
     }
 
     fn conflicts(&mut self, writes: &Writes) {
