@@ -1,10 +1,13 @@
 //! The passwords of new members: from the Airtable record to the request that makes the user, read at that moment.
 //! They are never stored, logged or put in a journal, and live in a [`Secret`] between the two requests.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value as Json};
-use tokio::time::sleep;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
 use tracing::debug;
 
 use super::airtable::{Place, Places};
@@ -18,6 +21,8 @@ use crate::{
 
 /// Clearing a cell is tried so often; afterwards a person has to do it.
 const CLEAR_TRY_COUNT_MAX: u32 = 4;
+/// A field's id serves for this long: a rename does it no harm.
+const FIELD_AGE_MAX: Duration = Duration::from_mins(1);
 const CLEAR_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why there is no password now.
@@ -52,6 +57,8 @@ pub(crate) struct AirtablePasswords {
     mapping: Arc<Mapping>,
     places: Places,
     books: Books,
+    /// By table: when it was looked up, and the id of the field.
+    fields: Mutex<HashMap<String, (Instant, String)>>,
 }
 
 /// A record's cell.
@@ -70,7 +77,7 @@ impl AirtablePasswords {
         places: Places,
         books: Books,
     ) -> Self {
-        Self { client, mapping, places, books }
+        Self { client, mapping, places, books, fields: Mutex::default() }
     }
 
     /// Where the password of this record is; `None`: it is not in Airtable.
@@ -86,14 +93,26 @@ impl AirtablePasswords {
         let target = targets.remove(&record.0).filter(|target| target.is_there);
         let Some(key) = target.and_then(|target| target.key) else { return Ok(None) };
         let place = (self.places)(entity).ok_or(Missing::Unreachable)?;
+        let field = self.field(&place, name).await?;
+        Ok(Some(Cell { place, field, key: key.to_string() }))
+    }
+
+    /// The id of the field with this name or id, looked up once a minute.
+    async fn field(&self, place: &Place, name: &str) -> Result<String, Missing> {
+        let mut fields = self.fields.lock().await;
+        if let Some((looked_up_at, id)) = fields.get(&place.table)
+            && looked_up_at.elapsed() < FIELD_AGE_MAX
+        {
+            return Ok(id.clone());
+        }
         let tables = self.client.tables(&place.base).await.map_err(unreachable)?;
-        let table = tables.iter().find(|table| table.id == place.table);
-        let field = table
-            .and_then(|table| {
-                table.fields.iter().find(|field| field.id == *name || field.name == *name)
-            })
-            .ok_or(Missing::FieldGone)?;
-        Ok(Some(Cell { place, field: field.id.clone(), key: key.to_string() }))
+        let table = tables.into_iter().find(|table| table.id == place.table);
+        let found = table.and_then(|table| {
+            table.fields.into_iter().find(|field| field.id == name || field.name == name)
+        });
+        let id = found.ok_or(Missing::FieldGone)?.id;
+        fields.insert(place.table.clone(), (Instant::now(), id.clone()));
+        Ok(id)
     }
 
     async fn fetch(&self, entity: EntityNo, record: RecordId) -> Result<Option<Secret>, Missing> {
