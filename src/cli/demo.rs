@@ -233,6 +233,36 @@ notification_url = "http://{pings}/airtable/reseau"
     )
 }
 
+/// Once both sides are copied, shows the plan and accepts it: in the demo everybody wants to see it run both ways.
+/// `true`: that is done, now or by an earlier demo.
+async fn accept_plan(config: &Path, canonical: &Cluster) -> anyhow::Result<bool> {
+    let counts = "select (select count(*) from mirror.approval), (select count(*) from mirror.position where position <> '')";
+    // Before the first migration there is nothing to ask.
+    let Ok(rows) = canonical.sql(CANONICAL_DATABASE, counts).await else { return Ok(false) };
+    let counts: Vec<&str> =
+        rows.first().into_iter().flatten().map(|count| count.as_deref().unwrap_or("0")).collect();
+    match counts[..] {
+        ["0", "2"] => {}
+        ["0", _] => return Ok(false),
+        _ => return Ok(true),
+    }
+    say("")?;
+    say(
+        "Both sides are copied. What either lacks, `plait plan` says; the demo accepts it for you with `plait approve --yes`:",
+    )?;
+    for arguments in [&["plan", "--first", "1"][..], &["approve", "--yes", "--as", "demo"]] {
+        let status = Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .arg("--config")
+            .arg(config)
+            .stdin(Stdio::null())
+            .status()
+            .await?;
+        anyhow::ensure!(status.success(), "`plait {}` ended with {status}", arguments.join(" "));
+    }
+    Ok(true)
+}
+
 /// Keeps a `plait run` going; one that is killed is started again, and takes up where it was.
 async fn mirror(
     config: &Path,
@@ -242,6 +272,7 @@ async fn mirror(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let mut is_first = true;
+    let mut is_accepted = false;
     loop {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["run", "--config"])
@@ -265,6 +296,9 @@ async fn mirror(
                     return Ok(());
                 }
                 () = sleep(LOOK_EVERY) => {}
+            }
+            if !is_accepted {
+                is_accepted = accept_plan(config, canonical).await?;
             }
             if let Some(status) = child.try_wait()? {
                 use std::os::unix::process::ExitStatusExt;
@@ -307,7 +341,7 @@ fn welcome(
     let url = url.replace(":@", "@");
     for line in [
         String::new(),
-        paint.bold("Plait is mirroring. Edit on either side and watch it arrive:"),
+        paint.bold("Plait is mirroring. Edit on either side and watch it arrive on the other:"),
         format!(
             "  Directus Studio   {}   log in as {} with password {}",
             source.server.url(),
@@ -321,6 +355,12 @@ fn welcome(
             "  {program} watch --config {config}      each change: time, who, side, record, field, before → after"
         ),
         format!("  {program} status --config {config}     how far each side has been read"),
+        format!(
+            "  {program} conflicts --config {config}  cells that both sides changed: README.md says how to make one"
+        ),
+        format!(
+            "  {program} verify --config {config}     both live sides against canonical, cell by cell"
+        ),
         format!(
             "  PGPASSWORD=$(cat {}/secrets/canonical) psql {url}     then: select * from canon.project limit 5;",
             config_folder(&config.to_string())

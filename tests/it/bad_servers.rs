@@ -154,12 +154,17 @@ async fn bad_servers_run_goes_on_with_who_is_well_and_takes_the_others_up_again(
     let mut plain = Plain::start().await;
     plain.in_source("insert into startup values (gen_random_uuid(), 'Voilier', 'Brest', 3)").await;
     let good = plain.documents.clone();
+    plain.run();
+    plain.until_copied(2).await;
+    plain.terminate().await;
     // The source is not there: Airtable is mirrored, and the reason is told.
+    let record = plain.startups().remove(0);
+    plain.set(&record, &json!({ "Ville": "Roscoff" }));
     let source = format!("{}_source", plain.name);
     let (gone, _held) = nobody();
     plain.documents = with_postgres(&plain, &source, gone);
     plain.run();
-    plain.until_copied(1).await;
+    plain.until("select count(*)::text from canon.startup where city = 'Roscoff'", Some("1")).await;
     let told = format!("could not reach Directus's Postgres at {gone}/{source}");
     plain.until_logged(&told).await;
     plain
@@ -174,18 +179,17 @@ async fn bad_servers_run_goes_on_with_who_is_well_and_takes_the_others_up_again(
     plain.terminate().await;
     // Airtable lies: the source is mirrored.
     let (address, _) = server(Manner::Body("text/html", "<html>Please log in</html>")).await;
+    plain.in_source("update startup set city = 'Ouessant' where name = 'Voilier'").await;
     plain.documents = good.settings(plain.sandbox.url(), &format!("http://{address}"));
     plain.run();
-    plain.until("select city from canon.startup where name = 'Voilier'", Some("Brest")).await;
+    plain.until("select city from canon.startup where name = 'Voilier'", Some("Ouessant")).await;
     plain.until_logged("it is HTML").await;
     assert!(plain.is_running());
     plain.terminate().await;
     // Everything is well again.
     plain.documents = good;
-    let record = plain.startups().remove(0);
     plain.set(&record, &json!({ "Ville": "Cancale" }));
     plain.run();
-    plain.until_copied(2).await;
     plain.until("select count(*)::text from canon.startup where city = 'Cancale'", Some("1")).await;
     // And again after answers of every bad kind, while people work.
     for kind in [FaultKind::Error502, FaultKind::Truncate, FaultKind::Timeout, FaultKind::Reset] {

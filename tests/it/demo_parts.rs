@@ -171,6 +171,8 @@ async fn directus_takes_a_record_of_each_collection_from_the_service_account() {
         let id = Uuid::new_v4().to_string();
         let mut record = full_record(&collection.fields);
         record.insert("id".into(), json!(id));
+        // It comes from Directus alone: Plait has no right to it.
+        record.remove("answers");
         rest.post(&path, &Value::Object(record.clone())).await.unwrap();
         let read = rest.get(&format!("{path}/{id}")).await.unwrap();
         for (field, sent) in &record {
