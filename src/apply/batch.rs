@@ -128,7 +128,8 @@ impl Apply {
     /// Folds a batch; `None` where it has to be written carefully, since refused cells wait for its records.
     async fn make_ready(&mut self, batch: &Batch) -> Result<Option<Ready>, Error> {
         let Folded { mut writes, awaited, outcomes } = self.fold(&batch.items).await?;
-        if !awaited.is_empty() {
+        // A batch that refuses something is never in flight here: all refusals are there to be read.
+        if !awaited.is_empty() && !self.items_waiting_for(&awaited).await?.is_empty() {
             return Ok(None);
         }
         writes.transactions = used(&writes, &batch.transactions);

@@ -1,7 +1,7 @@
 //! One bad record never stops the others: a chunk that the database refuses is taken apart until the cell at
 //! fault is found, listed with the reason, and everything else is written.
 
-use std::{future::Future, pin::Pin};
+use std::{collections::HashSet, future::Future, pin::Pin};
 
 use tokio_postgres::error::SqlState;
 
@@ -25,47 +25,43 @@ fn cut(items: &[Item]) -> usize {
 }
 
 impl Apply {
-    /// Writes `items` inside the open transaction. The answer is what became possible by it: cells that waited
-    /// for records which are here now.
-    pub(super) async fn write_items(&mut self, items: Vec<Item>) -> Result<Vec<Item>, Error> {
-        let mut awaited = Vec::new();
-        self.write_or_split(&items, &mut awaited).await?;
-        self.items_waiting_for(&awaited).await
-    }
-
-    fn write_or_split<'a>(
+    /// Writes `items` inside the open transaction, and after each part of them what has waited for its records.
+    pub(super) fn write_items<'a>(
         &'a mut self,
         items: &'a [Item],
-        awaited: &'a mut Vec<(Side, EntityNo, SideKey)>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>> {
         Box::pin(async move {
             let folded = self.fold(items).await?;
+            let waiting = self.items_waiting_for(&folded.awaited).await?;
+            if items.len() > 1 && meet(&waiting, items) {
+                // A cell that waits for a record of this part, and that the part itself writes: in their order.
+                return self.write_in_halves(items).await;
+            }
             match self.writer.write_part(&folded.writes).await {
-                Ok(()) => {
-                    awaited.extend(folded.awaited);
-                    Ok(())
-                }
+                Ok(()) if waiting.is_empty() => Ok(()),
+                Ok(()) => self.write_items(&waiting).await,
                 Err(error) if error.is_about_data() => {
-                    self.candidates.forget();
                     if let [item] = items {
-                        return self.write_what_fits(item, &error, awaited).await;
+                        self.candidates.forget();
+                        return self.write_what_fits(item, &error).await;
                     }
-                    let (first, second) = items.split_at(cut(items));
-                    self.write_or_split(first, awaited).await?;
-                    self.write_or_split(second, awaited).await
+                    self.write_in_halves(items).await
                 }
                 Err(error) => Err(error.into()),
             }
         })
     }
 
+    async fn write_in_halves(&mut self, items: &[Item]) -> Result<(), Error> {
+        // It knows what was folded, and not written.
+        self.candidates.forget();
+        let (first, second) = items.split_at(cut(items));
+        self.write_items(first).await?;
+        self.write_items(second).await
+    }
+
     /// The cells of one record that the database takes; the others are listed.
-    async fn write_what_fits(
-        &mut self,
-        item: &Item,
-        error: &store::Error,
-        awaited: &mut Vec<(Side, EntityNo, SideKey)>,
-    ) -> Result<(), Error> {
+    async fn write_what_fits(&mut self, item: &Item, error: &store::Error) -> Result<(), Error> {
         let Change::Present { cells, claimed_id, made_at } = &item.observation.change else {
             return self.refuse(item, WHOLE_RECORD, error, None).await;
         };
@@ -82,17 +78,17 @@ impl Apply {
         while at < good.len() {
             let mut others = good.clone();
             let suspect = others.remove(at);
-            match self.try_write(&with(others.clone()), awaited).await? {
+            match self.try_write(&with(others.clone())).await? {
                 None => return self.refuse_cell(item, &suspect, error).await,
                 Some(_) => at += 1,
             }
         }
         // More than one is at fault: cell by cell, onto what the record has.
-        if let Some(fault) = self.try_write(&with(Vec::new()), awaited).await? {
+        if let Some(fault) = self.try_write(&with(Vec::new())).await? {
             return self.refuse(item, WHOLE_RECORD, &fault, None).await;
         }
         for cell in good {
-            if let Some(fault) = self.try_write(&with(vec![cell.clone()]), awaited).await? {
+            if let Some(fault) = self.try_write(&with(vec![cell.clone()])).await? {
                 self.refuse_cell(item, &cell, &fault).await?;
             }
         }
@@ -100,15 +96,14 @@ impl Apply {
     }
 
     /// Writes one item; the answer is the database's objection to its data, if it has one.
-    async fn try_write(
-        &mut self,
-        item: &Item,
-        awaited: &mut Vec<(Side, EntityNo, SideKey)>,
-    ) -> Result<Option<store::Error>, Error> {
+    async fn try_write(&mut self, item: &Item) -> Result<Option<store::Error>, Error> {
         let folded = self.fold(std::slice::from_ref(item)).await?;
         match self.writer.write_part(&folded.writes).await {
             Ok(()) => {
-                awaited.extend(folded.awaited);
+                let waiting = self.items_waiting_for(&folded.awaited).await?;
+                if !waiting.is_empty() {
+                    self.write_items(&waiting).await?;
+                }
                 Ok(None)
             }
             Err(error) if error.is_about_data() => Ok(Some(error)),
@@ -154,14 +149,11 @@ impl Apply {
 
     /// Cells that were refused because a record was missing which is here now, as items of the transactions
     /// that brought them.
-    async fn items_waiting_for(
-        &mut self,
+    pub(super) async fn items_waiting_for(
+        &self,
         arrived: &[(Side, EntityNo, SideKey)],
     ) -> Result<Vec<Item>, Error> {
         let mut items = Vec::new();
-        if !self.writer.any_refusals() {
-            return Ok(items);
-        }
         for side in Side::ALL {
             let keys: Vec<&str> =
                 arrived.iter().filter(|(at, ..)| *at == side).map(|(.., key)| &*key.0).collect();
@@ -202,6 +194,14 @@ impl Apply {
         }
         Ok(items)
     }
+}
+
+/// Whether two groups of items have a record in common.
+fn meet(some: &[Item], others: &[Item]) -> bool {
+    let of = |item: &Item| (item.side, item.observation.entity, item.observation.key.clone());
+    let others: HashSet<_> =
+        if some.is_empty() { HashSet::new() } else { others.iter().map(of).collect() };
+    some.iter().any(|item| others.contains(&of(item)))
 }
 
 /// The database's objection for a person, without the value it is about.

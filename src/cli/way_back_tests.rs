@@ -265,6 +265,26 @@ async fn way_back_conflict_is_settled_by_either_value_or_a_third_and_taken_back(
 }
 
 #[tokio::test]
+async fn way_back_conflict_whose_canonical_side_moves_on_has_its_new_value() {
+    let mut lab = people().await;
+    lab.see(Side::Directus, "dora", city(Side::Directus, 1, "Lyon")).await;
+    lab.see(Side::Airtable, "axel", city(Side::Airtable, 1, "Nice")).await;
+    lab.see(Side::Directus, "dave", city(Side::Directus, 1, "Brest")).await;
+    let desk = lab.desk().await;
+    let open = conflict::conflicts(&desk.pool, false, None, 10).await.unwrap();
+    let [conflict] = open.as_slice() else { panic!("{open:?}") };
+    assert_eq!((&conflict.canonical, &conflict.observed), (&json!("Brest"), &json!("Nice")));
+    assert_eq!(conflict.canonical_author.as_deref(), Some("dave"));
+    let directus = Choice { directus: true, ..choice() };
+    let plan = conflicts::plan(&desk, conflict.conflict_id, &directus).await.unwrap();
+    assert!(plan.words.contains("stays Brest"), "{}", plan.words);
+    let done = desk.decide("jeanne", &[plan.decision]).await.unwrap();
+    assert_eq!(done.outcome, None);
+    assert_eq!(lab.text(CITY_NOW).await, "Brest");
+    assert_eq!(conflict::conflicts(&desk.pool, false, None, 10).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
 async fn way_back_undo_takes_one_persons_changes_back_and_leaves_those_of_others() {
     let mut lab = people().await;
     let both = vec![(NAME, cell("Anna")), (CITY, cell("Lyon"))];

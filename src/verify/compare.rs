@@ -10,7 +10,7 @@ use crate::{
     mapping::Entity,
     merge::is_written,
     model::{FieldNo, Side, Value},
-    store::{record::CanonRecord, standing::Standing},
+    store::{ID_FIELD, record::CanonRecord, standing::Standing},
 };
 
 /// A cell as a side holds it.
@@ -26,6 +26,8 @@ pub(crate) enum Held {
 pub(crate) struct SideRow {
     pub(crate) key: String,
     pub(crate) cells: BTreeMap<FieldNo, Held>,
+    /// What it carries in its field for the canonical id, where it has one that was read.
+    pub(crate) claimed_id: Option<Option<Uuid>>,
 }
 
 /// All that a side holds of an entity.
@@ -172,6 +174,19 @@ pub(crate) fn compare(
                 cause: of.differing(record.id, &row.key, *no, held),
             });
         }
+        if let Some(claimed) = row.claimed_id {
+            comparison.cell_count += 1;
+            if claimed != Some(record.id) {
+                comparison.differences.push(Difference {
+                    record: Some(record.id),
+                    key: Some(row.key.clone()),
+                    field: Some(of.id_field().to_owned()),
+                    canonical: Json::String(record.id.to_string()),
+                    side: claimed.map_or(Json::Null, |id| Json::String(id.to_string())),
+                    cause: of.nameless(record.id, claimed),
+                });
+            }
+        }
     }
     let surplus = table.rows.iter().filter(|(id, _)| canon.get(id).is_none_or(|it| it.is_deleted));
     for (id, row) in surplus {
@@ -264,6 +279,29 @@ impl Of<'_> {
             return Cause::Unapproved;
         }
         if self.is_in_flight(record) { Cause::UnderWay } else { Cause::Owed }
+    }
+
+    /// How the side calls its field for the canonical id.
+    fn id_field(&self) -> &str {
+        let table = self.entity.airtable.as_ref();
+        table.and_then(|table| table.uuid.as_deref()).unwrap_or(ID_FIELD)
+    }
+
+    /// Why a record does not carry its canonical id, but `claimed`.
+    fn nameless(&self, record: Uuid, claimed: Option<Uuid>) -> Cause {
+        let shadow = self.standing.shadow.get(&(self.side, record, ID_FIELD.to_owned()));
+        let known = shadow.map(|json| json.as_str().and_then(|id| Uuid::try_parse(id).ok()));
+        if self.is_in_flight(record) {
+            Cause::UnderWay
+        } else if known != Some(claimed) {
+            Cause::Unexplained
+        } else if let Some(parked) = self.parked(record, "*") {
+            parked
+        } else if !self.standing.approved.contains("*") {
+            Cause::Unapproved
+        } else {
+            Cause::Owed
+        }
     }
 
     /// Why the side has a record that canonical does not, or not any more.
@@ -369,7 +407,10 @@ size = { type = "decimal", scale = 2, airtable = "Size", directus = "size" }
             (FieldNo(0), Held::Value(value(held))),
             (FieldNo(1), Held::Value(Value::Null)),
         ]);
-        let rows = BTreeMap::from([(ID, SideRow { key: "rec1".into(), cells })]);
+        let rows = BTreeMap::from([(
+            ID,
+            SideRow { key: "rec1".into(), cells, claimed_id: Some(Some(ID)) },
+        )]);
         let table = SideTable { rows, strangers: Vec::new() };
         let entity = mapping.entities[0].clone();
         Case { entity, canon, table, standing: Standing::default() }
@@ -401,7 +442,7 @@ size = { type = "decimal", scale = 2, airtable = "Size", directus = "size" }
         let equal = case("Ann", "Ann").compare();
         assert_eq!(equal.differences, []);
         assert_eq!(equal.canonical_sha256, equal.side_sha256);
-        assert_eq!((equal.canonical_count, equal.side_count, equal.cell_count), (1, 1, 2));
+        assert_eq!((equal.canonical_count, equal.side_count, equal.cell_count), (1, 1, 3));
         let other = case("Ann", "Bob").compare();
         assert_ne!(other.canonical_sha256, other.side_sha256);
         assert_eq!(other.canonical_sha256, equal.canonical_sha256);
@@ -445,6 +486,23 @@ size = { type = "decimal", scale = 2, airtable = "Size", directus = "size" }
         let cell = (Side::Airtable, String::from("rec1"), String::from("name"));
         case.standing.refused.insert(cell, "too long".into());
         assert_eq!(case.cause(), Cause::Refused("too long".into()));
+    }
+
+    #[test]
+    fn verify_record_that_does_not_carry_its_id_has_its_cause() {
+        let mut case = case("Ann", "Ann");
+        case.table.rows.get_mut(&ID).unwrap().claimed_id = Some(None);
+        let difference = case.compare().differences.pop().unwrap();
+        assert_eq!(
+            (difference.field.as_deref(), difference.cause),
+            (Some("UUID"), Cause::Unexplained)
+        );
+        case.standing.shadow.insert((Side::Airtable, ID, ID_FIELD.into()), Json::Null);
+        assert_eq!(case.cause(), Cause::Unapproved);
+        case.standing.approved.insert("*".into());
+        assert_eq!(case.cause(), Cause::Owed);
+        case.table.rows.get_mut(&ID).unwrap().claimed_id = Some(Some(Uuid::from_u128(8)));
+        assert_eq!(case.cause(), Cause::Unexplained, "a person wrote another one since");
     }
 
     #[test]

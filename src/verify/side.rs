@@ -64,10 +64,13 @@ impl Keys {
 pub(super) struct Reading<'a> {
     described: &'a Entity,
     keys: &'a Keys,
-    rows: BTreeMap<SideKey, BTreeMap<FieldNo, Held>>,
+    rows: BTreeMap<SideKey, Row>,
     /// Of sets in junction tables.
     elements: HashMap<(SideKey, FieldNo), Vec<Held>>,
 }
+
+/// A record, and what it carries in its field for the canonical id, where it has one.
+type Row = (BTreeMap<FieldNo, Held>, Option<Option<Uuid>>);
 
 impl<'a> Reading<'a> {
     pub(super) fn new(described: &'a Entity, keys: &'a Keys) -> Self {
@@ -77,10 +80,10 @@ impl<'a> Reading<'a> {
     pub(super) fn take(&mut self, observation: Observation) {
         let Observation { key, change, .. } = observation;
         match change {
-            Change::Present { cells, .. } => {
+            Change::Present { cells, claimed_id, .. } => {
                 let cells = cells.into_iter().map(|(no, cell)| (no, self.held(no, cell)));
                 let cells = cells.collect();
-                self.rows.insert(key, cells);
+                self.rows.insert(key, (cells, claimed_id));
             }
             Change::Element(element) => {
                 if let (Some(cell), false) = (element.element, key.0.is_empty()) {
@@ -123,7 +126,7 @@ impl<'a> Reading<'a> {
     /// The rows by canonical id. A set without elements is empty, where it is one of `fields`.
     pub(super) fn end(mut self, fields: &[FieldNo]) -> SideTable {
         let mut table = SideTable::default();
-        for (key, mut cells) in std::mem::take(&mut self.rows) {
+        for (key, (mut cells, claimed_id)) in std::mem::take(&mut self.rows) {
             for no in fields {
                 if !cells.contains_key(no) {
                     let elements = self.elements.remove(&(key.clone(), *no)).unwrap_or_default();
@@ -132,7 +135,7 @@ impl<'a> Reading<'a> {
             }
             match self.keys.record(self.keys.entity, &key) {
                 Some(id) => {
-                    table.rows.insert(id, SideRow { key: key.to_string(), cells });
+                    table.rows.insert(id, SideRow { key: key.to_string(), cells, claimed_id });
                 }
                 None => table.strangers.push(key.to_string()),
             }

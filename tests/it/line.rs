@@ -24,7 +24,7 @@ use tokio_postgres::Client;
 use crate::world::eventually;
 
 /// How long a test waits for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// Everything that mirrors, on parts of its own.
 pub(crate) struct Line {
@@ -76,6 +76,23 @@ impl Line {
         Self { folder, _cluster: cluster, directus, sandbox, canonical, source, program: None }
     }
 
+    /// Copies both sides, accepts the plan, and waits until what either lacked is there.
+    pub(crate) async fn start_two_way() -> Self {
+        let mut line = Self::start().await;
+        line.run();
+        line.until_copied().await;
+        let plan = line.said(&["plan"]);
+        assert!(plan.contains("directus") && plan.contains("airtable"), "{plan}");
+        assert_eq!(
+            line.number("select count(*) from mirror.operation").await,
+            0,
+            "nothing is written before somebody has accepted the plan"
+        );
+        line.said(&["approve", "--yes"]);
+        line.until_settled().await;
+        line
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plait"));
         command.args(arguments).arg("--config").arg(self.folder.path().join("plait.toml"));
@@ -103,6 +120,10 @@ impl Line {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(program.id()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         program.wait().unwrap().success()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.program.as_mut().is_some_and(|program| matches!(program.try_wait(), Ok(None)))
     }
 
     pub(crate) fn rest(&self) -> Rest {

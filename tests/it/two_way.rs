@@ -13,23 +13,6 @@ use crate::{
 const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Line {
-    /// Copies both sides, accepts the plan, and waits until what either lacked is there.
-    async fn start_two_way() -> Self {
-        let mut line = Self::start().await;
-        line.run();
-        line.until_copied().await;
-        let plan = line.said(&["plan"]);
-        assert!(plan.contains("directus") && plan.contains("airtable"), "{plan}");
-        assert_eq!(
-            line.number("select count(*) from mirror.operation").await,
-            0,
-            "nothing is written before somebody has accepted the plan"
-        );
-        line.said(&["approve", "--yes"]);
-        line.until_settled().await;
-        line
-    }
-
     /// The cells of the Airtable record that carries this id, once `is_so` holds for them.
     async fn in_airtable(
         &self,
