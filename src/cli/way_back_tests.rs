@@ -265,16 +265,23 @@ async fn way_back_conflict_is_settled_by_either_value_or_a_third_and_taken_back(
 }
 
 #[tokio::test]
-async fn way_back_conflict_whose_canonical_side_moves_on_has_its_new_value() {
+async fn way_back_conflict_whose_sides_move_on_has_their_new_values_and_keeps_the_old() {
     let mut lab = people().await;
     lab.see(Side::Directus, "dora", city(Side::Directus, 1, "Lyon")).await;
-    lab.see(Side::Airtable, "axel", city(Side::Airtable, 1, "Nice")).await;
+    lab.see(Side::Airtable, "axel", city(Side::Airtable, 1, "Nantes")).await;
     lab.see(Side::Directus, "dave", city(Side::Directus, 1, "Brest")).await;
+    lab.see(Side::Airtable, "anna", city(Side::Airtable, 1, "Nice")).await;
     let desk = lab.desk().await;
     let open = conflict::conflicts(&desk.pool, false, None, 10).await.unwrap();
     let [conflict] = open.as_slice() else { panic!("{open:?}") };
     assert_eq!((&conflict.canonical, &conflict.observed), (&json!("Brest"), &json!("Nice")));
     assert_eq!(conflict.canonical_author.as_deref(), Some("dave"));
+    assert_eq!(conflict.observed_author.as_deref(), Some("anna"));
+    assert_eq!(conflict.base, Some(json!("Paris")));
+    let all = conflict::conflicts(&desk.pool, true, None, 10).await.unwrap();
+    let [_, overwritten] = all.as_slice() else { panic!("{all:?}") };
+    assert_eq!((&*overwritten.decision, &overwritten.observed), ("overwritten", &json!("Nantes")));
+    assert_eq!(overwritten.observed_author.as_deref(), Some("axel"));
     let directus = Choice { directus: true, ..choice() };
     let plan = conflicts::plan(&desk, conflict.conflict_id, &directus).await.unwrap();
     assert!(plan.words.contains("stays Brest"), "{}", plan.words);

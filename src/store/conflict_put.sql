@@ -1,5 +1,5 @@
--- Records a conflict; a second value for a cell that is held already replaces the first one's row, whose
--- value is still in the journal of its side.
+-- Records a conflict; one of a cell that is held already goes on, with the same number, the same base and the present
+-- values.
 insert into mirror.conflict (entity_no, record_id, field, side, base, base_is_known, canonical, observed,
     canonical_transaction_id, observed_transaction_id, decision, decided_at)
 select $1, $2, $3, $4, $5::text::jsonb, $5::text is not null, $6::text::jsonb, $7::text::jsonb,

@@ -668,7 +668,7 @@ impl Calls<'_> {
                         Box::new(row.record.0),
                         Box::new(row.field.clone()),
                         Box::new(row.side.name()),
-                        Box::new(row.base.as_ref().map(ToString::to_string)),
+                        Box::new(row.observed.to_string()),
                     ],
                 );
             }

@@ -141,7 +141,8 @@ impl Story {
     async fn in_studio(&mut self, record: &Record, body: &Value) -> bool {
         let Some(id) = &record.directus else { return false };
         let path = format!("{}/{id}", KINDS[record.kind].path);
-        self.line.rest().patch(&path, body).await.is_ok()
+        // Of a record that is not there, the answer is empty.
+        self.line.rest().patch(&path, body).await.is_ok_and(|row| !row.is_null())
     }
 
     /// A text that nobody has entered before, or, now and then, one that somebody has.

@@ -329,21 +329,16 @@ impl<'a> History<'a> {
             (None, canonical, observed) => vec![canonical.clone(), observed.clone()],
         };
         let is_held = clash.decision == cell::Decision::Held;
-        if is_held {
-            for known in &mut self.conflicts {
-                if known.is_open && (known.record, known.field, known.side) == (record, field, side)
-                {
-                    if Some(&known.observed) == clash.base.as_ref() {
-                        known.observed = clash.observed.clone();
-                        known.values = values;
-                        return;
-                    }
-                    // Overwritten by a write of ours before a person gave it another.
-                    known.is_open = false;
-                }
-            }
-        }
         let observed = clash.observed.clone();
+        let is_same = |known: &&mut Conflict| {
+            known.is_open && (known.record, known.field, known.side) == (record, field, side)
+        };
+        if is_held && let Some(known) = self.conflicts.iter_mut().find(is_same) {
+            let overwritten = Conflict { is_open: false, ..known.clone() };
+            (known.values, known.observed) = (values, observed);
+            self.conflicts.push(overwritten);
+            return;
+        }
         self.conflicts.push(Conflict { record, field, side, values, observed, is_open: is_held });
     }
 
