@@ -24,7 +24,7 @@ use tokio_postgres::Client;
 use crate::world::eventually;
 
 /// How long a test waits for something that must happen.
-const PATIENCE: Duration = Duration::from_mins(4);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// Everything that mirrors, on parts of its own.
 pub(crate) struct Line {
@@ -163,9 +163,17 @@ impl Line {
 
     /// Waits until nothing is owed to a side but what waits for a person, and no write is on its way.
     pub(crate) async fn until_settled(&self) {
-        let open = "select (select count(*) from mirror.operation where settled_at is null)
-             + (select count(*) from mirror.outbox where due_at < now() + interval '5 minutes')";
-        self.until(open, 0).await;
+        let open = "select side, record_id::text, concat_ws(' ', kind, cells, bound_at, sent_at) from mirror.operation where settled_at is null
+             union all
+             select side, record_id::text, concat_ws(' ', due_at, attempt_count, waits_for) from mirror.outbox
+             where due_at < now() + interval '5 minutes'";
+        eventually(PATIENCE, async || {
+            let rows = self.canonical.query(open, &[]).await.unwrap();
+            let open: Vec<[String; 3]> =
+                rows.iter().map(|row| [0, 1, 2].map(|at| row.get(at))).collect();
+            if open.is_empty() { Ok(()) } else { Err((open, self.log())) }
+        })
+        .await;
     }
 
     pub(crate) async fn until_copied(&self) {
