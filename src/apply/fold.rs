@@ -653,10 +653,19 @@ impl Tracked {
         for side in Side::ALL {
             match (self.was_due.contains(&side), is_due.contains(&side)) {
                 (_, true) if self.has_changed_for(side) => writes.due.push((record, side)),
-                (true, false) => writes.not_due.push((record, side)),
+                // What was in flight has arrived. Nothing else can have been bound meanwhile.
+                (true, false) if self.was_in_flight(side) => writes.not_due.push((record, side)),
+                // A push may be binding a write at this moment, and must find it again: it looks, and drops the row.
+                (true, false) => writes.due.push((record, side)),
                 _ => {}
             }
         }
+    }
+
+    /// Whether a write to `side` was on its way when the record was read.
+    fn was_in_flight(&self, side: Side) -> bool {
+        let is_old = |operation: &&Operation| self.old_flights.contains(&operation.id);
+        self.state.operations.iter().filter(is_old).any(|operation| operation.side == side)
     }
 
     /// Whether what `side` is owed may be something else than before.

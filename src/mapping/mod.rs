@@ -92,8 +92,6 @@ pub(crate) struct Password {
 pub(crate) enum DeletePolicy {
     /// The canonical row gets `deleted_at`; the other side waits for a yes.
     Hold,
-    /// Like `Hold`, and the other side's archive field is set.
-    Archive,
     /// The canonical row is deleted; a tombstone stays in `mirror`.
     Propagate,
 }

@@ -1,4 +1,4 @@
-//! Rules that are known to be wrong (reference/domain.md, C7), each selectable by a test, so that the histories can be
+//! Rules that are known to be wrong (ARCHITECTURE.md, "What the histories hold"), each selectable by a test, so that the histories can be
 //! shown to find them. Not in a release build.
 
 use std::cell::Cell;

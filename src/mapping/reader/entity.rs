@@ -9,11 +9,8 @@ use crate::{
 };
 
 const KEYS: [&str; 7] = ["table", "airtable", "directus", "deletes", "match", "password", "field"];
-const DELETES: [(&str, DeletePolicy); 3] = [
-    ("hold", DeletePolicy::Hold),
-    ("archive", DeletePolicy::Archive),
-    ("propagate", DeletePolicy::Propagate),
-];
+const DELETES: [(&str, DeletePolicy); 2] =
+    [("hold", DeletePolicy::Hold), ("propagate", DeletePolicy::Propagate)];
 
 /// An entity, and where it and its fields stand in the text.
 pub(super) struct Read {

@@ -327,7 +327,7 @@ fn mapping_document_as_a_whole_is_checked() {
          m.toml:2: entity `a`: neither `airtable` nor `directus` says where its records are\n\
          m.toml:2: entity `a`: has no fields: add `[entity.a.field]`\n\
          m.toml:3: entity `a`: unknown key `tabel`; did you mean `table`?\n\
-         m.toml:4: entity `a`: `deletes` cannot be `never`; it is one of `hold`, `archive`, `propagate`"
+         m.toml:4: entity `a`: `deletes` cannot be `never`; it is one of `hold`, `propagate`"
     );
     assert_eq!(
         said("version = 1\n[codes.c]\nA = \"x\"\nB = \"x\"\n[entity]\n"),

@@ -1,5 +1,5 @@
 //! Random histories of two sides, their logs and a hub between them, against the invariants of
-//! reference/domain.md, C7, where a pure world can break them: I1 to I5, I7 to I9 and I13.
+//! ARCHITECTURE.md, "What the histories hold", where a pure world can break them: I1 to I5, I7 to I9 and I13.
 //!
 //! People edit, return to earlier values, delete, create and restore; the hub reads the logs late and in any order,
 //! pushes with late binding, loses answers and sends again, stops between any two steps, reads an entry twice, lists
