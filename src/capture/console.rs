@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use crate::{
     model::{Decision, Delivery},
     queue::Outlet,
+    remote::airtable::Client,
     store::{
         self,
         command::{self, OpenCommand},
@@ -27,11 +28,12 @@ const PAUSE: Duration = Duration::from_secs(2);
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// Hands commands over until `stop`. `wake`: the pushes, which a notification wakes as well; what a person has
-/// cleared for them needs no decision.
+/// cleared for them needs no decision. `airtable`: who makes room for a command that reads there.
 pub(crate) async fn run(
     pool: PgPool,
     deliveries: Outlet,
     wake: Vec<Arc<Notify>>,
+    airtable: Option<Arc<Client>>,
     stop: CancellationToken,
 ) -> Result<(), store::Error> {
     let mut listener = PgListener::connect_with(&pool).await?;
@@ -53,15 +55,20 @@ pub(crate) async fn run(
             handed.insert(id, Instant::now());
         }
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            heard = listener.recv() => {
-                heard?;
-                for nudge in &wake {
-                    nudge.notify_one();
-                }
-            }
-            () = sleep(PAUSE) => {}
+                    () = stop.cancelled() => return Ok(()),
+                    heard = listener.recv() => {
+                        if heard?.payload() == command::GUEST {
+                            if let Some(client) = &airtable {
+        client.make_room();
         }
+                            continue;
+                        }
+                        for nudge in &wake {
+                            nudge.notify_one();
+                        }
+                    }
+                    () = sleep(PAUSE) => {}
+                }
     }
 }
 

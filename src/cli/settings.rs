@@ -129,10 +129,19 @@ pub(super) fn directus_api(
 
 /// Airtable as the capture wants it; `None` without a token.
 pub(super) fn airtable(settings: &config::Airtable) -> anyhow::Result<Option<AirtablePlan>> {
+    airtable_by(settings, false)
+}
+
+/// The same, `is_guest`: beside a plait that runs.
+pub(super) fn airtable_by(
+    settings: &config::Airtable,
+    is_guest: bool,
+) -> anyhow::Result<Option<AirtablePlan>> {
     let Some(token) = &settings.token else { return Ok(None) };
     let client = remote::airtable::Client::new(&settings.api_url, token.reveal())
         .context("could not set up the client for Airtable")?
         .with_timeout(Duration::from_secs(settings.request_timeout_s));
+    let client = if is_guest { client.for_guest() } else { client };
     let bases = settings.bases.iter().map(|base| BaseSettings {
         notification_url: base.notification_url.clone(),
         // Only who is told of pings, and receives them, has to know them from forged ones.

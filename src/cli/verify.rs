@@ -1,8 +1,12 @@
 //! `plait verify`: whether both sides hold what is canonical.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use serde_json::{Value as Json, json};
+use sqlx::PgPool;
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
 
 use super::{
     desk::{Desk, Labels, short, shown},
@@ -11,6 +15,8 @@ use super::{
 };
 use crate::{
     model::EntityNo,
+    remote::airtable::ROOM_LASTS,
+    store::{command, reading},
     verify::{
         Found, Verify, by_cause,
         compare::{Cause, Difference},
@@ -51,8 +57,8 @@ Examples:
   plait verify                      all entities, both sides
   plait verify --entity member      one entity
   plait verify --allow-owed         for a check that runs now and then: only the unexplained is a failure
-Airtable is read by listing, a call for every 100 records; with a plait at work, slowly, since both share what
-Airtable allows.";
+Airtable is read by listing, a call for every 100 records; a plait at work leaves two calls a second to it, since both
+share what Airtable allows.";
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (desk, settings) = Desk::open(&arguments.config).await?;
@@ -63,12 +69,22 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     let wanted: Vec<_> =
         wanted.iter().map(|name| desk.entity_no(name)).collect::<anyhow::Result<_>>()?;
-    let airtable = settings.airtable.as_ref().map(settings::airtable).transpose()?.flatten();
+    let airtable = match &settings.airtable {
+        Some(section) => {
+            let is_guest = reading::is_running(&desk.pool).await?;
+            settings::airtable_by(section, is_guest)?.map(|plan| (plan, is_guest))
+        }
+        None => None,
+    };
+    let _room = match &airtable {
+        Some((_, true)) => Some(room(&desk.pool).await?),
+        _ => None,
+    };
     let verify = Verify {
         pool: desk.pool.clone(),
         mapping: Arc::new(desk.mapping.clone()),
         shapes: desk.shapes.clone(),
-        airtable: airtable.map(|plan| (plan.client, plan.bases)),
+        airtable: airtable.map(|(plan, _)| (plan.client, plan.bases)),
         directus: settings.directus.as_ref().map(settings::source),
     };
     let paint = Paint::for_stdout();
@@ -92,6 +108,24 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let is_well =
         verdict == Verdict::Equal || verdict == Verdict::Explained && arguments.allow_owed;
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Has the plait that runs leave room in Airtable's allowance, until the answer is dropped: both together never ask
+/// for more than it allows.
+async fn room(pool: &PgPool) -> anyhow::Result<AbortOnDropHandle<()>> {
+    command::ask_for_room(pool).await?;
+    // What it sent before it heard is out of Airtable's window then.
+    sleep(Duration::from_secs(2)).await;
+    let pool = pool.clone();
+    let renew = async move {
+        loop {
+            sleep(ROOM_LASTS / 3).await;
+            if let Err(error) = command::ask_for_room(&pool).await {
+                debug!(%error, "could not ask for room again");
+            }
+        }
+    };
+    Ok(AbortOnDropHandle::new(tokio::spawn(renew)))
 }
 
 /// Compares, and tells of each table as soon as it is read.

@@ -414,6 +414,7 @@ async fn way_back_running_plait_carries_decisions_out_and_an_unreadable_one_is_a
         desk.pool.clone(),
         sender,
         vec![Arc::clone(&nudge)],
+        None,
         stop.clone(),
     ));
     assert!(reading::is_running(&desk.pool).await.unwrap());
@@ -521,7 +522,7 @@ async fn verify_finds_both_sides_equal_and_every_difference_with_its_cause() {
         let place = ("reseau", NETWORK_BASE);
         let look = airtable::Look::open(Arc::clone(&client), place, Arc::clone(&mapping), None);
         let mut seen = Vec::new();
-        look.await.unwrap().read(startup, Duration::ZERO, |it| seen.push(it)).await.unwrap();
+        look.await.unwrap().read(startup, |it| seen.push(it)).await.unwrap();
         seen
     };
 

@@ -141,7 +141,8 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         first_copy: None,
     };
     let mut pushes = Pushes::new(capture_stop.child_token());
-    life.start_console(pushes.nudges());
+    let client = plan.airtable.as_ref().map(|airtable| Arc::clone(&airtable.client));
+    life.start_console(pushes.nudges(), client);
     if let Some(source) = &plan.directus {
         life.start_directus(source.clone());
     }
@@ -242,10 +243,15 @@ struct Life {
 
 impl Life {
     /// What people decide is one more log.
-    fn start_console(&mut self, wake: Vec<Arc<Notify>>) {
+    fn start_console(
+        &mut self,
+        wake: Vec<Arc<Notify>>,
+        airtable: Option<Arc<remote::airtable::Client>>,
+    ) {
         let (pool, deliveries) = (self.pool.clone(), self.deliveries.clone());
         let stop = self.stop.clone();
-        let task = async move { Ok(capture::console::run(pool, deliveries, wake, stop).await?) };
+        let task =
+            async move { Ok(capture::console::run(pool, deliveries, wake, airtable, stop).await?) };
         self.tasks.spawn(task.instrument(info_span!("capture", side = "plait")));
     }
 

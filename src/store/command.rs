@@ -12,6 +12,8 @@ use crate::model::Decision;
 
 /// Where a new command is announced, and where pushes are woken by those who have cleared something for them.
 pub(crate) const CHANNEL: &str = "plait_command";
+/// What a command says there that is about to read Airtable beside a plait that runs.
+pub(crate) const GUEST: &str = "guest";
 /// How often an answer is looked for.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -62,6 +64,12 @@ pub(crate) async fn put(pool: &PgPool, author: &str, decisions: &[Decision]) -> 
         .await?;
     transaction.commit().await?;
     Ok(put)
+}
+
+/// Asks the plait that runs, if one does, for room in Airtable's allowance.
+pub(crate) async fn ask_for_room(pool: &PgPool) -> Result<(), Error> {
+    sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(GUEST).execute(pool).await?;
+    Ok(())
 }
 
 /// Waits until the command is carried out, for `patience` at most; `None`: it is not yet.

@@ -30,8 +30,6 @@ use side::{Keys, Reading};
 const READ_COUNT_MAX: u32 = 4;
 /// Between two readings: a side's log takes a moment to get here.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Between two pages of Airtable while a plait runs, which reads and writes with the same allowance.
-const PAGE_PAUSE: Duration = Duration::from_millis(400);
 
 /// What is compared.
 pub(crate) struct Verify {
@@ -102,12 +100,10 @@ impl Verify {
         let Some(fields) = look.fields(entity) else { return Ok(None) };
         let keys = Keys::read(&self.pool, &self.mapping, entity, side).await?;
         let mut reading = Reading::new(described, &keys);
-        let pause =
-            if reading::is_running(&self.pool).await? { PAGE_PAUSE } else { Duration::ZERO };
         let context = || format!("could not read {} on {side}", described.name);
         match &look {
             Look::Airtable(look) => {
-                look.read(entity, pause, |it| reading.take(it)).await.with_context(context)?;
+                look.read(entity, |it| reading.take(it)).await.with_context(context)?;
             }
             Look::Directus(look) => {
                 look.read(entity, |it| reading.take(it)).await.with_context(context)?;
@@ -159,7 +155,7 @@ impl Verify {
             }
         };
         match &look {
-            Look::Airtable(look) => look.read(entity, Duration::ZERO, take).await?,
+            Look::Airtable(look) => look.read(entity, take).await?,
             Look::Directus(look) => look.read(entity, take).await?,
         }
         seen.extend(gone_rows.into_iter().map(|(field, row)| Observation {

@@ -1,8 +1,6 @@
 //! What a base holds now, read for comparing: through the same reading of cells as the capture's, handed to nobody else.
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::time::sleep;
+use std::sync::Arc;
 
 use super::{
     Error, Identity,
@@ -57,14 +55,13 @@ impl Look {
         self.plan.tables.iter().find(|table| table.entity == entity)
     }
 
-    /// Reads the entity's table page by page, with `pause` between two pages: the allowance is somebody else's too.
+    /// Reads the entity's table page by page.
     ///
     /// # Errors
     /// When Airtable does not answer, or refuses.
     pub(crate) async fn read(
         &self,
         entity: EntityNo,
-        pause: Duration,
         mut take: impl FnMut(Observation),
     ) -> Result<(), Error> {
         let Some(table) = self.table(entity) else { return Ok(()) };
@@ -92,7 +89,6 @@ impl Look {
                 }
                 Err(error) => return Err(error.into()),
             }
-            sleep(pause).await;
         }
     }
 }

@@ -83,6 +83,8 @@ struct State {
     blocked_until: Option<Instant>,
     /// How many less than `limit`, until when.
     humble: Option<(usize, Instant)>,
+    /// The same, for another process of ours that has asked for room.
+    guest: Option<(usize, Instant)>,
     round_trips: HashMap<Kind, VecDeque<Duration>>,
 }
 
@@ -142,6 +144,11 @@ impl Allowance {
                 Turn::Later => changed.await,
             }
         }
+    }
+
+    /// Leaves `less` requests of each second to somebody else, for so long.
+    pub(crate) fn make_room(&self, less: usize, lasting: Duration) {
+        self.lock().guest = Some((less.min(self.limit - 1), Instant::now() + lasting));
     }
 
     /// Nobody sends anything for `pause`: the server refused a request.
@@ -248,8 +255,10 @@ impl State {
 
     /// When the next slot for `class` is free, if none is now.
     fn full_until(&self, class: Class, limit: usize, now: Instant) -> Option<Instant> {
-        let less = self.humble.filter(|(_, until)| *until > now).map_or(0, |(less, _)| less);
-        let limit = limit - less;
+        let less = |asked: Option<(usize, Instant)>| {
+            asked.filter(|(_, until)| *until > now).map_or(0, |(less, _)| less)
+        };
+        let limit = limit.saturating_sub(less(self.humble) + less(self.guest)).max(1);
         let all = self.nth_free(limit, |_| true);
         if class == Class::Capture {
             return all;
@@ -489,6 +498,18 @@ mod tests {
         reading.abort();
         let rate = 995.0 / seen.last().unwrap().as_secs_f64();
         assert!(rate >= 0.97 * 5.0, "{rate} requests a second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bucket_room_is_left_to_a_guest_while_he_asks_for_it() {
+        let allowance = Arc::new(Allowance::new(5));
+        allowance.make_room(2, Duration::from_secs(10));
+        let seen = arrivals_of(Class::Push, Arc::clone(&allowance), 40, &[4]).await;
+        assert!(seen.windows(4).all(|four| four[3].checked_sub(four[0]).unwrap() >= WINDOW
+            || four[0] > Duration::from_secs(9)));
+        let began = Instant::now();
+        arrivals_of(Class::Push, allowance, 20, &[4]).await;
+        assert!(began.elapsed() < Duration::from_secs(5), "he has gone");
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,6 +38,9 @@ pub(crate) use record::{Page, Record, RecordUpdate};
 pub(crate) use webhook::{NewWebhook, PayloadPage, Webhook};
 
 const REQUESTS_PER_SECOND_AND_BASE: usize = 5;
+/// Of these, what a command takes while a plait runs, which leaves it to the command for as long as it is asked to.
+const REQUESTS_PER_SECOND_OF_GUEST: usize = 2;
+pub(crate) const ROOM_LASTS: Duration = Duration::from_secs(15);
 const REQUESTS_PER_SECOND_AND_TOKEN: usize = 50;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,6 +59,8 @@ pub(crate) struct Client {
     base_url: String,
     token: HeaderValue,
     timeout: Duration,
+    /// Requests a second to one base.
+    limit: usize,
     made_at: Instant,
     token_allowance: Allowance,
     bases: Mutex<HashMap<String, Arc<BaseAccount>>>,
@@ -132,11 +137,26 @@ impl Client {
             base_url: base_url.trim_end_matches('/').to_owned(),
             token,
             timeout: READ_TIMEOUT,
+            limit: REQUESTS_PER_SECOND_AND_BASE,
             made_at: Instant::now(),
             token_allowance: Allowance::new(REQUESTS_PER_SECOND_AND_TOKEN),
             bases: Mutex::default(),
             own_user: OnceCell::new(),
         })
+    }
+
+    /// Beside a plait that runs, and leaves room.
+    pub(crate) fn for_guest(mut self) -> Self {
+        self.limit = REQUESTS_PER_SECOND_OF_GUEST;
+        self
+    }
+
+    /// Leaves room for a guest, for [`ROOM_LASTS`].
+    pub(crate) fn make_room(&self) {
+        let bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+        for account in bases.values() {
+            account.allowance.make_room(REQUESTS_PER_SECOND_OF_GUEST, ROOM_LASTS);
+        }
     }
 
     /// With another limit for a whole answer than 30 s.
@@ -199,7 +219,7 @@ impl Client {
             return Arc::clone(account);
         }
         let account = Arc::new(BaseAccount {
-            allowance: Allowance::used_up(REQUESTS_PER_SECOND_AND_BASE, self.made_at),
+            allowance: Allowance::used_up(self.limit, self.made_at),
             counter: Counter::default(),
         });
         bases.insert(base.to_owned(), Arc::clone(&account));

@@ -56,9 +56,12 @@ pub(super) fn siren(rng: &mut Rng) -> String {
     digits.iter().map(ToString::to_string).collect()
 }
 
-/// A number as people write it; all of them mean a French one.
+/// A number as people write it; all of them mean one of mainland France, whose mobile numbers leave some beginnings to
+/// the overseas departments.
 pub(super) fn phone(rng: &mut Rng, row: usize) -> String {
-    let pairs: Vec<String> = (0..4).map(|_| format!("{:02}", rng.below(100))).collect();
+    let mut digits: Vec<usize> = (0..4).map(|_| rng.below(100)).collect();
+    digits[0] = 10 + digits[0] % 28;
+    let pairs: Vec<String> = digits.iter().map(|pair| format!("{pair:02}")).collect();
     let (head, rest) = (["6", "7", "6"][rng.below(3)], pairs.join(" "));
     match row % 10 {
         0 => format!("0{head} {rest}"),
