@@ -97,11 +97,12 @@ class Pair:
             self.open.pop().__exit__(kind, None, None)
 
     def approve(self):
-        """Accepts the plan, as a person would."""
-        done = subprocess.run([self.plait.program, "approve", "--yes", "--config", self.plait.config], text=True,
-                              capture_output=True, env=self.plait.environment, cwd=self.plait.folder)
-        if done.returncode:
-            raise Failed(f"plait approve: {(done.stderr or done.stdout).strip()[-500:]}")
+        """Reads the plan and accepts it, as a person would."""
+        for command in (["plan"], ["approve", "--yes"]):
+            done = subprocess.run([self.plait.program, *command, "--config", self.plait.config], text=True,
+                                  capture_output=True, env=self.plait.environment, cwd=self.plait.folder)
+            if done.returncode:
+                raise Failed(f"plait {command[0]}: {(done.stderr or done.stdout).strip()[-500:]}")
 
     def stats(self):
         return self.sandbox.control("GET", "stats")

@@ -178,7 +178,8 @@ def owed_to_directus(demo, prefix, count):
     def accept():
         demo.canonical.row(
             f"with again as (insert into mirror.approval select * from json_populate_recordset(null::mirror.approval, '{saved}') "
-            "on conflict do nothing returning 1) select count(*) from again")
+            "on conflict do nothing returning 1), due as (update mirror.outbox set due_at = now(), attempt_count = 0 returning 1) "
+            "select (select count(*) from again), (select count(*) from due), pg_notify('plait_command', '')")
 
     return accept
 
