@@ -97,12 +97,17 @@ class Pair:
             self.open.pop().__exit__(kind, None, None)
 
     def approve(self):
-        """Reads the plan and accepts it, as a person would."""
-        for command in (["plan"], ["approve", "--yes"]):
-            done = subprocess.run([self.plait.program, *command, "--config", self.plait.config], text=True,
-                                  capture_output=True, env=self.plait.environment, cwd=self.plait.folder)
-            if done.returncode:
-                raise Failed(f"plait {command[0]}: {(done.stderr or done.stdout).strip()[-500:]}")
+        """Reads the plan and accepts it, as a person would: again while the sides are still being copied."""
+        limit = time.monotonic() + 60
+        while True:
+            for command in (["plan"], ["approve", "--yes"]):
+                done = subprocess.run([self.plait.program, *command, "--config", self.plait.config], text=True,
+                                      capture_output=True, env=self.plait.environment, cwd=self.plait.folder)
+            if not done.returncode:
+                return
+            if time.monotonic() > limit:
+                raise Failed(f"plait approve: {(done.stderr or done.stdout).strip()[-500:]}")
+            time.sleep(0.2)
 
     def stats(self):
         return self.sandbox.control("GET", "stats")
