@@ -31,6 +31,9 @@ impl Apply {
         items: &'a [Item],
     ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>> {
         Box::pin(async move {
+            if items.is_empty() {
+                return Ok(());
+            }
             let folded = self.fold(items).await?;
             let waiting = self.items_waiting_for(&folded.awaited).await?;
             if items.len() > 1 && meet(&waiting, items) {
@@ -38,7 +41,6 @@ impl Apply {
                 return self.write_in_halves(items).await;
             }
             match self.writer.write_part(&folded.writes).await {
-                Ok(()) if waiting.is_empty() => Ok(()),
                 Ok(()) => self.write_items(&waiting).await,
                 Err(error) if error.is_about_data() => {
                     if let [item] = items {
@@ -101,9 +103,7 @@ impl Apply {
         match self.writer.write_part(&folded.writes).await {
             Ok(()) => {
                 let waiting = self.items_waiting_for(&folded.awaited).await?;
-                if !waiting.is_empty() {
-                    self.write_items(&waiting).await?;
-                }
+                self.write_items(&waiting).await?;
                 Ok(None)
             }
             Err(error) if error.is_about_data() => Ok(Some(error)),

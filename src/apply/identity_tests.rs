@@ -328,6 +328,8 @@ async fn identity_airtable_ids_that_people_change_are_owed_and_never_obeyed() {
     .await;
     assert_eq!(lab.owed_ids().await, [format!("recCopy \"{}\"", id(1))]);
     assert_ne!(lab.id_of("recCopy").await, id(1));
+    // It is owed no more; the push, which has the last look, drops it.
+    assert_eq!(lab.lines(due).await, [format!("airtable {}", id(1))]);
     assert!(lab.questions().await.is_empty());
 }
 

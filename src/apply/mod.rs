@@ -379,7 +379,7 @@ impl Apply {
             // All of them: which ones will be used is not known before the last item is written.
             self.writer.write_part(&Writes { transactions, ..Writes::default() }).await?;
         }
-        if items.is_empty() { Ok(()) } else { self.write_items(&items).await }
+        self.write_items(&items).await
     }
 
     async fn write_positions(&mut self, positions: &[(Side, Position)]) -> Result<(), Error> {

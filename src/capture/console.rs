@@ -55,20 +55,13 @@ pub(crate) async fn run(
             handed.insert(id, Instant::now());
         }
         tokio::select! {
-                    () = stop.cancelled() => return Ok(()),
-                    heard = listener.recv() => {
-                        if heard?.payload() == command::GUEST {
-                            if let Some(client) = &airtable {
-        client.make_room();
+            () = stop.cancelled() => return Ok(()),
+            heard = listener.recv() => match (heard?.payload(), &airtable) {
+                (command::GUEST, Some(client)) => client.make_room(),
+                _ => wake.iter().for_each(|nudge| nudge.notify_one()),
+            },
+            () = sleep(PAUSE) => {}
         }
-                            continue;
-                        }
-                        for nudge in &wake {
-                            nudge.notify_one();
-                        }
-                    }
-                    () = sleep(PAUSE) => {}
-                }
     }
 }
 

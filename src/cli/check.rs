@@ -125,7 +125,7 @@ async fn directus_api(settings: &Settings, mapping: &Mapping, findings: &mut Vec
 
 async fn airtable(settings: &Settings, mapping: &Mapping, findings: &mut Vec<Finding>) {
     let Some(section) = &settings.airtable else { return };
-    let plan = match settings::airtable(section) {
+    let plan = match settings::airtable(section, false) {
         Ok(Some(plan)) => plan,
         Ok(None) => return,
         Err(error) => {

@@ -127,13 +127,8 @@ pub(super) fn directus_api(
     Ok(Some(client))
 }
 
-/// Airtable as the capture wants it; `None` without a token.
-pub(super) fn airtable(settings: &config::Airtable) -> anyhow::Result<Option<AirtablePlan>> {
-    airtable_by(settings, false)
-}
-
-/// The same, `is_guest`: beside a plait that runs.
-pub(super) fn airtable_by(
+/// Airtable as the capture wants it; `None` without a token. `is_guest`: beside a plait that runs.
+pub(super) fn airtable(
     settings: &config::Airtable,
     is_guest: bool,
 ) -> anyhow::Result<Option<AirtablePlan>> {
@@ -175,7 +170,12 @@ pub(super) fn plan(settings: &Settings) -> anyhow::Result<Plan> {
             .transpose()?
             .flatten()
             .map(Arc::new),
-        airtable: settings.airtable.as_ref().map(airtable).transpose()?.flatten(),
+        airtable: settings
+            .airtable
+            .as_ref()
+            .map(|section| airtable(section, false))
+            .transpose()?
+            .flatten(),
         limits: Limits { batch_row_count_max: settings.apply.batch_row_count_max },
         queue_row_count_max: settings.apply.queue_row_count_max,
     })

@@ -69,22 +69,15 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     let wanted: Vec<_> =
         wanted.iter().map(|name| desk.entity_no(name)).collect::<anyhow::Result<_>>()?;
-    let airtable = match &settings.airtable {
-        Some(section) => {
-            let is_guest = reading::is_running(&desk.pool).await?;
-            settings::airtable_by(section, is_guest)?.map(|plan| (plan, is_guest))
-        }
-        None => None,
-    };
-    let _room = match &airtable {
-        Some((_, true)) => Some(room(&desk.pool).await?),
-        _ => None,
-    };
+    let is_guest = settings.airtable.is_some() && reading::is_running(&desk.pool).await?;
+    let airtable = settings.airtable.as_ref();
+    let airtable = airtable.map(|section| settings::airtable(section, is_guest)).transpose()?;
+    let _room = if is_guest { Some(room(&desk.pool).await?) } else { None };
     let verify = Verify {
         pool: desk.pool.clone(),
         mapping: Arc::new(desk.mapping.clone()),
         shapes: desk.shapes.clone(),
-        airtable: airtable.map(|(plan, _)| (plan.client, plan.bases)),
+        airtable: airtable.flatten().map(|plan| (plan.client, plan.bases)),
         directus: settings.directus.as_ref().map(settings::source),
     };
     let paint = Paint::for_stdout();

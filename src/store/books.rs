@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{
     Error,
     catalog::{TableShape, quoted},
-    identity::ID_FIELD,
+    identity::{ID_FIELD, carried_id},
     operation::{Marks, cells_from_json},
     state::fields,
     write::WHOLE_RECORD,
@@ -161,8 +161,7 @@ impl Books {
             if name == ID_FIELD {
                 standing.owes_id = true;
                 // Known to the state too: a write of the id alone has come to its end when it is carried.
-                let carried = value.as_str().and_then(|text| Uuid::try_parse(text).ok());
-                standing.state.see_id(RecordId(record), carried);
+                standing.state.see_id(RecordId(record), carried_id(&value));
             } else if let Some((no, field)) = wanted.field(&name) {
                 standing.state.shadow.push((wanted.side, no, field.from_json(&value)));
             }

@@ -18,6 +18,11 @@ use crate::{
 /// In `mirror.shadow`, in place of a field's name: what an Airtable record carries in its field for the canonical id.
 pub(crate) const ID_FIELD: &str = "#id";
 
+/// The id that a shadow of [`ID_FIELD`] says the record carries.
+pub(crate) fn carried_id(shadow: &serde_json::Value) -> Option<Uuid> {
+    shadow.as_str().and_then(|text| Uuid::try_parse(text).ok())
+}
+
 /// A side's record that was taken for a canonical one by what it holds.
 #[derive(Clone, Debug)]
 pub(crate) struct MatchRow {

@@ -35,7 +35,7 @@ pub(crate) use catalog::{TableShape, shapes};
 pub(crate) use connect::{Canonical, connect, migrate, missing_grants};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use first_copy::FirstCopy;
-pub(crate) use identity::{ID_FIELD, MatchRow, MoveRow, QuestionRow};
+pub(crate) use identity::{ID_FIELD, MatchRow, MoveRow, QuestionRow, carried_id};
 pub(crate) use outbox::{Again, Parked};
 pub(crate) use owed::{DoomRow, ParkRow};
 pub(crate) use session::Call;

@@ -10,7 +10,7 @@ use crate::{
     mapping::Entity,
     merge::is_written,
     model::{FieldNo, Side, Value},
-    store::{ID_FIELD, record::CanonRecord, standing::Standing},
+    store::{ID_FIELD, carried_id, record::CanonRecord, standing::Standing},
 };
 
 /// A cell as a side holds it.
@@ -290,7 +290,7 @@ impl Of<'_> {
     /// Why a record does not carry its canonical id, but `claimed`.
     fn nameless(&self, record: Uuid, claimed: Option<Uuid>) -> Cause {
         let shadow = self.standing.shadow.get(&(self.side, record, ID_FIELD.to_owned()));
-        let known = shadow.map(|json| json.as_str().and_then(|id| Uuid::try_parse(id).ok()));
+        let known = shadow.map(carried_id);
         if self.is_in_flight(record) {
             Cause::UnderWay
         } else if known != Some(claimed) {

@@ -64,13 +64,10 @@ impl Keys {
 pub(super) struct Reading<'a> {
     described: &'a Entity,
     keys: &'a Keys,
-    rows: BTreeMap<SideKey, Row>,
+    rows: BTreeMap<SideKey, SideRow>,
     /// Of sets in junction tables.
     elements: HashMap<(SideKey, FieldNo), Vec<Held>>,
 }
-
-/// A record, and what it carries in its field for the canonical id, where it has one.
-type Row = (BTreeMap<FieldNo, Held>, Option<Option<Uuid>>);
 
 impl<'a> Reading<'a> {
     pub(super) fn new(described: &'a Entity, keys: &'a Keys) -> Self {
@@ -82,8 +79,8 @@ impl<'a> Reading<'a> {
         match change {
             Change::Present { cells, claimed_id, .. } => {
                 let cells = cells.into_iter().map(|(no, cell)| (no, self.held(no, cell)));
-                let cells = cells.collect();
-                self.rows.insert(key, (cells, claimed_id));
+                let row = SideRow { key: key.to_string(), cells: cells.collect(), claimed_id };
+                self.rows.insert(key, row);
             }
             Change::Element(element) => {
                 if let (Some(cell), false) = (element.element, key.0.is_empty()) {
@@ -126,18 +123,18 @@ impl<'a> Reading<'a> {
     /// The rows by canonical id. A set without elements is empty, where it is one of `fields`.
     pub(super) fn end(mut self, fields: &[FieldNo]) -> SideTable {
         let mut table = SideTable::default();
-        for (key, (mut cells, claimed_id)) in std::mem::take(&mut self.rows) {
+        for (key, mut row) in std::mem::take(&mut self.rows) {
             for no in fields {
-                if !cells.contains_key(no) {
+                if !row.cells.contains_key(no) {
                     let elements = self.elements.remove(&(key.clone(), *no)).unwrap_or_default();
-                    cells.insert(*no, set(elements));
+                    row.cells.insert(*no, set(elements));
                 }
             }
             match self.keys.record(self.keys.entity, &key) {
                 Some(id) => {
-                    table.rows.insert(id, SideRow { key: key.to_string(), cells, claimed_id });
+                    table.rows.insert(id, row);
                 }
-                None => table.strangers.push(key.to_string()),
+                None => table.strangers.push(row.key),
             }
         }
         table

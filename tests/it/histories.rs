@@ -67,6 +67,11 @@ struct Record {
     directus: Option<String>,
 }
 
+/// Name and city of the startup that a step creates.
+fn newcomer(step: usize) -> (String, String) {
+    (format!("Neuve {step}"), format!("v{step}"))
+}
+
 struct Story {
     line: Line,
     dice: StdRng,
@@ -135,7 +140,7 @@ impl Story {
     fn in_grid(&mut self, record: &Record, field: &str, value: &Value) -> bool {
         let Some(key) = &record.airtable else { return false };
         let edit = update(KINDS[record.kind].table, key, &[(field, value.clone())]);
-        self.line.try_edit(&[edit])
+        self.line.try_edit(&[edit]).is_ok()
     }
 
     async fn in_studio(&mut self, record: &Record, body: &Value) -> bool {
@@ -150,19 +155,11 @@ impl Story {
         let record = self.some(None);
         let texts = KINDS[record.kind].texts;
         let (canonical, airtable, directus) = texts[self.below(texts.len())];
-        let again: Vec<&String> = self
-            .entered
-            .iter()
-            .filter(|(field, _)| *field == canonical)
-            .map(|(_, text)| text)
-            .collect();
-        let text = match again.len() {
-            0 => format!("v{number}"),
-            count if self.dice.random_range(0..10) == 0 => {
-                again[self.dice.random_range(0..count)].clone()
-            }
-            _ => format!("v{number}"),
-        };
+        let of_field = self.entered.iter().filter(|(field, _)| *field == canonical);
+        let again: Vec<String> = of_field.map(|(_, text)| text.clone()).collect();
+        let is_again = !again.is_empty() && self.below(10) == 0;
+        let text =
+            if is_again { again[self.below(again.len())].clone() } else { format!("v{number}") };
         let is_taken = if is_in_airtable {
             self.in_grid(&record, airtable, &json!(text))
         } else {
@@ -176,23 +173,26 @@ impl Story {
     }
 
     fn create_in_airtable(&mut self, number: usize) {
-        let name = format!("Neuve {number}");
-        let cells = fields(&[("Nom", json!(name)), ("Ville", json!(format!("v{number}")))]);
+        let (name, city) = newcomer(number);
+        let cells = fields(&[("Nom", json!(name)), ("Ville", json!(city))]);
         let made = self.line.edit(&[Edit::Create { table: "Startups".into(), fields: cells }]);
-        self.entered.extend([("name", name.clone()), ("city", format!("v{number}"))]);
-        self.told.push(format!("Airtable: {name}"));
-        self.created.push(name);
-        self.records.push(Record { kind: 0, airtable: made.into_iter().next(), directus: None });
+        self.note_created(number, made.into_iter().next(), None);
     }
 
     async fn create_in_directus(&mut self, number: usize) {
-        let (name, id) = (format!("Neuve {number}"), uuid::Uuid::now_v7().to_string());
-        let body = json!({ "id": id, "name": name, "city": format!("v{number}") });
+        let ((name, city), id) = (newcomer(number), uuid::Uuid::now_v7().to_string());
+        let body = json!({ "id": id, "name": name, "city": city });
         self.line.rest().post("/items/startup", &body).await.unwrap();
-        self.entered.extend([("name", name.clone()), ("city", format!("v{number}"))]);
-        self.told.push(format!("Directus: {name}, {id}"));
+        self.note_created(number, None, Some(id));
+    }
+
+    fn note_created(&mut self, number: usize, airtable: Option<String>, directus: Option<String>) {
+        let (name, city) = newcomer(number);
+        self.told
+            .push(format!("created {name}: {airtable:?} in Airtable, {directus:?} in Directus"));
+        self.entered.extend([("name", name.clone()), ("city", city)]);
         self.created.push(name);
-        self.records.push(Record { kind: 0, airtable: None, directus: Some(id) });
+        self.records.push(Record { kind: 0, airtable, directus });
     }
 
     /// Gives a project another startup.
@@ -231,7 +231,8 @@ impl Story {
         };
         let is_in_airtable = self.below(2) == 0;
         if is_in_airtable {
-            self.line.try_edit(&[Edit::Delete { table: "Projets".into(), record: key.clone() }]);
+            let edit = Edit::Delete { table: "Projets".into(), record: key.clone() };
+            drop(self.line.try_edit(&[edit]));
         } else {
             // Those who are interested in it would be left without it.
             self.line
@@ -341,12 +342,6 @@ impl Story {
 }
 
 impl Line {
-    /// Does edits, some of which may be of what is not there any more.
-    fn try_edit(&self, edits: &[Edit]) -> bool {
-        let person = plait::sandbox::Actor::person(plait::sandbox::OWNER_USER);
-        self.sandbox.edit_as(NETWORK_BASE, person, edits).is_ok()
-    }
-
     /// One that nobody here edits: its keys on both sides.
     async fn a_startup(&self) -> (String, String) {
         let sql = "select l.side_key, l.record_id::text from mirror.link l join mirror.entity e using (entity_no)

@@ -15,7 +15,7 @@ use plait::{
         model, seed,
         source::{Secrets, Source},
     },
-    sandbox::{Actor, Edit, MIRROR_TOKEN, NETWORK_BASE, OWNER_USER, Options, Sandbox},
+    sandbox::{self, Actor, Edit, MIRROR_TOKEN, NETWORK_BASE, OWNER_USER, Options, Sandbox},
 };
 use serde_json::{Map, Value};
 use tempfile::TempDir;
@@ -131,7 +131,12 @@ impl Line {
     }
 
     pub(crate) fn edit(&self, edits: &[Edit]) -> Vec<String> {
-        self.sandbox.edit_as(NETWORK_BASE, Actor::person(OWNER_USER), edits).unwrap()
+        self.try_edit(edits).unwrap()
+    }
+
+    /// Does edits, some of which may be of what is not there any more.
+    pub(crate) fn try_edit(&self, edits: &[Edit]) -> Result<Vec<String>, sandbox::Error> {
+        self.sandbox.edit_as(NETWORK_BASE, Actor::person(OWNER_USER), edits)
     }
 
     pub(crate) async fn number(&self, sql: &str) -> i64 {

@@ -96,6 +96,11 @@ struct Sent {
     free_at: Instant,
 }
 
+/// How many requests less are asked for, while it lasts.
+fn less(asked: Option<(usize, Instant)>, now: Instant) -> usize {
+    asked.filter(|(_, until)| *until > now).map_or(0, |(less, _)| less)
+}
+
 enum Turn {
     Now,
     At(Instant),
@@ -157,8 +162,8 @@ impl Allowance {
         let mut state = self.lock();
         // Requests that were under way together are refused together: one penalty.
         if state.blocked_until.is_none_or(|until| until <= now) {
-            let less = state.humble.filter(|(_, until)| *until > now).map_or(0, |(less, _)| less);
-            state.humble = Some(((less + 1).min(self.limit - 1), now + pause + HUMBLE));
+            state.humble =
+                Some(((less(state.humble, now) + 1).min(self.limit - 1), now + pause + HUMBLE));
         }
         state.blocked_until = state.blocked_until.max(Some(now + pause));
         drop(state);
@@ -255,10 +260,8 @@ impl State {
 
     /// When the next slot for `class` is free, if none is now.
     fn full_until(&self, class: Class, limit: usize, now: Instant) -> Option<Instant> {
-        let less = |asked: Option<(usize, Instant)>| {
-            asked.filter(|(_, until)| *until > now).map_or(0, |(less, _)| less)
-        };
-        let limit = limit.saturating_sub(less(self.humble) + less(self.guest)).max(1);
+        let less = less(self.humble, now) + less(self.guest, now);
+        let limit = limit.saturating_sub(less).max(1);
         let all = self.nth_free(limit, |_| true);
         if class == Class::Capture {
             return all;
