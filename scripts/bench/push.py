@@ -39,7 +39,7 @@ class Session:
         self.process.wait(10)
 
     def row(self, text):
-        """The one row that the statements give, the last of which must give it."""
+        """The one row, of one line, that the statements give; the last of them must give it."""
         self.process.stdin.write(text.rstrip().rstrip(";") + ";\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()

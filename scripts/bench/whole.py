@@ -166,8 +166,8 @@ def visible_rate(demo, prefix, count):
 
 def owed_to_directus(demo, prefix, count):
     """Has `count` new startups owed to Directus, held back by a plan that is not accepted; gives what accepts it."""
-    saved = demo.canonical.row(
-        "with gone as (delete from mirror.approval returning *) select coalesce(json_agg(gone), '[]') from gone")
+    saved = demo.canonical.row(  # jsonb: its text is one line, json_agg's is not
+        "with gone as (delete from mirror.approval returning *) select coalesce(jsonb_agg(gone), '[]') from gone")
     for at in range(0, count, EDIT_COUNT_MAX):
         demo.edit(*({"do": "create", "table": TABLE, "fields": {"Nom": f"{prefix}{i}", "Ville": "Nantes"}}
                     for i in range(at, min(count, at + EDIT_COUNT_MAX))))
@@ -177,7 +177,7 @@ def owed_to_directus(demo, prefix, count):
 
     def accept():
         demo.canonical.row(
-            f"with again as (insert into mirror.approval select * from json_populate_recordset(null::mirror.approval, '{saved}') "
+            f"with again as (insert into mirror.approval select * from jsonb_populate_recordset(null::mirror.approval, '{saved}') "
             "on conflict do nothing returning 1), due as (update mirror.outbox set due_at = now(), attempt_count = 0 returning 1) "
             "select (select count(*) from again), (select count(*) from due), pg_notify('plait_command', '')")
 
