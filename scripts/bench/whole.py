@@ -18,7 +18,7 @@ from listing import EDIT_COUNT_MAX
 from push import Session, percentile
 
 BASE_NAME, TABLE = "reseau", "Startups"
-EDIT_COUNT = 120
+EDIT_COUNT = 120  # at most: one a startup
 EDIT_GAP_S = 0.6
 LOOK_EVERY_S = 0.002
 REST_S = 60
