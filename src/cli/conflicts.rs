@@ -135,7 +135,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             let done = desk.decide(&settle.who.name()?, &[plan.decision]).await?;
-            report(&done)
+            report(&done, plan.back.as_deref())
         }
     }
 }
@@ -187,6 +187,9 @@ async fn find(desk: &Desk, id: i64) -> anyhow::Result<Conflict> {
 pub(super) struct Plan {
     pub(super) decision: Decision,
     pub(super) words: String,
+    /// Where no canonical value changes, and so no transaction is there to be undone: the command that gives the
+    /// value that lost.
+    pub(super) back: Option<String>,
 }
 
 /// What a choice comes to, as things are now.
@@ -217,8 +220,15 @@ pub(super) async fn plan(desk: &Desk, id: i64, choice: &Choice) -> anyhow::Resul
         Choice { value: Some(text), .. } => (desk.typed(field, text).await?.to_json(), "the value"),
         Choice { .. } => (now.clone(), "the canonical value"),
     };
+    let loser = Side::ALL.into_iter().find(|side| *held_by(*side) != value);
     let words = if value == now {
-        format!("{what} · {name}: stays {}, on all sides", shown(Some(&now)))
+        let gives_way = match loser {
+            Some(side) if conflict.is_open() => {
+                format!("; {side}'s {} gives way", shown(Some(held_by(side))))
+            }
+            _ => String::new(),
+        };
+        format!("{what} · {name}: stays {}, on all sides{gives_way}", shown(Some(&now)))
     } else {
         format!(
             "{what} · {name}: {} → {} ({whose}), on all sides",
@@ -226,6 +236,9 @@ pub(super) async fn plan(desk: &Desk, id: i64, choice: &Choice) -> anyhow::Resul
             shown(Some(&value))
         )
     };
+    let back = loser
+        .filter(|_| value == now)
+        .map(|side| format!("plait conflicts settle {} --{side}", conflict.conflict_id));
     let cells = BTreeMap::from([(name.clone(), Wish { expected: now, value })]);
     let decision = Decision::Set {
         entity: conflict.entity.clone(),
@@ -233,7 +246,7 @@ pub(super) async fn plan(desk: &Desk, id: i64, choice: &Choice) -> anyhow::Resul
         cells,
         settles: vec![conflict.conflict_id],
     };
-    Ok(Plan { decision, words })
+    Ok(Plan { decision, words, back })
 }
 
 /// A delete met an edit: either the record lives, as it does, or it goes after all.
@@ -253,11 +266,12 @@ fn plan_of_delete(conflict: &Conflict, choice: &Choice, what: &str) -> anyhow::R
     Ok(Plan {
         decision: Decision::Delete { entity: conflict.entity.clone(), record: conflict.record_id },
         words: format!("{what}: is deleted on all sides, as it was on {deleted_on}"),
+        back: None,
     })
 }
 
-/// Says what became of a decision, and how to take it back.
-pub(super) fn report(done: &Done) -> anyhow::Result<ExitCode> {
+/// Says what became of a decision, and how to take it back: `back`, where it is no transaction.
+pub(super) fn report(done: &Done, back: Option<&str>) -> anyhow::Result<ExitCode> {
     if let Some(outcome) = &done.outcome {
         say(&format!("not done: {outcome}"))?;
     }
@@ -268,7 +282,14 @@ pub(super) fn report(done: &Done) -> anyhow::Result<ExitCode> {
             ))?;
         }
         None if done.outcome.is_none() => {
-            say("done; no value changed, so there is nothing to take back")?;
+            say(&match back {
+                Some(command) => {
+                    format!(
+                        "done; the canonical value is as it was, `{command}` takes the other one"
+                    )
+                }
+                None => "done; no value changed, so there is nothing to take back".into(),
+            })?;
         }
         None => {}
     }

@@ -163,7 +163,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    report(&desk.decide(&common.who.name()?, &planned.plan.decisions).await?)
+    report(&desk.decide(&common.who.name()?, &planned.plan.decisions).await?, None)
 }
 
 // ---- what is to be taken back -----------------------------------------------------------------------------

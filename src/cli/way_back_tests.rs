@@ -284,10 +284,21 @@ async fn way_back_conflict_whose_sides_move_on_has_their_new_values_and_keeps_th
     assert_eq!(overwritten.observed_author.as_deref(), Some("axel"));
     let directus = Choice { directus: true, ..choice() };
     let plan = conflicts::plan(&desk, conflict.conflict_id, &directus).await.unwrap();
-    assert!(plan.words.contains("stays Brest"), "{}", plan.words);
+    let words = "stays Brest, on all sides; airtable's Nice gives way";
+    assert!(plan.words.ends_with(words), "{}", plan.words);
+    // No transaction comes of it: the way back is the other value.
+    let back = format!("plait conflicts settle {} --airtable", conflict.conflict_id);
+    assert_eq!(plan.back.as_ref(), Some(&back));
+    let done = desk.decide("jeanne", &[plan.decision]).await.unwrap();
+    assert_eq!((done.outcome, done.transaction), (None, None));
+    assert_eq!(lab.text(CITY_NOW).await, "Brest");
+    let airtable = Choice { airtable: true, ..choice() };
+    let plan = conflicts::plan(&desk, conflict.conflict_id, &airtable).await.unwrap();
+    assert_eq!(plan.back, None);
     let done = desk.decide("jeanne", &[plan.decision]).await.unwrap();
     assert_eq!(done.outcome, None);
-    assert_eq!(lab.text(CITY_NOW).await, "Brest");
+    assert!(done.transaction.is_some());
+    assert_eq!(lab.text(CITY_NOW).await, "Nice");
     assert_eq!(conflict::conflicts(&desk.pool, false, None, 10).await.unwrap().len(), 0);
 }
 
