@@ -142,7 +142,8 @@ impl Drain {
     }
 
     fn decide(&self, entity: &Entity, standing: Standing) -> Step {
-        let Standing { record, state, restraints, key, is_acknowledged, owes_id } = standing;
+        let Standing { record, state, restraints, key, is_acknowledged, owes_id, parked_for } =
+            standing;
         let key = key.or_else(|| {
             // A key that is not linked is the canonical id.
             let is_there = self.side == Side::Directus && !state.is_absent_on(self.side);
@@ -171,7 +172,7 @@ impl Drain {
             Owed::Delete => (OperationKind::Delete, Vec::new()),
             Owed::Nothing if writes_id => (OperationKind::Update, Vec::new()),
             Owed::Nothing if owes_id || is_due(entity, &state, self.side) => {
-                return Step::Wait(RESTRAINED_PAUSE);
+                return Step::Wait(parked_for.unwrap_or(RESTRAINED_PAUSE).min(RESTRAINED_PAUSE));
             }
             Owed::Nothing => return Step::Done,
         };
@@ -374,10 +375,9 @@ impl Notes {
                         .map(|cell| cell.value.clone())
                 };
                 let field = field.and_then(|no| Some((no, value(no)?)));
-                // The others of its cells are tried at once.
-                let after = if field.is_some() { Duration::ZERO } else { RESTRAINED_PAUSE };
                 self.parked.push(Parked { record, field, code: code.to_owned(), reason });
-                self.again.push(Again { record, after, waits_for });
+                // The others of its cells are tried at once, this one when its time has come.
+                self.again.push(Again { record, after: Duration::ZERO, waits_for });
             }
             Outcome::Gone => {
                 debug!(%record, "the side does not have the record any more");

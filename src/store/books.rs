@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use serde_json::Value as Json;
@@ -47,6 +48,8 @@ pub(crate) struct Standing {
     pub(crate) is_acknowledged: bool,
     /// The record there does not carry its canonical id.
     pub(crate) owes_id: bool,
+    /// When the first of what is parked is tried again; `None`: nothing is, or a person said no.
+    pub(crate) parked_for: Option<Duration>,
 }
 
 /// A record that a link points to, as a side has it.
@@ -83,6 +86,7 @@ impl Books {
             key: None,
             is_acknowledged: false,
             owes_id: false,
+            parked_for: None,
         };
         let mut standings: Standings =
             records.iter().map(|record| (*record, unknown(record))).collect();
@@ -235,18 +239,21 @@ impl Books {
             standing.restraints.is_approved = approved.contains(WHOLE_RECORD);
             standing.restraints.unapproved.clone_from(&unapproved);
         }
-        // Held: kind `held`; parked: the value that was refused, tried again after a day unless a person said no;
-        // a question about who it is.
-        let rows: Vec<(Uuid, String, Option<String>, Option<Json>)> = sqlx::query_as(
-            "select record_id, 'held', field, null::jsonb from mirror.conflict
+        // Held: kind `held`; parked: the value that was refused, tried again after a minute, 8, 64, … a day, unless a
+        // person said no, since what is mended on a side makes no event here; a question about who it is.
+        let rows: Vec<(Uuid, String, Option<String>, Option<Json>, Option<f64>)> = sqlx::query_as(
+            "select record_id, 'held', field, null::jsonb, null::double precision from mirror.conflict
              where entity_no = $1 and record_id = any($3) and decision = 'held' and decided_at is null and field is not null
              union all
-             select record_id, 'parked', field, value from mirror.parked
+             select record_id, 'parked', field, value,
+                    case when skipped_at is null then extract(epoch from again_at - now())::double precision end
+             from mirror.parked, lateral (select parked_at + least(
+                 interval '1 day', interval '1 min' * power(8, least(try_count - 1, 4)))) as l (again_at)
              where entity_no = $1 and record_id = any($3) and side = $2
-               and (skipped_at is not null or parked_at > now() - interval '1 day')
+               and (skipped_at is not null or again_at > now())
              union all
              -- Those that it may be wait, too: to create one where this one is would make a twin.
-             select u, 'questioned', null, null from mirror.match_question, unnest(record_id || candidates) as u
+             select u, 'questioned', null, null, null from mirror.match_question, unnest(record_id || candidates) as u
              where entity_no = $1 and u = any($3) and answered_at is null",
         )
         .bind(self.number(wanted.entity))
@@ -254,8 +261,12 @@ impl Books {
         .bind(wanted.records)
         .fetch_all(&self.pool)
         .await?;
-        for (record, kind, name, value) in rows {
-            let Some(Standing { restraints, .. }) = to.get_mut(&record) else { continue };
+        for (record, kind, name, value, parked_for_s) in rows {
+            let Some(Standing { restraints, parked_for, .. }) = to.get_mut(&record) else {
+                continue;
+            };
+            let again = parked_for_s.and_then(|s| Duration::try_from_secs_f64(s).ok());
+            *parked_for = [*parked_for, again].into_iter().flatten().min();
             let field = name.as_deref().and_then(|name| wanted.field(name));
             match (kind.as_str(), field) {
                 ("questioned", _) => restraints.is_questioned = true,
