@@ -264,12 +264,14 @@ async fn outcome(client: &Client) -> String {
         "select concat_ws(' ', record_id, side, was_deleted) from mirror.absence order by 1",
         "select concat_ws(' ', record_id, side, field, base, canonical, observed, decision, decided_at is null) from mirror.conflict order by conflict_id",
         "select concat_ws(' ', record_id, side, settled_at is null) from mirror.operation order by 1",
-        // A row of which nothing is owed is dropped by the next push.
+        // A row of which nothing is owed (`merge::is_due`) is dropped by the next push.
         "select concat_ws(' ', record_id, side) from mirror.outbox o
-         where exists (select from mirror.shadow x where (x.record_id, x.side) = (o.record_id, o.side))
-            or exists (select from mirror.absence x where (x.record_id, x.side) = (o.record_id, o.side))
+         where exists (select from mirror.operation x where (x.record_id, x.side) = (o.record_id, o.side) and settled_at is null)
             or exists (select from mirror.pending_delete x where (x.record_id, x.side) = (o.record_id, o.side))
-            or exists (select from mirror.operation x where (x.record_id, x.side) = (o.record_id, o.side) and settled_at is null)
+            or (exists (select from canon.card c where c.id = o.record_id)
+                or exists (select from canon.note n where n.id = o.record_id and n.deleted_at is null))
+           and (exists (select from mirror.shadow x where (x.record_id, x.side) = (o.record_id, o.side))
+                or exists (select from mirror.absence x where (x.record_id, x.side) = (o.record_id, o.side)))
          order by 1",
         "select concat_ws(' ', record_id, side, approved_by, stopped_by_count) from mirror.pending_delete order by 1",
         "select concat_ws(' ', log, position) from mirror.position order by 1",
