@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::settings;
 use crate::store;
 
-/// Creates or upgrades the schemas `canon` and `mirror`, as `run` does when it starts. For those who add tables of
+/// Creates or upgrades the schemas `canon`, `mirror` and `report`, as `run` does when it starts. For those who add tables of
 /// their own to `canon` before the first run.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -19,8 +19,10 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = settings::read(&arguments.config)?;
     settings::start_logging(&settings);
-    store::migrate(&settings::canonical(&settings.canonical))
+    let canonical = settings::canonical(&settings.canonical);
+    store::migrate(&canonical)
         .await
         .context("the canonical database was not migrated; check [canonical] in plait.toml, and that Postgres runs there")?;
+    store::install_reports(&canonical).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,7 @@ mod history;
 mod identity;
 mod migrate;
 mod plan;
+mod readers;
 mod run;
 mod sandbox;
 mod settings;

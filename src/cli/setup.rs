@@ -1,4 +1,4 @@
-//! `plait setup`: what Plait needs on a side, made there.
+//! `plait setup`: what Plait needs on a side, and what readers need of the canonical database, made there.
 
 use std::{
     io::Write as _,
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use super::{
-    settings,
+    readers, settings,
     terminal::{Paint, say},
 };
 use crate::{
@@ -25,13 +25,17 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    side: Side,
+    what: What,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Side {
+enum What {
     /// Make Plait's user in Directus, with just the rights that the mapping needs, and its token
     Directus(DirectusArguments),
+    /// Make the database roles that read reports: analyst, delegate, investor
+    Roles(readers::RolesArguments),
+    /// Make a login that reads reports: of an analyst, of the delegate, or of one investor
+    Reader(readers::ReaderArguments),
 }
 
 /// Makes role, policy, user and token, or brings them up to date. Shows what it would do; `--yes` does it.
@@ -58,8 +62,10 @@ struct DirectusArguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    match arguments.side {
-        Side::Directus(arguments) => directus(arguments).await,
+    match arguments.what {
+        What::Directus(arguments) => directus(arguments).await,
+        What::Roles(arguments) => readers::roles(arguments).await,
+        What::Reader(arguments) => readers::reader(arguments).await,
     }
 }
 
@@ -156,8 +162,8 @@ fn admin(error: Error) -> anyhow::Error {
     }
 }
 
-/// Whoever has it may write to Directus: nobody else is to read it.
-fn write_private(path: &Path, token: &Secret) -> std::io::Result<()> {
+/// Nobody else is to read it.
+pub(super) fn write_private(path: &Path, token: &Secret) -> std::io::Result<()> {
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create(true)

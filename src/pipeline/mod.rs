@@ -111,6 +111,11 @@ fn is_curable(error: &anyhow::Error) -> bool {
 /// One life of all tasks, from the stored positions on; `is_first` of this process.
 async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyhow::Result<()> {
     store::migrate(&plan.canonical).await?;
+    if let Err(error) = store::install_reports(&plan.canonical).await {
+        // Nothing of the mirror needs them.
+        let error = anyhow::Error::from(error);
+        warn!(error = format!("{error:#}"), "the reports could not be brought up to date");
+    }
     let writer = Writer::open(&plan.canonical, plan.mapping.clone()).await?;
     let mapping = Arc::clone(writer.mapping());
     let pool = reading::pool(&plan.canonical, plan.canonical_password.as_deref()).await?;

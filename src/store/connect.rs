@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{debug, info};
 
-use super::Error;
+use super::{Error, reports};
 use crate::postgres::{self, TlsMode};
 
 mod embedded {
@@ -158,6 +158,15 @@ pub(crate) async fn missing_grants(client: &Client) -> Result<Option<String>, Er
     Ok((!are_there && !grants.is_empty()).then(|| grants.join("; ")))
 }
 
+/// Until the session ends: two programs that start together take turns.
+pub(super) const LOCK: &str = "select pg_advisory_lock(hashtext('plait migrations'))";
+
+/// Brings the schema `report` up to date; after [`migrate`].
+pub(crate) async fn install_reports(canonical: &Canonical) -> Result<(), Error> {
+    let mut client = connect(canonical).await?;
+    reports::install(&mut client).await
+}
+
 /// Brings the schemas `canon` and `mirror` up to date; forwards only. Two programs that start together
 /// take turns.
 pub(crate) async fn migrate(canonical: &Canonical) -> Result<(), Error> {
@@ -169,7 +178,7 @@ pub(crate) async fn migrate(canonical: &Canonical) -> Result<(), Error> {
             place(&canonical.config)
         )));
     }
-    client.batch_execute("select pg_advisory_lock(hashtext('plait migrations'))").await?;
+    client.batch_execute(LOCK).await?;
     let report = embedded::migrations::runner()
         .set_migration_table_name("plait_migration")
         .run_async(&mut client)

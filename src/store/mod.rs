@@ -22,8 +22,12 @@ pub(crate) mod parked;
 pub(crate) mod plan;
 #[cfg(test)]
 mod plan_tests;
+pub(crate) mod readers;
 pub(crate) mod reading;
 pub(crate) mod record;
+#[cfg(test)]
+mod report_tests;
+pub(crate) mod reports;
 mod session;
 pub(crate) mod standing;
 mod state;
@@ -32,7 +36,7 @@ mod writer;
 
 pub(crate) use books::{Books, Standing, Target};
 pub(crate) use catalog::{TableShape, shapes};
-pub(crate) use connect::{Canonical, connect, migrate, missing_grants};
+pub(crate) use connect::{Canonical, connect, install_reports, migrate, missing_grants};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use first_copy::FirstCopy;
 pub(crate) use identity::{ID_FIELD, MatchRow, MoveRow, QuestionRow, carried_id};
@@ -59,6 +63,8 @@ pub(crate) enum Error {
     Read(#[from] sqlx::Error),
     #[error("could not migrate the canonical database")]
     Migration(#[from] refinery::Error),
+    #[error("could not install the reports: sql/{name}.sql does not go with this database")]
+    Report { name: &'static str, source: tokio_postgres::Error },
     #[error(
         "another plait works on this canonical database: stop it first, or use another database"
     )]

@@ -1,0 +1,143 @@
+-- The network in figures: by year, vintage, sector, region; how concentrated it is; how its lines ended.
+
+create or replace view report.network_by_year with (security_invoker) as
+with years as (
+    select generate_series(
+        (select min(extract(year from d))::integer from (
+            select min(joined_on) from canon.member union all select min(submitted_on) from canon.project
+            union all select min(flow_on) from canon.cash_flow) x (d)),
+        extract(year from current_date)::integer) as year
+),
+members as (
+    select extract(year from m.joined_on)::integer as year, count(*) as joined_count
+    from canon.member m where m.deleted_at is null group by 1
+),
+projects as (
+    select extract(year from p.submitted_on)::integer as year, count(*) as count,
+           count(*) filter (where s.kind = 'won') as funded_count, sum(p.amount_sought) as sought
+    from canon.project p left join canon.stage s on s.code = p.stage_code where p.deleted_at is null group by 1
+),
+first_paid as (
+    select i.startup_id, min(f.flow_on) as first_on
+    from canon.investment i join canon.cash_flow f on f.investment_id = i.id and f.deleted_at is null and f.kind_code = 'subscription'
+    where i.deleted_at is null group by 1
+),
+flows as (
+    select extract(year from f.flow_on)::integer as year, i.currency,
+           sum(-f.amount) filter (where k.counts_as = 'paid in') as invested,
+           sum(f.amount) filter (where k.counts_as = 'proceeds') as proceeds,
+           count(distinct i.id) filter (where k.counts_as = 'paid in') as line_count,
+           count(distinct i.member_id) filter (where k.counts_as = 'paid in') as investor_count,
+           count(distinct i.startup_id) filter (where k.counts_as = 'paid in') as startup_count,
+           count(distinct i.startup_id) filter (where k.counts_as = 'paid in' and p.first_on >= date_trunc('year', f.flow_on)) as new_startup_count,
+           sum(-f.amount) filter (where k.counts_as = 'paid in' and p.first_on < date_trunc('year', f.flow_on)) as follow_on
+    from canon.cash_flow f
+    join canon.investment i on i.id = f.investment_id and i.deleted_at is null and i.currency = f.currency
+    join canon.cash_flow_kind k on k.code = f.kind_code
+    left join first_paid p on p.startup_id = i.startup_id
+    where f.deleted_at is null and f.flow_on <= current_date
+    group by 1, 2
+)
+select y.year, f.currency, coalesce(m.joined_count, 0)::integer as member_joined_count, coalesce(p.count, 0)::integer as project_count,
+       coalesce(p.funded_count, 0)::integer as project_funded_count, coalesce(p.sought, 0)::numeric(18,2) as amount_sought,
+       coalesce(f.investor_count, 0)::integer as investor_count, coalesce(f.startup_count, 0)::integer as startup_count,
+       coalesce(f.new_startup_count, 0)::integer as new_startup_count, coalesce(f.line_count, 0)::integer as line_count,
+       coalesce(f.invested, 0)::numeric(18,2) as invested, coalesce(f.follow_on, 0)::numeric(18,2) as invested_follow_on,
+       coalesce(f.proceeds, 0)::numeric(18,2) as proceeds, (f.invested / nullif(f.line_count, 0))::numeric(18,2) as ticket_mean
+from years y
+left join members m using (year)
+left join projects p using (year)
+left join flows f using (year);
+comment on view report.network_by_year is 'A row a year and currency: members who joined, applications, what was invested and what came back in that year.';
+
+create or replace view report.network_by_vintage with (security_invoker) as
+select g.vintage, g.currency, g.startup_count, g.line_count, g.invested::numeric(18,2), g.proceeds::numeric(18,2), g.fair_value::numeric(18,2),
+       ((g.proceeds + g.fair_value) / nullif(g.invested, 0))::numeric(18,6) as multiple, (g.proceeds / nullif(g.invested, 0))::numeric(18,6) as dpi,
+       (g.loss_count / nullif(g.line_count, 0)::numeric)::numeric(9,6) as loss_ratio,
+       (x.irr).rate::numeric(18,9) as irr, (x.irr).status as irr_status
+from (
+    select extract(year from l.first_on)::integer as vintage, l.currency, count(distinct l.startup_id)::integer as startup_count,
+           count(*)::integer as line_count, sum(l.invested) as invested, sum(l.proceeds) as proceeds, sum(l.fair_value) as fair_value,
+           count(*) filter (where l.fair_value + l.proceeds < l.invested) as loss_count
+    from report.line_figures(current_date) l
+    where l.first_on is not null
+    group by 1, 2
+) g
+cross join lateral (
+    select report.irr_of(array_agg(d.amount), array_agg(d.flow_on), g.fair_value, current_date) as irr
+    from (
+        select f.flow_on, sum(f.amount) as amount
+        from report.line_figures(current_date) l, unnest(l.amounts, l.dates) f (amount, flow_on)
+        where extract(year from l.first_on)::integer = g.vintage and l.currency = g.currency
+        group by f.flow_on
+    ) d
+) x;
+comment on view report.network_by_vintage is 'A row a year of first payment and currency: what became of the lines that began in it.';
+
+create or replace view report.network_by_sector with (security_invoker) as
+select s.sector_code, c.label_fr as sector_fr, c.label_en as sector_en, l.currency, count(distinct l.startup_id)::integer as startup_count,
+       count(distinct l.member_id)::integer as investor_count, count(*)::integer as line_count, sum(l.invested)::numeric(18,2) as invested,
+       sum(l.proceeds)::numeric(18,2) as proceeds, sum(l.fair_value)::numeric(18,2) as fair_value,
+       ((sum(l.proceeds) + sum(l.fair_value)) / nullif(sum(l.invested), 0))::numeric(18,6) as multiple,
+       (sum(l.invested) / nullif(sum(sum(l.invested)) over (partition by l.currency), 0))::numeric(9,6) as share_of_invested
+from report.line_figures(current_date) l
+left join canon.startup s on s.id = l.startup_id
+left join canon.sector c on c.code = s.sector_code
+group by s.sector_code, c.label_fr, c.label_en, l.currency;
+comment on view report.network_by_sector is 'A row a sector and currency: companies, lines, what was invested, what came back and what is held.';
+
+create or replace view report.network_by_region with (security_invoker) as
+select p.region, p.currency, count(*)::integer as project_count, (count(*) filter (where s.kind = 'won'))::integer as funded_count,
+       count(distinct p.startup_id) filter (where f.invested > 0)::integer as startup_count,
+       sum(f.invested) filter (where p.is_first)::numeric(18,2) as invested
+from (
+    select p.region, p.currency, p.startup_id, p.stage_code, row_number() over (partition by p.startup_id order by p.submitted_on, p.id) = 1 as is_first
+    from canon.project p where p.deleted_at is null
+) p
+left join canon.stage s on s.code = p.stage_code
+left join (
+    select i.startup_id, i.currency, sum(-f.amount) as invested
+    from canon.investment i
+    join canon.cash_flow f on f.investment_id = i.id and f.deleted_at is null and f.currency = i.currency and f.flow_on <= current_date
+    join canon.cash_flow_kind k on k.code = f.kind_code and k.counts_as = 'paid in'
+    where i.deleted_at is null
+    group by i.startup_id, i.currency
+) f on f.startup_id = p.startup_id and f.currency = p.currency
+group by p.region, p.currency;
+comment on view report.network_by_region is 'A row a region and currency: applications, and what was invested in the companies behind them (each counted where it applied first).';
+
+create or replace view report.concentration with (security_invoker) as
+select x.dimension, x.id, x.label, x.currency, x.invested::numeric(18,2), x.fair_value::numeric(18,2), x.rank::integer,
+       x.share::numeric(9,6) as share_of_invested,
+       (sum(x.share) over (partition by x.dimension, x.currency order by x.rank))::numeric(9,6) as share_with_those_before
+from (
+    select 'startup' as dimension, l.startup_id as id, s.name as label, l.currency, sum(l.invested) as invested, sum(l.fair_value) as fair_value,
+           row_number() over (partition by l.currency order by sum(l.invested) desc, l.startup_id) as rank,
+           sum(l.invested) / nullif(sum(sum(l.invested)) over (partition by l.currency), 0) as share
+    from report.line_figures(current_date) l left join canon.startup s on s.id = l.startup_id
+    group by l.startup_id, s.name, l.currency
+    union all
+    select 'investor', l.member_id, concat_ws(' ', m.first_name, m.last_name), l.currency, sum(l.invested), sum(l.fair_value),
+           row_number() over (partition by l.currency order by sum(l.invested) desc, l.member_id),
+           sum(l.invested) / nullif(sum(sum(l.invested)) over (partition by l.currency), 0)
+    from report.line_figures(current_date) l left join canon.member m on m.id = l.member_id
+    group by l.member_id, m.first_name, m.last_name, l.currency
+) x;
+comment on view report.concentration is 'A row a company, and a row an investor, by size: its share of all that was invested, and that of it and all larger ones.';
+
+create or replace view report.exit_list with (security_invoker) as
+select l.startup_id, s.name as startup, l.currency, l.value_basis as outcome, count(*)::integer as line_count,
+       count(distinct l.member_id)::integer as investor_count, min(l.first_on) as first_on, max(e.ended_on) as ended_on,
+       sum(l.invested)::numeric(18,2) as invested, sum(l.proceeds)::numeric(18,2) as proceeds,
+       (sum(l.proceeds) / nullif(sum(l.invested), 0))::numeric(18,6) as multiple,
+       (sum(l.proceeds) - sum(l.invested))::numeric(18,2) as gain
+from report.line_figures(current_date) l
+left join canon.startup s on s.id = l.startup_id
+left join lateral (
+    select max(f.flow_on) as ended_on
+    from canon.cash_flow f join canon.cash_flow_kind k on k.code = f.kind_code and k.ends_line
+    where f.investment_id = l.investment_id and f.deleted_at is null and f.flow_on <= current_date
+) e on true
+where l.value_basis in ('exited', 'written off')
+group by l.startup_id, s.name, l.currency, l.value_basis;
+comment on view report.exit_list is 'A row a company and outcome: lines that were sold or repaid, and lines that were lost, with what came back of them.';

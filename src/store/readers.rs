@@ -1,0 +1,131 @@
+//! The roles that read reports: `plait_analyst`, `plait_delegate` and `plait_investor`, and logins in them.
+
+use postgres_protocol::password::scram_sha_256;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use super::{
+    Error,
+    reports::{GRANTS, ROLES},
+};
+
+/// What a login may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    Analyst,
+    Delegate,
+    Investor,
+}
+
+impl Group {
+    pub(crate) fn role(self) -> &'static str {
+        match self {
+            Self::Analyst => "plait_analyst",
+            Self::Delegate => "plait_delegate",
+            Self::Investor => "plait_investor",
+        }
+    }
+}
+
+/// How things stand with the reporting roles.
+#[derive(Debug)]
+pub(crate) struct Roles {
+    /// Of the three.
+    pub(crate) missing: Vec<&'static str>,
+    pub(crate) has_policies: bool,
+    /// Whether this user may make roles.
+    pub(crate) may_make: bool,
+    /// Roles that read canonical tables now and would see no rows of those with rules.
+    pub(crate) shut_out: Vec<String>,
+    pub(crate) user: String,
+}
+
+/// Looks, and changes nothing.
+pub(crate) async fn look(client: &Client) -> Result<Roles, Error> {
+    let mut missing = Vec::new();
+    for group in [Group::Analyst, Group::Delegate, Group::Investor] {
+        let there: bool =
+            client.query_one("select to_regrole($1) is not null", &[&group.role()]).await?.get(0);
+        if !there {
+            missing.push(group.role());
+        }
+    }
+    let row = client
+        .query_one(
+            "select (select count(*) from pg_policy p join pg_class c on c.oid = p.polrelid
+                     where c.relnamespace = 'canon'::regnamespace and p.polname = 'own') >= 6,
+                    (select rolcreaterole or rolsuper from pg_roles where rolname = current_user), current_user::text",
+            &[],
+        )
+        .await?;
+    let shut_out = client
+        .query(
+            "select distinct r.rolname::text
+             from pg_class c
+             cross join lateral aclexplode(c.relacl) a
+             join pg_roles r on r.oid = a.grantee
+             where c.relnamespace = 'canon'::regnamespace and a.privilege_type = 'SELECT'
+               and c.relname in ('member', 'startup', 'round', 'investment', 'cash_flow', 'valuation')
+               and a.grantee <> c.relowner and not r.rolsuper and not r.rolbypassrls
+               and not exists (select from pg_roles g where g.rolname in ('plait_analyst', 'plait_investor')
+                               and pg_has_role(r.oid, g.oid, 'member'))
+             order by 1",
+            &[],
+        )
+        .await?;
+    Ok(Roles {
+        missing,
+        has_policies: row.get(0),
+        may_make: row.get(1),
+        shut_out: shut_out.iter().map(|row| row.get(0)).collect(),
+        user: row.get(2),
+    })
+}
+
+/// For somebody who may, by `psql`.
+pub(crate) fn script() -> String {
+    format!("begin;\n{ROLES}\n{GRANTS}\ncommit;\n")
+}
+
+/// Makes the three roles, and the rules of which rows an investor sees; again and again to the same effect.
+pub(crate) async fn make_roles(client: &mut Client) -> Result<(), Error> {
+    let transaction = client.transaction().await?;
+    transaction.batch_execute("set local client_min_messages = warning").await?;
+    for text in [ROLES, GRANTS] {
+        transaction.batch_execute(text).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Makes a login, or gives the one that is there another password and group. The password never goes over the wire, nor
+/// into the server's log.
+pub(crate) async fn make_reader(
+    client: &mut Client,
+    name: &str,
+    group: Group,
+    password: &str,
+    member: Option<Uuid>,
+) -> Result<(), Error> {
+    let transaction = client.transaction().await?;
+    let texts = transaction
+        .query_one(
+            "select format(case when to_regrole(quote_ident($1)) is null then 'create role %I login'
+                                else 'alter role %I login' end, $1),
+                    format('alter role %I password %L', $1, $2::text), format('grant %I to %I', $3::text, $1)",
+            &[&name, &scram_sha_256(password.as_bytes()), &group.role()],
+        )
+        .await?;
+    for at in 0..3 {
+        transaction.batch_execute(texts.get(at)).await?;
+    }
+    transaction
+        .execute("delete from report.reader where role_name = $1::text::name", &[&name])
+        .await?;
+    if let Some(member) = member {
+        let note = "insert into report.reader (role_name, member_id) values ($1::text::name, $2)";
+        transaction.execute(note, &[&name, &member]).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
