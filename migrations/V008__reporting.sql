@@ -23,8 +23,12 @@ update canon.cash_flow_kind set counts_as = 'paid in' where code in ('subscripti
 update canon.cash_flow_kind set counts_as = 'fee' where code = 'fee';
 update canon.cash_flow_kind set ends_line = true where code in ('sale', 'repayment', 'liquidation');
 
-create index valuation_startup_id_as_of on canon.valuation (startup_id, as_of);
+-- The latest approved price of a day is the first entry.
+create index valuation_latest on canon.valuation (startup_id, as_of desc, approved_on desc, id)
+    where approved_on is not null and deleted_at is null;
 drop index canon.valuation_startup_id;
+-- Sums over years read this alone.
+create index cash_flow_kind_code on canon.cash_flow (kind_code, flow_on) include (investment_id, amount, currency) where deleted_at is null;
 create index member_role_role_code on canon.member_role (role_code);
 -- Rows come in the order of time: a few pages tell where a day begins.
 create index source_transaction_recorded_at on mirror.source_transaction using brin (recorded_at);

@@ -32,8 +32,8 @@ comment on view report.stage_visit is 'A row a stay of a project in a stage: fro
 
 create or replace view report.deal_flow_board with (security_invoker) as
 select p.id as project_id, p.name as project, p.startup_id, u.name as startup, p.stage_code, s.label_fr as stage_fr, s.label_en as stage_en,
-       s.ordinal as stage_ordinal, s.kind as stage_kind, v.entered_at as in_stage_since,
-       (current_date - v.entered_at::date)::integer as days_in_stage, p.submitted_on,
+       s.ordinal as stage_ordinal, s.kind as stage_kind, coalesce(v.entered_at, p.submitted_on) as in_stage_since,
+       (current_date - coalesce(v.entered_at, p.submitted_on)::date)::integer as days_in_stage, p.submitted_on,
        (current_date - p.submitted_on)::integer as days_since_submission,
        p.referent_id, nullif(concat_ws(' ', m.first_name, m.last_name), '') as referent, p.source_code, o.label_fr as source_fr, o.label_en as source_en,
        p.sector_code, c.label_fr as sector_fr, c.label_en as sector_en, p.region, p.amount_sought, p.pre_money_asked, p.currency,
@@ -45,10 +45,12 @@ left join canon.startup u on u.id = p.startup_id
 left join canon.member m on m.id = p.referent_id
 left join canon.project_source o on o.code = p.source_code
 left join canon.sector c on c.code = p.sector_code
-left join lateral (
-    select coalesce(max(t.occurred_at), p.submitted_on) as entered_at from canon.stage_transition t where t.project_id = p.id
-) v on true
-left join lateral (select count(*) as interested_count from canon.project_interest x where x.project_id = p.id) i on true
+left join (
+    select t.project_id, max(t.occurred_at) as entered_at from canon.stage_transition t group by t.project_id
+) v on v.project_id = p.id
+left join (
+    select x.project_id, count(*) as interested_count from canon.project_interest x group by x.project_id
+) i on i.project_id = p.id
 where p.deleted_at is null;
 comment on view report.deal_flow_board is 'A row a project: where it stands, since when, who looks after it, what it asks for.';
 
@@ -67,25 +69,30 @@ comment on view report.stage_time is 'A row a stage: how many projects are there
 
 create or replace view report.deal_flow_funnel with (security_invoker) as
 with reached as (
-    select p.id, max(r.ordinal) as ordinal
-    from canon.project p
-    join lateral (
-        select p.stage_code as code
-        union all select t.from_code from canon.stage_transition t where t.project_id = p.id
-        union all select t.to_code from canon.stage_transition t where t.project_id = p.id
-    ) x on true
+    select x.project_id, max(r.ordinal) as ordinal
+    from (
+        select p.id as project_id, p.stage_code as code from canon.project p
+        union all select t.project_id, t.from_code from canon.stage_transition t
+        union all select t.project_id, t.to_code from canon.stage_transition t
+    ) x
+    join canon.project p on p.id = x.project_id and p.deleted_at is null
     join canon.stage r on r.code = x.code and r.kind in ('open', 'won')
-    where p.deleted_at is null
-    group by p.id
+    group by x.project_id
 ),
-submitted as (select count(*) as count from canon.project p where p.deleted_at is null)
-select s.code as stage_code, s.label_fr as stage_fr, s.label_en as stage_en, s.ordinal as stage_ordinal,
-       n.count::integer as reached_count, (n.count::numeric / nullif(a.count, 0))::numeric(9,6) as share_of_submitted,
-       (n.count::numeric / nullif(lag(n.count) over (order by s.ordinal), 0))::numeric(9,6) as share_of_stage_before
-from canon.stage s
-cross join submitted a
-cross join lateral (select count(*) as count from reached where reached.ordinal >= s.ordinal) n
-where s.kind in ('open', 'won');
+here as (
+    select s.code, s.label_fr, s.label_en, s.ordinal, count(r.project_id) as count
+    from canon.stage s left join reached r on r.ordinal = s.ordinal
+    where s.kind in ('open', 'won')
+    group by s.code, s.label_fr, s.label_en, s.ordinal
+),
+funnel as (
+    select h.*, sum(h.count) over (order by h.ordinal desc) as reached_count from here h
+)
+select f.code as stage_code, f.label_fr as stage_fr, f.label_en as stage_en, f.ordinal as stage_ordinal, f.reached_count::integer as reached_count,
+       (f.reached_count / nullif(a.count, 0))::numeric(9,6) as share_of_submitted,
+       (f.reached_count / nullif(lag(f.reached_count) over (order by f.ordinal), 0))::numeric(9,6) as share_of_stage_before
+from funnel f
+cross join (select count(*)::numeric as count from canon.project p where p.deleted_at is null) a;
 comment on view report.deal_flow_funnel is 'A row a stage: how many projects have come that far or farther, as a share of all and of those of the stage before.';
 
 create or replace view report.deal_flow_conversion with (security_invoker) as

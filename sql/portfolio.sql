@@ -29,7 +29,7 @@ do $$
 begin
     if to_regprocedure('report.array_concat(anycompatiblearray)') is null then
         create aggregate report.array_concat(anycompatiblearray) (
-            sfunc = array_cat, stype = anycompatiblearray, initcond = '{}', parallel = safe
+            sfunc = array_cat, combinefunc = array_cat, stype = anycompatiblearray, initcond = '{}', parallel = safe
         );
     end if;
 end
@@ -37,56 +37,60 @@ $$;
 comment on aggregate report.array_concat(anycompatiblearray) is 'One array of all: {1,2} and {3} make {1,2,3}.';
 
 -- The figures of each line, without names: what the other functions add up.
-create or replace function report.line_figures(as_of date, known_at timestamptz default null)
+create or replace function report.line_figures_now(as_of date)
 returns table (
-    investment_id uuid, member_id uuid, startup_id uuid, round_id uuid, currency char(3), first_on date,
+    investment_id uuid, reference text, member_id uuid, startup_id uuid, round_id uuid, instrument_code text, status_code text,
+    wrapper text, signed_on date, quantity numeric, unit_price numeric, currency char(3), first_on date,
     committed numeric, invested numeric, fees numeric, proceeds numeric, quantity_held numeric, cost_held numeric,
     fair_value numeric, value_basis text, price numeric, price_as_of date, share_now numeric,
     amounts numeric[], dates date[]
 )
 language sql stable parallel safe as $$
-    select i.id, i.member_id, i.startup_id, i.round_id, i.currency, f.first_on,
+    select i.id, i.reference, i.member_id, i.startup_id, i.round_id, i.instrument_code, i.status_code, i.wrapper, i.signed_on,
+           i.quantity, i.unit_price, i.currency, f.first_on,
            i.committed, f.invested, f.fees, f.proceeds, h.quantity, h.cost, w.fair_value, w.basis,
            case when w.basis = 'priced' then v.price end,
            case when w.basis = 'priced' then v.as_of end,
            case when w.basis = 'priced' and v.equity_value > 0 and v.price > 0 then h.quantity * v.price / v.equity_value end,
            f.amounts, f.dates
-    from report.known_investment(line_figures.known_at) i
+    from canon.investment i
     left join canon.instrument n on n.code = i.instrument_code
     cross join lateral (
-        select coalesce(sum(-c.amount) filter (where k.counts_as = 'paid in' and c.flow_on <= line_figures.as_of), 0) as invested,
-               coalesce(sum(-c.amount) filter (where k.counts_as = 'fee' and c.flow_on <= line_figures.as_of), 0) as fees,
-               coalesce(sum(c.amount) filter (where k.counts_as = 'proceeds' and c.flow_on <= line_figures.as_of), 0) as proceeds,
-               coalesce(sum(c.quantity) filter (where k.ends_line and c.flow_on <= line_figures.as_of), 0) as quantity_gone,
-               coalesce(sum(c.amount) filter (where c.kind_code = 'repayment' and c.flow_on <= line_figures.as_of), 0) as repaid,
-               min(c.flow_on) filter (where k.counts_as = 'paid in' and c.flow_on <= line_figures.as_of) as first_on,
+        select coalesce(sum(-c.amount) filter (where k.counts_as = 'paid in' and c.flow_on <= line_figures_now.as_of), 0) as invested,
+               coalesce(sum(-c.amount) filter (where k.counts_as = 'fee' and c.flow_on <= line_figures_now.as_of), 0) as fees,
+               coalesce(sum(c.amount) filter (where k.counts_as = 'proceeds' and c.flow_on <= line_figures_now.as_of), 0) as proceeds,
+               coalesce(sum(c.quantity) filter (where k.ends_line and c.flow_on <= line_figures_now.as_of), 0) as quantity_gone,
+               coalesce(sum(c.amount) filter (where c.kind_code = 'repayment' and c.flow_on <= line_figures_now.as_of), 0) as repaid,
+               min(c.flow_on) filter (where k.counts_as = 'paid in' and c.flow_on <= line_figures_now.as_of) as first_on,
                max(c.flow_on) filter (where k.ends_line) as gone_on,
-               array_agg(c.amount) filter (where k.counts_as <> 'fee' and c.flow_on <= line_figures.as_of) as amounts,
-               array_agg(c.flow_on) filter (where k.counts_as <> 'fee' and c.flow_on <= line_figures.as_of) as dates
-        from report.known_cash_flow(line_figures.known_at) c
+               array_agg(c.amount) filter (where k.counts_as <> 'fee' and c.flow_on <= line_figures_now.as_of) as amounts,
+               array_agg(c.flow_on) filter (where k.counts_as <> 'fee' and c.flow_on <= line_figures_now.as_of) as dates
+        from canon.cash_flow c
         join canon.cash_flow_kind k on k.code = c.kind_code
-        where c.investment_id = i.id and c.currency = i.currency
+        where c.investment_id = i.id and c.currency = i.currency and c.deleted_at is null
     ) f
     -- A loss of the whole company is one of every class.
     left join lateral (
         select p.as_of, p.price, p.equity_value, p.method_code
-        from report.known_valuation(line_figures.known_at) p
-        where p.startup_id = i.startup_id and p.as_of <= line_figures.as_of and p.approved_on is not null
+        from canon.valuation p
+        where p.startup_id = i.startup_id and p.as_of <= line_figures_now.as_of and p.approved_on is not null and p.deleted_at is null
           and p.currency = i.currency
           and (p.method_code = 'write_off' or coalesce(p.instrument_code, 'ao') = coalesce(i.instrument_code, 'ao'))
         order by p.as_of desc, p.approved_on desc, p.id
         limit 1
     ) v on true
+    left join lateral (
+        select min(p.as_of) as as_of
+        from canon.valuation p
+        where i.status_code = 'written_off' and p.startup_id = i.startup_id and p.approved_on is not null and p.deleted_at is null
+          and p.method_code = 'write_off'
+    ) o on true
     -- Whether all of it has gone: as the line's status says, from the day of its last sale, repayment or
     -- liquidation on, or of the valuation that writes it off; from the first day where there is neither.
     cross join lateral (
         select case
-            when i.status_code = 'exited' then coalesce(f.gone_on <= line_figures.as_of, true)
-            when i.status_code = 'written_off' then coalesce(f.gone_on <= line_figures.as_of, (
-                select min(p.as_of) <= line_figures.as_of
-                from report.known_valuation(line_figures.known_at) p
-                where p.startup_id = i.startup_id and p.approved_on is not null and p.method_code = 'write_off'
-            ), true)
+            when i.status_code = 'exited' then coalesce(f.gone_on <= line_figures_now.as_of, true)
+            when i.status_code = 'written_off' then coalesce(f.gone_on <= line_figures_now.as_of, o.as_of <= line_figures_now.as_of, true)
             else false
         end as is_gone
     ) e
@@ -118,6 +122,37 @@ language sql stable parallel safe as $$
             end as basis
         ) b
     ) w
+    where i.deleted_at is null
+$$;
+comment on function report.line_figures_now is 'The figures of each line on a day, without names, from what is known now. amounts and dates: its movements, fees apart, for report.xirr.';
+
+-- The same from what was known at an instant: the same text, over the rows of that time.
+do $$
+declare
+    now_oid regprocedure := 'report.line_figures_now(date)';
+    body text := (select p.prosrc from pg_proc p where p.oid = now_oid);
+begin
+    body := replace(body, 'line_figures_now.', 'line_figures_then.');
+    body := regexp_replace(body, 'canon\.(investment|cash_flow|valuation) (\w+)', 'report.known_\1(line_figures_then.known_at) \2', 'g');
+    body := regexp_replace(body, '(and|where) \w+\.deleted_at is null', '', 'g');
+    execute format('create or replace function report.line_figures_then(as_of date, known_at timestamptz) returns %s language sql stable parallel safe as %L',
+        pg_get_function_result(now_oid), body);
+end
+$$;
+comment on function report.line_figures_then is 'The figures of each line on a day, from what was known at an instant.';
+
+create or replace function report.line_figures(as_of date, known_at timestamptz default null)
+returns table (
+    investment_id uuid, reference text, member_id uuid, startup_id uuid, round_id uuid, instrument_code text, status_code text,
+    wrapper text, signed_on date, quantity numeric, unit_price numeric, currency char(3), first_on date,
+    committed numeric, invested numeric, fees numeric, proceeds numeric, quantity_held numeric, cost_held numeric,
+    fair_value numeric, value_basis text, price numeric, price_as_of date, share_now numeric,
+    amounts numeric[], dates date[]
+)
+language sql stable parallel safe as $$
+    select l.* from report.line_figures_now(line_figures.as_of) l where line_figures.known_at is null
+    union all
+    select l.* from report.line_figures_then(line_figures.as_of, line_figures.known_at) l where line_figures.known_at is not null
 $$;
 comment on function report.line_figures is 'The figures of each line on a day, without names. amounts and dates: its movements, fees apart, for report.xirr.';
 
@@ -167,11 +202,11 @@ returns table (
     dilution numeric, is_follow_on boolean
 )
 language sql stable parallel safe as $$
-    select i.id, i.reference, i.member_id, concat_ws(' ', m.first_name, m.last_name), i.startup_id, s.name, i.round_id, r.name,
-           i.instrument_code, n.label_fr, n.label_en, i.status_code, t.label_fr, t.label_en,
-           i.wrapper, i.signed_on, l.first_on, i.currency, i.committed,
-           case when i.status_code in ('committed', 'paid', 'held') then greatest(i.committed - l.invested, 0) else 0 end,
-           l.invested, l.fees, l.proceeds, i.quantity, i.unit_price, l.quantity_held, l.cost_held,
+    select l.investment_id, l.reference, l.member_id, concat_ws(' ', m.first_name, m.last_name), l.startup_id, s.name, l.round_id, r.name,
+           l.instrument_code, n.label_fr, n.label_en, l.status_code, t.label_fr, t.label_en,
+           l.wrapper, l.signed_on, l.first_on, l.currency, l.committed,
+           case when l.status_code in ('committed', 'paid', 'held') then greatest(l.committed - l.invested, 0) else 0 end,
+           l.invested, l.fees, l.proceeds, l.quantity, l.unit_price, l.quantity_held, l.cost_held,
            l.fair_value, l.value_basis, l.price, l.price_as_of,
            l.proceeds - (l.invested - l.cost_held), l.fair_value - l.cost_held,
            (l.proceeds + l.fair_value) / nullif(l.invested, 0), l.proceeds / nullif(l.invested, 0), l.fair_value / nullif(l.invested, 0),
@@ -179,15 +214,14 @@ language sql stable parallel safe as $$
            o.share, l.share_now, 1 - l.share_now / nullif(o.share, 0),
            l.first_on > (
                select min(e.signed_on) from report.known_investment(portfolio_line_at.known_at) e
-               where e.member_id = i.member_id and e.startup_id = i.startup_id and e.round_id is distinct from i.round_id
+               where e.member_id = l.member_id and e.startup_id = l.startup_id and e.round_id is distinct from l.round_id
            )
-    from report.known_investment(portfolio_line_at.known_at) i
-    join report.line_figures(portfolio_line_at.as_of, portfolio_line_at.known_at) l on l.investment_id = i.id
-    left join canon.member m on m.id = i.member_id
-    left join canon.startup s on s.id = i.startup_id
-    left join canon.round r on r.id = i.round_id
-    left join canon.instrument n on n.code = i.instrument_code
-    left join canon.investment_status t on t.code = i.status_code
+    from report.line_figures(portfolio_line_at.as_of, portfolio_line_at.known_at) l
+    left join canon.member m on m.id = l.member_id
+    left join canon.startup s on s.id = l.startup_id
+    left join canon.round r on r.id = l.round_id
+    left join canon.instrument n on n.code = l.instrument_code
+    left join canon.investment_status t on t.code = l.status_code
     cross join lateral (
         select case when n.valued_at is distinct from 'cost' then l.invested / nullif(r.pre_money + r.amount_raised, 0) end as share
     ) o
@@ -330,8 +364,10 @@ language sql stable parallel safe as $$
         select report.irr_of(array_agg(d.amount), array_agg(d.flow_on), g.fair_value, network_total_at.as_of) as irr
         from (
             select f.flow_on, sum(f.amount) as amount
-            from report.line_figures(network_total_at.as_of, network_total_at.known_at) l, unnest(l.amounts, l.dates) f (amount, flow_on)
-            where l.currency = g.currency
+            from report.known_investment(network_total_at.known_at) i
+            join report.known_cash_flow(network_total_at.known_at) f on f.investment_id = i.id and f.currency = i.currency
+            join canon.cash_flow_kind k on k.code = f.kind_code and k.counts_as <> 'fee'
+            where i.currency = g.currency and f.flow_on <= network_total_at.as_of
             group by f.flow_on
         ) d
     ) x

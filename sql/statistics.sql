@@ -5,7 +5,7 @@ with years as (
     select generate_series(
         (select min(extract(year from d))::integer from (
             select min(joined_on) from canon.member union all select min(submitted_on) from canon.project
-            union all select min(flow_on) from canon.cash_flow) x (d)),
+            union all select min(signed_on) from canon.investment) x (d)),
         extract(year from current_date)::integer) as year
 ),
 members as (
@@ -17,26 +17,36 @@ projects as (
            count(*) filter (where s.kind = 'won') as funded_count, sum(p.amount_sought) as sought
     from canon.project p left join canon.stage s on s.code = p.stage_code where p.deleted_at is null group by 1
 ),
-first_paid as (
-    select i.startup_id, min(f.flow_on) as first_on
-    from canon.investment i join canon.cash_flow f on f.investment_id = i.id and f.deleted_at is null and f.kind_code = 'subscription'
-    where i.deleted_at is null group by 1
-),
-flows as (
-    select extract(year from f.flow_on)::integer as year, i.currency,
-           sum(-f.amount) filter (where k.counts_as = 'paid in') as invested,
-           sum(f.amount) filter (where k.counts_as = 'proceeds') as proceeds,
-           count(distinct i.id) filter (where k.counts_as = 'paid in') as line_count,
-           count(distinct i.member_id) filter (where k.counts_as = 'paid in') as investor_count,
-           count(distinct i.startup_id) filter (where k.counts_as = 'paid in') as startup_count,
-           count(distinct i.startup_id) filter (where k.counts_as = 'paid in' and p.first_on >= date_trunc('year', f.flow_on)) as new_startup_count,
-           sum(-f.amount) filter (where k.counts_as = 'paid in' and p.first_on < date_trunc('year', f.flow_on)) as follow_on
+paid as (
+    select extract(year from f.flow_on)::integer as year, i.currency, i.id, i.member_id, i.startup_id, -f.amount as amount,
+           extract(year from min(f.flow_on) over (partition by i.startup_id))::integer as first_year
     from canon.cash_flow f
     join canon.investment i on i.id = f.investment_id and i.deleted_at is null and i.currency = f.currency
-    join canon.cash_flow_kind k on k.code = f.kind_code
-    left join first_paid p on p.startup_id = i.startup_id
     where f.deleted_at is null and f.flow_on <= current_date
+      and f.kind_code = any (array(select k.code from canon.cash_flow_kind k where k.counts_as = 'paid in'))
+),
+invested as (
+    select p.year, p.currency, sum(p.amount) as invested, count(distinct p.id) as line_count, count(distinct p.member_id) as investor_count,
+           count(distinct p.startup_id) as startup_count, count(distinct p.startup_id) filter (where p.first_year = p.year) as new_startup_count,
+           sum(p.amount) filter (where p.first_year < p.year) as follow_on
+    from paid p group by p.year, p.currency
+),
+proceeds as (
+    -- By day first: there are few of them.
+    select extract(year from d.flow_on)::integer as year, d.currency, sum(d.amount) as proceeds
+    from (
+        select f.flow_on, f.currency, sum(f.amount) as amount
+        from canon.cash_flow f
+        join canon.investment i on i.id = f.investment_id and i.deleted_at is null and i.currency = f.currency
+        where f.deleted_at is null and f.flow_on <= current_date
+          and f.kind_code = any (array(select k.code from canon.cash_flow_kind k where k.counts_as = 'proceeds'))
+        group by f.flow_on, f.currency
+    ) d
     group by 1, 2
+),
+flows as (
+    select year, currency, i.invested, i.line_count, i.investor_count, i.startup_count, i.new_startup_count, i.follow_on, p.proceeds
+    from invested i full join proceeds p using (year, currency)
 )
 select y.year, f.currency, coalesce(m.joined_count, 0)::integer as member_joined_count, coalesce(p.count, 0)::integer as project_count,
        coalesce(p.funded_count, 0)::integer as project_funded_count, coalesce(p.sought, 0)::numeric(18,2) as amount_sought,
@@ -63,14 +73,26 @@ from (
     where l.first_on is not null
     group by 1, 2
 ) g
-cross join lateral (
-    select report.irr_of(array_agg(d.amount), array_agg(d.flow_on), g.fair_value, current_date) as irr
+left join (
+    select d.vintage, d.currency, array_agg(d.amount) as amounts, array_agg(d.flow_on) as dates
     from (
-        select f.flow_on, sum(f.amount) as amount
-        from report.line_figures(current_date) l, unnest(l.amounts, l.dates) f (amount, flow_on)
-        where extract(year from l.first_on)::integer = g.vintage and l.currency = g.currency
-        group by f.flow_on
+        select v.vintage, f.currency, f.flow_on, sum(f.amount) as amount
+        from canon.investment i
+        join (
+            select f.investment_id, f.currency, extract(year from min(f.flow_on))::integer as vintage
+            from canon.cash_flow f join canon.cash_flow_kind k on k.code = f.kind_code and k.counts_as = 'paid in'
+            where f.deleted_at is null and f.flow_on <= current_date
+            group by f.investment_id, f.currency
+        ) v on v.investment_id = i.id and v.currency = i.currency
+        join canon.cash_flow f on f.investment_id = i.id and f.currency = i.currency and f.deleted_at is null and f.flow_on <= current_date
+        join canon.cash_flow_kind k on k.code = f.kind_code and k.counts_as <> 'fee'
+        where i.deleted_at is null
+        group by v.vintage, f.currency, f.flow_on
     ) d
+    group by d.vintage, d.currency
+) d on d.vintage = g.vintage and d.currency = g.currency
+cross join lateral (
+    select (array_agg(report.irr_of(d.amounts, d.dates, g.fair_value, current_date) order by q.one))[1] as irr from (values (1)) q (one)
 ) x;
 comment on view report.network_by_vintage is 'A row a year of first payment and currency: what became of the lines that began in it.';
 
@@ -107,22 +129,20 @@ group by p.region, p.currency;
 comment on view report.network_by_region is 'A row a region and currency: applications, and what was invested in the companies behind them (each counted where it applied first).';
 
 create or replace view report.concentration with (security_invoker) as
-select x.dimension, x.id, x.label, x.currency, x.invested::numeric(18,2), x.fair_value::numeric(18,2), x.rank::integer,
-       x.share::numeric(9,6) as share_of_invested,
-       (sum(x.share) over (partition by x.dimension, x.currency order by x.rank))::numeric(9,6) as share_with_those_before
+select case when x.is_startup then 'startup' else 'investor' end as dimension, case when x.is_startup then x.startup_id else x.member_id end as id,
+       case when x.is_startup then s.name else nullif(concat_ws(' ', m.first_name, m.last_name), '') end as label, x.currency,
+       x.invested::numeric(18,2), x.fair_value::numeric(18,2), row_number() over size as rank,
+       (x.invested / nullif(sum(x.invested) over total, 0))::numeric(9,6) as share_of_invested,
+       (sum(x.invested) over (size rows unbounded preceding) / nullif(sum(x.invested) over total, 0))::numeric(9,6) as share_with_those_before
 from (
-    select 'startup' as dimension, l.startup_id as id, s.name as label, l.currency, sum(l.invested) as invested, sum(l.fair_value) as fair_value,
-           row_number() over (partition by l.currency order by sum(l.invested) desc, l.startup_id) as rank,
-           sum(l.invested) / nullif(sum(sum(l.invested)) over (partition by l.currency), 0) as share
-    from report.line_figures(current_date) l left join canon.startup s on s.id = l.startup_id
-    group by l.startup_id, s.name, l.currency
-    union all
-    select 'investor', l.member_id, concat_ws(' ', m.first_name, m.last_name), l.currency, sum(l.invested), sum(l.fair_value),
-           row_number() over (partition by l.currency order by sum(l.invested) desc, l.member_id),
-           sum(l.invested) / nullif(sum(sum(l.invested)) over (partition by l.currency), 0)
-    from report.line_figures(current_date) l left join canon.member m on m.id = l.member_id
-    group by l.member_id, m.first_name, m.last_name, l.currency
-) x;
+    select l.startup_id, l.member_id, l.currency, grouping(l.startup_id) = 0 as is_startup, sum(l.invested) as invested, sum(l.fair_value) as fair_value
+    from report.line_figures(current_date) l
+    group by grouping sets ((l.startup_id, l.currency), (l.member_id, l.currency))
+) x
+left join canon.startup s on x.is_startup and s.id = x.startup_id
+left join canon.member m on not x.is_startup and m.id = x.member_id
+window total as (partition by x.is_startup, x.currency),
+       size as (partition by x.is_startup, x.currency order by x.invested desc, x.startup_id, x.member_id);
 comment on view report.concentration is 'A row a company, and a row an investor, by size: its share of all that was invested, and that of it and all larger ones.';
 
 create or replace view report.exit_list with (security_invoker) as

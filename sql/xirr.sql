@@ -189,15 +189,14 @@ begin
         high := 512;
         x := report.xirr_root(a, t, low, high, not is_first_up, 0);
         if x < low + 1e-6 or x > high - 1e-6 then
-            status := 'out_of_range';
-            return;
-        end if;
-        if change_count = 1 or report.xirr_is_only(a, t, x) then
+            x := null;
+        elsif change_count = 1 or report.xirr_is_only(a, t, x) then
             rate := exp(x) - 1;
             status := 'ok';
             return;
         end if;
     end if;
+    -- One within what a rate may be is meant, whatever there is beyond.
     roots := report.xirr_scan(a, t);
     if cardinality(roots) = 0 and x is not null then
         roots := array[x];
@@ -206,7 +205,7 @@ begin
         rate := exp(roots[1]) - 1;
         status := 'ok';
     elsif cardinality(roots) = 0 then
-        status := 'none';
+        status := case when (a[n] > 0) <> is_first_up then 'out_of_range' else 'none' end;
     else
         status := 'several';
     end if;

@@ -16,6 +16,7 @@ import lab
 import listing
 import memory
 import push
+import reports
 import whole
 from figures import Outcome
 
@@ -25,6 +26,7 @@ GROUPS = [
     (("listing_allowance", "listing_429"), listing.measure),
     (("airtable_push_rate", "airtable_push_429", "burst_requests", "directus_to_airtable_p99"), push.measure),
     (("rest_writes", "airtable_to_directus_p99", "directus_push_rate"), whole.measure),
+    (("report_at_size", "report_common", "report_heavy", "report_csv"), reports.measure),
 ]
 
 

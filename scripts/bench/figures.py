@@ -34,6 +34,10 @@ FIGURES = [
     Figure("airtable_to_directus_p99", "ms", "<", 500, 0),
     Figure("directus_push_rate", "x bare client", "≥", 0.9, 2),
     Figure("rest_writes", "writes", "=", 0, 0),
+    Figure("report_at_size", "ms", "<", 50, 1),
+    Figure("report_common", "ms", "<", 200, 0),
+    Figure("report_heavy", "ms", "<", 2000, 0),
+    Figure("report_csv", "x psql", "≥", 0.8, 2),
 ]
 NAMES = [figure.name for figure in FIGURES]
 

@@ -408,6 +408,7 @@ async fn reports_an_investor_sees_own_lines_and_nothing_else() {
         for function in functions {
             let (name, arguments) = function.trim_end_matches(')').split_once('(').unwrap();
             let calls: Vec<String> = match arguments {
+                "as_of date" => vec!["current_date".into(), "'2024-12-31'".into()],
                 "as_of date, known_at timestamp with time zone" => {
                     vec![
                         "current_date".into(),

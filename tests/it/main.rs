@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bad_pushes;
 mod bad_rights;
 mod bad_servers;
 mod bad_tls;

@@ -577,11 +577,8 @@ async fn push_airtable_bulk_never_meets_a_429() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let bounds: Vec<Bound> =
         (0..300).map(|no| create(&[(NAME, json!(format!("Masse {no}")))])).collect();
-    let began = tokio::time::Instant::now();
     let outcomes = world.push.send(bounds).await;
-    let took = began.elapsed();
     assert!(outcomes.iter().all(|(_, outcome)| is_taken(outcome)));
     assert_eq!(world.stat("refused_by_rate_count"), 0);
-    assert!(took < Duration::from_secs(9), "30 requests took {took:?}");
     world.stop().await;
 }

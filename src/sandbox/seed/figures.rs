@@ -92,8 +92,13 @@ fn investment_facts(row: usize) -> Investment {
     let status = if row >= SUBSCRIPTION_COUNT {
         "Engagé"
     } else {
-        ["Détenu", "Détenu", "Détenu", "Détenu", "Payé", "Sorti en partie", "Sorti", "Perte totale"]
-            [rng.below(8)]
+        match rng.below(24) {
+            0 => "Sorti",
+            1 => "Sorti en partie",
+            2 => "Perte totale",
+            3..6 => "Payé",
+            _ => "Détenu",
+        }
     };
     let signed_on = format!("{year}-{:02}-{:02}", 4 + rng.below(6), 1 + rng.below(28));
     Investment { round, quantity, amount_cents: quantity * price_cents, signed_on, status }
@@ -122,29 +127,61 @@ pub(super) fn investment(
     })
 }
 
+/// Lines that have ended, in part or whole: their ends are the first flows after the subscriptions.
+fn ended() -> Vec<usize> {
+    let has_ended = |row: &usize| {
+        ["Sorti", "Sorti en partie", "Perte totale"].contains(&investment_facts(*row).status)
+    };
+    (0..SUBSCRIPTION_COUNT).filter(has_ended).collect()
+}
+
 pub(super) fn flow(rng: &mut Rng, row: usize, links: &mut BTreeMap<String, SeedLink>) -> Value {
     let is_subscription = row < SUBSCRIPTION_COUNT;
-    let of = if is_subscription { row } else { rng.below(SUBSCRIPTION_COUNT) };
-    let investment = investment_facts(of);
+    let end = if is_subscription { None } else { ended().get(row - SUBSCRIPTION_COUNT).copied() };
+    let of = match end {
+        Some(end) => end,
+        None if is_subscription => row,
+        None => {
+            // Of one that goes on.
+            let some = rng.below(SUBSCRIPTION_COUNT);
+            let ended = ended();
+            (some..SUBSCRIPTION_COUNT)
+                .chain(0..some)
+                .find(|row| !ended.contains(row))
+                .unwrap_or(some)
+        }
+    };
     link(links, "Investissement", "Investissements", vec![of]);
+    let investment = investment_facts(of);
     let year: usize =
         investment.signed_on.split('-').next().and_then(|year| year.parse().ok()).unwrap_or(2021);
-    let part = |percent: usize| investment.amount_cents * percent / 100;
-    let (kind, cents, is_paid_out) = match rng.below(8) {
-        _ if is_subscription => ("Souscription", investment.amount_cents, true),
-        0 | 1 => ("Frais", part(1 + rng.below(3)), true),
-        2 | 3 => ("Dividende", part(1 + rng.below(6)), false),
-        4 => ("Intérêts", part(2 + rng.below(5)), false),
-        5 => ("Remboursement", part(100), false),
-        6 => ("Cession", part(60 + rng.below(300)), false),
-        _ => ("Liquidation", part(rng.below(40)), false),
+    let (amount, quantity) = (investment.amount_cents, investment.quantity);
+    let part = |percent: usize| amount * percent / 100;
+    let (kind, cents, quantity) = match (end, investment.status) {
+        _ if is_subscription => ("Souscription", amount, Some(quantity)),
+        (Some(_), "Sorti") => ("Cession", part(60 + rng.below(300)), Some(quantity)),
+        (Some(_), "Sorti en partie") => {
+            let sold = (quantity / 2).max(1);
+            ("Cession", part(60 + rng.below(300)) * sold / quantity, Some(sold))
+        }
+        (Some(_), _) => ("Liquidation", part(rng.below(40)), Some(quantity)),
+        _ => match rng.below(4) {
+            0 => ("Frais", part(1 + rng.below(3)), None),
+            1 => ("Intérêts", part(2 + rng.below(5)), None),
+            _ => ("Dividende", part(1 + rng.below(6)), None),
+        },
     };
-    let sign = if is_paid_out { -1.0 } else { 1.0 };
-    let date = if is_subscription { investment.signed_on.clone() } else { iso(rng, year + 1, 3) };
+    let sign = if ["Souscription", "Frais"].contains(&kind) { -1.0 } else { 1.0 };
+    let after = (year + 1).min(2025);
+    let date = if is_subscription {
+        investment.signed_on.clone()
+    } else {
+        iso(rng, after, (2026 - after).min(3))
+    };
     let note = if row % 41 == 3 { json!("Virement reçu en deux fois.") } else { Value::Null };
     json!({
         "Libellé": format!("{kind} INV-{:04}", of + 1), "Type": kind, "Date": date,
-        "Montant": euros(cents).as_f64().map(|euros| sign * euros), "Note": note,
+        "Montant": euros(cents).as_f64().map(|euros| sign * euros), "Quantité": quantity, "Note": note,
     })
 }
 

@@ -191,20 +191,7 @@ pub(super) fn network() -> Value {
             vec![
                 text(&["Référence"]),
                 vec![link("Membre", "Membres"), link("Startup", "Startups"), link("Tour", "Tours")],
-                vec![select(
-                    "Instrument",
-                    "singleSelect",
-                    &[
-                        "Actions ordinaires",
-                        "Actions de préférence",
-                        "BSA",
-                        "BSA-AIR",
-                        "Obligations convertibles",
-                        "Obligations convertibles en actions",
-                        "Parts sociales",
-                        "Compte courant d'associé",
-                    ],
-                )],
+                vec![instrument()],
                 vec![select(
                     "Statut",
                     "singleSelect",
@@ -238,6 +225,7 @@ pub(super) fn network() -> Value {
                 vec![
                     field("Date", "date"),
                     field("Montant", "currency"),
+                    field("Quantité", "number"),
                     field("Note", "multilineText"),
                 ],
             ],
@@ -262,6 +250,7 @@ pub(super) fn network() -> Value {
                         "Coût",
                     ],
                 )],
+                vec![instrument()],
                 fields("date", &["Date", "Approuvée le"]),
                 vec![
                     field("Prix par action", "number"),
@@ -302,6 +291,24 @@ pub(super) fn network() -> Value {
         ),
     ];
     json!({ "id": super::NETWORK_BASE, "name": "Réseau", "tables": tables })
+}
+
+/// Classes of securities.
+fn instrument() -> Value {
+    select(
+        "Instrument",
+        "singleSelect",
+        &[
+            "Actions ordinaires",
+            "Actions de préférence",
+            "BSA",
+            "BSA-AIR",
+            "Obligations convertibles",
+            "Obligations convertibles en actions",
+            "Parts sociales",
+            "Compte courant d'associé",
+        ],
+    )
 }
 
 /// "Bac à sable": a field of every type.

@@ -1,0 +1,109 @@
+"""The reports: how long each view takes at the size of one network and at a hundred times it, and how fast rows go out as
+CSV. What is timed is `copy (select …) to stdout`, all rows and columns, thrown away, by one client; the data are those of
+benches/report_data.sql."""
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+
+from figures import Outcome
+from lab import BENCHES, Cluster, Failed, Plait, filled
+
+FACTOR = 100
+MEMBER, STARTUP = "md5('member77')::uuid", "md5('startup77')::uuid"
+COMMON = {
+    "one investor's lines": f"select * from report.portfolio_line where member_id = {MEMBER}",
+    "one investor's total": f"select * from report.portfolio_by_investor where member_id = {MEMBER}",
+    "one investor's movements": f"select * from report.movement where member_id = {MEMBER}",
+    "one investor, two years ago": f"select * from report.portfolio_line_at(current_date - 730) where member_id = {MEMBER}",
+    "one startup's lines": f"select * from report.portfolio_line where startup_id = {STARTUP}",
+    "one startup's total": f"select * from report.portfolio_by_startup where startup_id = {STARTUP}",
+    "the board": "select * from report.deal_flow_board where stage_kind = 'open' order by stage_ordinal, days_in_stage desc",
+    "the funnel": "select * from report.deal_flow_funnel",
+    "conversion": "select * from report.deal_flow_conversion",
+    "yearly statistics": "select * from report.network_by_year",
+}
+CSV = "select * from report.movement"
+
+
+def seconds(cluster, query):
+    began = time.monotonic()
+    done = subprocess.run(
+        ["psql", "-X", "-q", "-d", cluster.url("canonical"), "-c", f"copy ({query}) to stdout"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise Failed(f"psql: {done.stderr.strip()}")
+    return time.monotonic() - began
+
+
+def milliseconds(cluster, query, reps):
+    """The median; the first run only warms up, as it would have been the day before."""
+    seconds(cluster, query)
+    return 1000 * statistics.median(seconds(cluster, query) for _ in range(reps))
+
+
+def network(options, folder, cluster, factor):
+    with open(os.path.join(BENCHES, "report.plait.toml.in")) as f:
+        settings = filled(f.read(), mapping=os.path.join(BENCHES, "listing.mapping.toml"), dest_url=cluster.url("canonical"))
+    Plait(options.program, folder, settings, {"PLAIT_BENCH_AIRTABLE_TOKEN": "none"}).migrate()
+    cluster.file("canonical", os.path.join(BENCHES, "report_data.sql"), factor=factor)
+    cluster.sql("canonical", "vacuum analyze")
+    return cluster.sql("canonical", "select name from report.catalogue order by ordinal").split()
+
+
+def slowest(times, what, say):
+    name = max(times, key=times.get)
+    for each, ms in sorted(times.items(), key=lambda item: -item[1]):
+        say(f"  {ms:8.1f} ms  {each}")
+    say(f"{what}: {times[name]:.0f} ms at most, {name}")
+    return Outcome(times[name])
+
+
+def export_ratio(options, folder, cluster, reps, say):
+    """Rows a second of `plait export` ÷ those of psql's \\copy, in turns; both to a file."""
+    config = os.path.join(folder, "plait.toml")
+    ours, theirs = [], []
+    for at in range(reps + 1):
+        out = os.path.join(folder, f"ours{at}.csv")
+        began = time.monotonic()
+        done = subprocess.run(
+            [options.program, "export", "movement", "--format", "csv", "-o", out, "--config", config], capture_output=True, text=True,
+            env=dict(os.environ, PLAIT_BENCH_AIRTABLE_TOKEN="none"), cwd=folder)
+        if done.returncode:
+            raise Failed(f"plait export: {done.stderr.strip()[-500:]}")
+        ours.append(time.monotonic() - began)
+        began = time.monotonic()
+        other = os.path.join(folder, "theirs.csv")
+        done = subprocess.run(
+            ["psql", "-X", "-q", "-d", cluster.url("canonical"), "-c", f"\\copy ({CSV}) to '{other}' with (format csv, header)"],
+            capture_output=True, text=True)
+        if done.returncode:
+            raise Failed(f"psql: {done.stderr.strip()}")
+        theirs.append(time.monotonic() - began)
+        with open(out, "rb") as mine, open(other, "rb") as his:
+            lines = [sum(block.count(b"\n") for block in iter(lambda: f.read(1 << 20), b"")) for f in (mine, his)]
+        if lines[0] != lines[1]:
+            raise Failed(f"plait export wrote {lines[0]} lines, psql {lines[1]}")
+        os.unlink(out)
+    # The first of each warms up.
+    our, their = statistics.median(ours[1:]), statistics.median(theirs[1:])
+    say(f"CSV: {lines[0]} lines in {our:.2f} s, psql \\copy in {their:.2f} s")
+    return Outcome(their / our)
+
+
+def measure(options, say):
+    found = {}
+    for factor in (1, max(1, round(FACTOR * options.scale))):
+        with tempfile.TemporaryDirectory(prefix="plait-bench-") as folder, Cluster() as cluster:
+            names = network(options, folder, cluster, factor)
+            if "report_at_size" not in found:
+                times = {name: milliseconds(cluster, f"select * from report.{name}", options.reps) for name in names}
+                found["report_at_size"] = slowest(times, "each report at the size of a network", say)
+                continue
+            times = {name: milliseconds(cluster, query, options.reps) for name, query in COMMON.items()}
+            found["report_common"] = slowest(times, f"common ones at {factor} times it", say)
+            times = {name: milliseconds(cluster, f"select * from report.{name}", options.reps) for name in names}
+            found["report_heavy"] = slowest(times, f"whole reports at {factor} times it", say)
+            found["report_csv"] = export_ratio(options, folder, cluster, options.reps, say)
+    return found
