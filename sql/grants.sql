@@ -35,7 +35,7 @@ begin
             report.known_round, report.movement_at, report.line_figures, report.line_figures_now, report.line_figures_then,
             report.portfolio_line_at, report.portfolio_by_investor_at,
             report.portfolio_by_startup_at, report.irr_of, report.array_concat, report.xirr, report.xirr_with_status, report.xirr_gap,
-            report.xirr_root, report.xirr_is_only, report.xirr_scan to plait_investor;
+            report.xirr_root, report.xirr_is_only, report.xirr_is_alone, report.xirr_scan to plait_investor;
         -- Not report.known: the past of the journal is everybody's.
         grant select (id, first_name, last_name, deleted_at) on canon.member to plait_investor;
         grant select (id, name, sector_code, deleted_at) on canon.startup to plait_investor;

@@ -165,13 +165,13 @@ end
 $$;
 
 -- A rate of return says little in the first year; on request, report.xirr gives it all the same.
-create or replace function report.irr_of(amounts numeric[], dates date[], fair_value numeric, as_of date) returns report.irr
+create or replace function report.irr_of(amounts numeric[], dates date[], first_on date, fair_value numeric, as_of date) returns report.irr
 language plpgsql immutable parallel safe as $$
 declare
     found record;
     answer report.irr;
 begin
-    if as_of - (select min(d) from unnest(dates) d) < 365 then
+    if as_of - first_on < 365 then
         answer.status := 'young';
         return answer;
     end if;
@@ -189,7 +189,7 @@ begin
     return answer;
 end
 $$;
-comment on function report.irr_of is 'Rate of return a year of movements and what is held on a day, and its status: those of report.xirr_with_status, `young` for less than 365 days, `out_of_range` also for more than 1,000,000 a year.';
+comment on function report.irr_of is 'Rate of return a year of movements, the first of them on first_on, and what is held on a day, and its status: those of report.xirr_with_status, `young` for less than 365 days, `out_of_range` also for more than 1,000,000 a year.';
 
 create or replace function report.portfolio_line_at(as_of date, known_at timestamptz default null)
 returns table (
@@ -227,7 +227,7 @@ language sql stable parallel safe as $$
     ) o
     -- An aggregate, so that it is reckoned once for both columns, and not at all where neither is asked for.
     cross join lateral (
-        select (array_agg(report.irr_of(l.amounts, l.dates, l.fair_value, portfolio_line_at.as_of) order by q.one))[1] as irr
+        select (array_agg(report.irr_of(l.amounts, l.dates, l.first_on, l.fair_value, portfolio_line_at.as_of) order by q.one))[1] as irr
         from (values (1)) q (one)
     ) x
 $$;
@@ -280,7 +280,7 @@ language sql stable parallel safe as $$
     ) g
     left join canon.member m on m.id = g.member_id
     cross join lateral (
-        select (array_agg(report.irr_of(g.amounts, g.dates, g.fair_value, portfolio_by_investor_at.as_of) order by q.one))[1] as irr
+        select (array_agg(report.irr_of(g.amounts, g.dates, g.first_on, g.fair_value, portfolio_by_investor_at.as_of) order by q.one))[1] as irr
         from (values (1)) q (one)
     ) x
 $$;
@@ -322,7 +322,7 @@ language sql stable parallel safe as $$
     left join canon.startup s on s.id = g.startup_id
     left join canon.sector c on c.code = s.sector_code
     cross join lateral (
-        select (array_agg(report.irr_of(g.amounts, g.dates, g.fair_value, portfolio_by_startup_at.as_of) order by q.one))[1] as irr
+        select (array_agg(report.irr_of(g.amounts, g.dates, g.first_on, g.fair_value, portfolio_by_startup_at.as_of) order by q.one))[1] as irr
         from (values (1)) q (one)
     ) x
 $$;
@@ -361,7 +361,7 @@ language sql stable parallel safe as $$
         group by l.currency
     ) g
     cross join lateral (
-        select report.irr_of(array_agg(d.amount), array_agg(d.flow_on), g.fair_value, network_total_at.as_of) as irr
+        select report.irr_of(array_agg(d.amount), array_agg(d.flow_on), min(d.flow_on), g.fair_value, network_total_at.as_of) as irr
         from (
             select f.flow_on, sum(f.amount) as amount
             from report.known_investment(network_total_at.known_at) i

@@ -92,7 +92,7 @@ left join (
     group by d.vintage, d.currency
 ) d on d.vintage = g.vintage and d.currency = g.currency
 cross join lateral (
-    select (array_agg(report.irr_of(d.amounts, d.dates, g.fair_value, current_date) order by q.one))[1] as irr from (values (1)) q (one)
+    select (array_agg(report.irr_of(d.amounts, d.dates, make_date(g.vintage, 1, 1), g.fair_value, current_date) order by q.one))[1] as irr from (values (1)) q (one)
 ) x;
 comment on view report.network_by_vintage is 'A row a year of first payment and currency: what became of the lines that began in it.';
 

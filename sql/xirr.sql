@@ -83,6 +83,41 @@ end
 $$;
 comment on function report.xirr_is_only is 'True: no other rate than x solves the flows (Laguerre''s rule of signs on the discounted partial sums, forwards and backwards). False: another may.';
 
+-- Whether x is the only root between rates of -99.99 % and 10,000 %, where the partial sums do not tell. With all flows
+-- within `span` years, the gap never falls or rises faster than by `span` a unit of x, and its slope never changes faster
+-- than by span² / 4: so beside x there is a stretch without a root, and from its end on the gap says how far it is to the
+-- next one at least.
+create or replace function report.xirr_is_alone(a float8[], t float8[], x float8) returns boolean
+language plpgsql immutable parallel safe as $$
+declare
+    low constant float8 := ln(0.0001);
+    high constant float8 := ln(101);
+    span constant float8 := t[cardinality(t)];
+    g record;
+    slope float8;
+    place float8;
+begin
+    if x < low or x > high then
+        return false;
+    end if;
+    g := report.xirr_gap(a, t, x);
+    slope := g.slope;
+    foreach place in array array[x - 3.9 * abs(slope) / (span * span), x + 3.9 * abs(slope) / (span * span)] loop
+        for i in 1..60 loop
+            exit when place < low or place > high;
+            g := report.xirr_gap(a, t, place);
+            -- The sign that it has beside x, and not too near to nothing.
+            if g.gap * slope * (place - x) <= 0 or abs(g.gap) < 1e-9 or i = 60 then
+                return false;
+            end if;
+            place := place + sign(place - x) * abs(g.gap) / span;
+        end loop;
+    end loop;
+    return true;
+end
+$$;
+comment on function report.xirr_is_alone is 'True: between -99.99 % and 10,000 % no other rate than x solves the flows. False: another may.';
+
 -- All roots between rates of -99.99 % and 10,000 %. A grid finds the changes of sign; where the present value only
 -- comes near to zero between two points, the place where it is nearest is looked at too.
 create or replace function report.xirr_scan(a float8[], t float8[]) returns float8[]
@@ -142,6 +177,7 @@ declare
     a float8[];
     t float8[];
     n integer;
+    first float8;
     x float8;
     low float8;
     high float8;
@@ -154,14 +190,14 @@ begin
             using errcode = 'array_subscript_error', hint = 'Give each amount its date.';
     end if;
     -- The flows of a day are one flow: added up exactly, so that what cancels out is not there.
-    select array_agg(day.amount::float8 order by day.flow_on), array_agg((day.flow_on - day.first_on) / 365::float8 order by day.flow_on)
-    into a, t
+    select array_agg(day.amount), array_agg((day.flow_on - date '2000-01-01') / 365::float8) into a, t
     from (
-        select f.flow_on, sum(f.amount) as amount, min(f.flow_on) over () as first_on
+        select f.flow_on, sum(f.amount)::float8 as amount
         from unnest(amounts, dates) f (amount, flow_on)
         where f.amount is not null and f.flow_on is not null
         group by f.flow_on
         having sum(f.amount) <> 0
+        order by f.flow_on
     ) day;
     n := coalesce(cardinality(a), 0);
     if n = 0 then
@@ -169,7 +205,10 @@ begin
         return;
     end if;
     is_first_up := a[1] > 0;
+    first := t[1];
+    t[1] := 0;
     for i in 2..n loop
+        t[i] := t[i] - first;
         if (a[i] > 0) <> (a[i - 1] > 0) then
             change_count := change_count + 1;
         end if;
@@ -190,7 +229,7 @@ begin
         x := report.xirr_root(a, t, low, high, not is_first_up, 0);
         if x < low + 1e-6 or x > high - 1e-6 then
             x := null;
-        elsif change_count = 1 or report.xirr_is_only(a, t, x) then
+        elsif change_count = 1 or report.xirr_is_only(a, t, x) or report.xirr_is_alone(a, t, x) then
             rate := exp(x) - 1;
             status := 'ok';
             return;

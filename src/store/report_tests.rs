@@ -410,12 +410,9 @@ async fn reports_an_investor_sees_own_lines_and_nothing_else() {
             let calls: Vec<String> = match arguments {
                 "as_of date" => vec!["current_date".into(), "'2024-12-31'".into()],
                 "as_of date, known_at timestamp with time zone" => {
-                    vec![
-                        "current_date".into(),
-                        "current_date, null".into(),
-                        "current_date, now()".into(),
-                        "'2024-12-31'".into(),
-                    ]
+                    ["current_date, null", "current_date, now()", "'2024-12-31', null"]
+                        .map(String::from)
+                        .into()
                 }
                 "known_at timestamp with time zone" => vec!["null".into(), "now()".into()],
                 "shape anyelement, known_at timestamp with time zone" => {
@@ -517,6 +514,47 @@ async fn reports_an_analyst_sees_all_of_them_but_contact_data_and_a_delegate_tha
     // A password is kept as what it proves, whatever the server is set to.
     let kept = "select rolpassword from pg_authid where rolname = 'ana'";
     assert!(lab.texts(kept).await[0].starts_with("SCRAM-SHA-256$"));
+}
+
+/// As dashboards do: tables and columns from `information_schema`, comments and foreign keys from `pg_catalog`.
+#[tokio::test]
+async fn reports_are_found_by_tools_with_their_comments_and_keys() {
+    let mut lab = Lab::open(&postgres_bin().unwrap()).await;
+    readers::make_roles(&mut lab.client).await.unwrap();
+    let analyst = lab.reader("ana", Group::Analyst, None).await;
+    let tables = "select table_name::text from information_schema.tables where table_schema = 'report' and table_type = 'VIEW'";
+    let tables = rows(&analyst, tables).await.unwrap();
+    for name in rows(&analyst, "select name from report.catalogue").await.unwrap() {
+        assert!(tables.contains(&name), "{name}");
+    }
+    assert!(!tables.contains(&String::from("member_contact")));
+    let types = "select column_name || ' ' || data_type || coalesce(' ' || numeric_precision || ',' || numeric_scale, '')
+        from information_schema.columns where table_schema = 'report' and table_name = 'portfolio_line'
+          and column_name in ('invested', 'signed_on', 'is_follow_on', 'member_id', 'irr') order by ordinal_position";
+    assert_eq!(
+        rows(&analyst, types).await.unwrap(),
+        [
+            "member_id uuid",
+            "signed_on date",
+            "invested numeric 18,2",
+            "irr numeric 18,9",
+            "is_follow_on boolean"
+        ]
+    );
+    let comments = "select count(*)::text from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
+        where c.relnamespace = 'report'::regnamespace and c.relkind = 'v' and a.attnum > 0
+          and col_description(c.oid, a.attnum) is null";
+    assert_eq!(rows(&analyst, comments).await.unwrap(), ["0"]);
+    let keys = "select conrelid::regclass || ' ' || confrelid::regclass from pg_catalog.pg_constraint
+        where contype = 'f' and conrelid in ('canon.investment'::regclass, 'canon.cash_flow'::regclass) order by 1";
+    let keys = rows(&analyst, keys).await.unwrap();
+    for key in [
+        "canon.investment canon.member",
+        "canon.investment canon.startup",
+        "canon.cash_flow canon.investment",
+    ] {
+        assert!(keys.contains(&key.to_owned()), "{keys:?}");
+    }
 }
 
 #[tokio::test]
