@@ -24,6 +24,8 @@ use tracing::{Instrument as _, info, info_span, warn};
 use crate::{
     apply::{self, Apply, Committed, Limits, Log},
     capture::{self, airtable, directus},
+    config::Export,
+    export,
     mapping::{Entity, Mapping},
     model::{Cursor, Lsn, Side},
     push::{directus::DirectusPush, password::AirtablePasswords},
@@ -50,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     /// Rows on their way to `apply`.
     pub(crate) queue_row_count_max: u32,
+    /// What is exported by itself.
+    pub(crate) exports: Vec<Export>,
 }
 
 #[derive(Clone)]
@@ -71,6 +75,29 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// What waiting does not cure.
 pub(crate) async fn run(plan: Plan, stop: CancellationToken) -> anyhow::Result<()> {
+    let export_stop = stop.child_token();
+    let mut exports = JoinSet::new();
+    for export in plan.exports.clone() {
+        let span = info_span!("export", task = "export", export = %export.name);
+        let task = export::keep_exporting(plan.canonical.clone(), export, export_stop.clone());
+        exports.spawn(task.instrument(span));
+    }
+    let outcome = mirror(plan, stop).await;
+    export_stop.cancel();
+    // Exports read, and nothing waits for them: one that breaks off is told, and stops no mirror.
+    let ended = tokio::time::timeout(STOP_PATIENCE, async {
+        while let Some(ended) = exports.join_next().await {
+            if let Err(error) = ended {
+                warn!(%error, "a scheduled export broke off");
+            }
+        }
+    });
+    drop(ended.await);
+    outcome
+}
+
+/// Lives, one after the other, until `stop` or what waiting does not cure.
+async fn mirror(plan: Plan, stop: CancellationToken) -> anyhow::Result<()> {
     let mut failure_count = 0_u32;
     let mut is_first = true;
     loop {

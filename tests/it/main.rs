@@ -10,6 +10,7 @@ mod certificates;
 mod compose;
 mod demo;
 mod demo_parts;
+mod exports;
 mod histories;
 mod line;
 mod mirror;
