@@ -10,6 +10,7 @@ use std::{
 use anyhow::bail;
 use chrono::{DateTime, NaiveDate, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -24,6 +25,9 @@ use crate::{
         carry_out,
     },
 };
+
+/// How long a stopped export has to end by itself.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Writes a report (`plait reports` lists them), a table of the canonical database, or all reports, as they are at one
 /// moment. Rows are streamed: a million of them take no more memory than ten. A file is there when it is whole, and
@@ -88,12 +92,21 @@ pub(super) async fn run(arguments: Arguments, stop: CancellationToken) -> anyhow
     let settings = settings::read(&arguments.config)?;
     let bar = bar();
     let watch = Watch { bar: &bar, stop: &stop };
-    let outcome = match (&arguments.scheduled, &arguments.what, &arguments.output) {
-        (Some(name), ..) => scheduled(&settings, name, watch).await,
-        (None, Some(what), Some(output)) => {
-            export(&arguments, &settings, what, output, watch).await
+    let work = async {
+        match (&arguments.scheduled, &arguments.what, &arguments.output) {
+            (Some(name), ..) => scheduled(&settings, name, watch).await,
+            (None, Some(what), Some(output)) => {
+                export(&arguments, &settings, what, output, watch).await
+            }
+            (None, ..) => bail!("say what is to be exported, and where to by -o"),
         }
-        (None, ..) => bail!("say what is to be exported, and where to by -o"),
+    };
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        // Rows on their way stop by themselves; a query that has not answered yet does not.
+        () = async { stop.cancelled().await; sleep(STOP_PATIENCE).await } => {
+            Err(Error::Stopped.into())
+        }
     };
     bar.finish_and_clear();
     match outcome {
@@ -146,27 +159,23 @@ async fn export(
         member_name: member.map(|member| member.name()),
     };
     let maker = Maker { session: &session, catalogue: &catalogue, order: &order, watch };
-    match (&what, &place) {
-        (What::InvestorPack, Place::Path(folder)) => {
-            let pack = maker.pack(folder).await?;
-            watch.bar.finish_and_clear();
-            tell_pack(&pack, folder)
-        }
-        _ => {
-            let outcome = maker.export(&what, &place).await?;
-            watch.bar.finish_and_clear();
-            left_out(&outcome.left_out);
-            for written in &outcome.written {
-                tell(written)?;
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+    if let (What::InvestorPack, Place::Path(folder)) = (&what, &place) {
+        let pack = maker.pack(folder).await?;
+        watch.bar.finish_and_clear();
+        return tell_pack(&pack, folder);
     }
+    let outcome = maker.export(&what, &place).await?;
+    watch.bar.finish_and_clear();
+    left_out(&outcome.left_out);
+    for written in &outcome.written {
+        tell(written)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn scheduled(settings: &Settings, name: &str, watch: Watch<'_>) -> anyhow::Result<ExitCode> {
-    let named = |export: &&Export| export.name == name;
-    let Some(export) = settings.exports.iter().find(named) else {
+    let is_meant = |export: &&Export| export.name == name;
+    let Some(export) = settings.exports.iter().find(is_meant) else {
         if settings.exports.is_empty() {
             bail!("the settings have no section [[export]]: docs/exports.md shows one");
         }

@@ -16,7 +16,7 @@ use crate::export::{Catalogue, Session, Source, tables};
 pub(super) struct Arguments {
     /// A report or table: its columns
     name: Option<String>,
-    /// The language; without it that of the variables LC_ALL, LC_MESSAGES and LANG
+    /// The language; without it that of the terminal, by the variable LANG
     #[arg(long)]
     lang: Option<Language>,
     /// As JSON

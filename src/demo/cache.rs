@@ -81,7 +81,7 @@ pub fn clients() -> Result<PathBuf, Error> {
     whole("clients", "", "the Airtable clients", "test")
 }
 
-/// The Python that has DuckDB, pandas, pyarrow and openpyxl.
+/// The Python that reads Parquet and workbooks as people do.
 ///
 /// # Errors
 /// They are not installed.

@@ -194,7 +194,7 @@ impl Catalogue {
             .client
             .query(
                 "select c.relname::text from pg_attribute a join pg_class c on c.oid = a.attrelid
-                 where c.relnamespace = to_regnamespace('report') and a.attname = 'member_id' and c.relkind = 'v'",
+                 where c.relnamespace = to_regnamespace('report') and a.attname = 'member_id' and not a.attisdropped",
                 &[],
             )
             .await?;

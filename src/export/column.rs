@@ -190,11 +190,6 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text as SQL wants it, whatever `standard_conforming_strings` is.
-pub(super) fn literal(text: &str) -> String {
-    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Kind, looks_like_formula, precision_and_scale};
@@ -218,9 +213,9 @@ mod tests {
     fn export_numeric_modifiers_are_unpacked() {
         assert_eq!(precision_and_scale(-1), None);
         assert_eq!(precision_and_scale((18 << 16 | 2) + 4), Some((18, 2)));
-        assert_eq!(precision_and_scale((38 << 16 | 10) + 4), Some((38, 10)));
+        assert_eq!(precision_and_scale((38 << 16 | 0xa) + 4), Some((38, 10)));
         // numeric(3, -2) and numeric(2, 5)
-        assert_eq!(precision_and_scale((3 << 16 | 2046) + 4), Some((5, 0)));
+        assert_eq!(precision_and_scale((3 << 16 | 0x7fe) + 4), Some((5, 0)));
         assert_eq!(precision_and_scale((2 << 16 | 5) + 4), Some((5, 5)));
         assert_eq!(Kind::of("varchar", "S", 24), Kind::Text);
         assert_eq!(Kind::of("_int4", "A", -1), Kind::Array);

@@ -197,11 +197,14 @@ impl FolderDraft {
         } else {
             None
         };
-        match fs::rename(temp.path(), &path) {
-            // It is there under its name now: nothing is to be removed.
-            Ok(()) => drop(temp.keep()),
-            Err(error) => return Err(fault(&path, 0, error)),
+        if let Err(error) = fs::rename(temp.path(), &path) {
+            if let Some(aside) = old {
+                drop(fs::rename(aside.path().join("old"), &path));
+            }
+            return Err(fault(&path, 0, error));
         }
+        // It is there under its name now: nothing is to be removed.
+        drop(temp.keep());
         keep_folder(folder_of(&path));
         drop(old);
         Ok(path)

@@ -16,6 +16,8 @@ mod query;
 mod rows;
 mod schedule;
 mod task;
+#[cfg(test)]
+mod tests;
 mod xlsx;
 
 use std::{io, path::PathBuf};
@@ -50,6 +52,8 @@ pub(crate) enum Error {
     NoView { name: String },
     #[error("{source_name} has no column `{name}`{hint}")]
     UnknownColumn { source_name: String, name: String, hint: String },
+    #[error("--columns names no column")]
+    NoColumn,
     #[error("the column `{name}` is asked for twice")]
     ColumnTwice { name: String },
     #[error("{name} is not dated: it has only the figures of now. {}", dated_words(dated))]

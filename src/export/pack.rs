@@ -45,7 +45,9 @@ impl Maker<'_> {
                 }
             }
         }
-        make_folder(folder)?;
+        if !members.is_empty() {
+            make_folder(folder)?;
+        }
         for member in members {
             // An error would otherwise end the transaction, and with it the moment that is read.
             let client = &self.session.client;

@@ -1,6 +1,9 @@
 //! Parquet: each column with its proper type, decimals exact; in row groups of bounded size.
 
-use std::sync::Arc;
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use ::parquet::{
     arrow::ArrowWriter, basic::Compression, errors::ParquetError,
@@ -37,7 +40,7 @@ const GROUP_BYTES_MAX: usize = 64 * 1024 * 1024;
 const ANY_NUMERIC: (u8, i8) = (38, 10);
 
 pub(super) struct Parquet {
-    writer: ArrowWriter<Out>,
+    writer: ArrowWriter<Slot>,
     schema: Arc<Schema>,
     report: String,
     columns: Vec<Column>,
@@ -46,6 +49,19 @@ pub(super) struct Parquet {
     row_no: u64,
     batch_row_count: usize,
     batch_bytes: usize,
+}
+
+/// The file, which can be taken back once the writer has written its end.
+struct Slot(Option<Out>);
+
+impl Write for Slot {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.as_mut().map_or(Ok(0), |out| out.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(()), Write::flush)
+    }
 }
 
 enum Builder {
@@ -91,7 +107,7 @@ impl Parquet {
             .set_max_row_group_bytes(Some(GROUP_BYTES_MAX))
             .set_created_by(String::from("plait"))
             .build();
-        let writer = ArrowWriter::try_new(out, Arc::clone(&schema), Some(properties))
+        let writer = ArrowWriter::try_new(Slot(Some(out)), Arc::clone(&schema), Some(properties))
             .map_err(Error::Parquet)?;
         Ok(Self {
             writer,
@@ -116,14 +132,20 @@ impl Parquet {
         let written = RecordBatch::try_new(Arc::clone(&self.schema), arrays)
             .map_err(ParquetError::from)
             .and_then(|batch| self.writer.write(&batch));
-        written.map_err(|error| self.writer.inner_mut().fault_behind(Error::Parquet(error)))
+        written.map_err(|error| self.fault(error))
     }
 
     pub(super) fn end(mut self) -> Result<Out, Error> {
         self.write_batch()?;
-        match self.writer.finish() {
-            Ok(_) => self.writer.into_inner().map_err(Error::Parquet),
-            Err(error) => Err(self.writer.inner_mut().fault_behind(Error::Parquet(error))),
+        self.writer.finish().map_err(|error| self.fault(error))?;
+        let out = self.writer.inner_mut().0.take();
+        out.ok_or_else(|| Error::BrokenOff(String::from("the file is gone")))
+    }
+
+    fn fault(&mut self, error: ParquetError) -> Error {
+        match &mut self.writer.inner_mut().0 {
+            Some(out) => out.fault_behind(Error::Parquet(error)),
+            None => Error::Parquet(error),
         }
     }
 }

@@ -102,6 +102,9 @@ impl Question {
 
 fn chosen(source: &Source, names: &[String]) -> Result<Vec<Column>, Error> {
     let mut chosen: Vec<Column> = Vec::new();
+    if names.is_empty() {
+        return Err(Error::NoColumn);
+    }
     for name in names {
         let Some(column) = source.columns.iter().find(|column| column.name == *name) else {
             return Err(Error::UnknownColumn {
@@ -167,7 +170,12 @@ impl Query {
         if self.condition.is_none() || !(code.starts_with("22") || code.starts_with("42")) {
             return Error::Database(said(error));
         }
-        let message = said(error);
+        let unknown = error.as_db_error().and_then(|db| unknown_column(db.message()));
+        let message = match (&unknown, error.as_db_error()) {
+            // Postgres's own hint would name it by our alias.
+            (Some(_), Some(db)) => db.message().to_owned(),
+            _ => said(error),
+        };
         let names = self.source.columns.iter().map(|column| column.name.as_str());
         let all = || {
             format!(
@@ -176,7 +184,7 @@ impl Query {
                 names.clone().collect::<Vec<_>>().join(", ")
             )
         };
-        let hint = match error.as_db_error().and_then(|db| unknown_column(db.message())) {
+        let hint = match unknown {
             Some(unknown) => {
                 let nearest = crate::document::did_you_mean(&unknown, names.clone());
                 format!("{nearest}{}", all())

@@ -44,24 +44,17 @@ pub(crate) async fn keep_exporting(canonical: Canonical, export: Export, stop: C
     let mut done_at = None;
     while !stop.is_cancelled() {
         let now = Utc::now();
-        let last = newest(&export).unwrap_or_else(|error| {
+        let is_due = is_due(&export, done_at, now).unwrap_or_else(|error| {
             debug!(export = %export.name, %error, "could not list the folder");
-            None
+            true
         });
-        let pause = if last.max(done_at) >= Some(export.table.last_due(now)) {
-            failure_count = 0;
-            let rest = (export.table.next_due(now) - now).to_std().unwrap_or_default();
-            rest.min(LOOK_EVERY)
-        } else {
+        let pause = if is_due {
             let watch = Watch { bar: &bar, stop: &stop };
             match carry_out(&canonical, &export, now, watch).await {
                 Ok(made) => {
                     // Even if somebody takes the file away.
                     done_at = Some(now);
-                    info!(export = %export.name, path = %made.path.display(), row_count = made.row_count, "exported");
-                    for (name, error) in &made.failed {
-                        warn!(export = %export.name, folder = %name, error = %chain(error), "left out of the export");
-                    }
+                    tell(&export, &made);
                     continue;
                 }
                 Err(Error::Stopped) => return,
@@ -73,12 +66,35 @@ pub(crate) async fn keep_exporting(canonical: Canonical, export: Export, stop: C
                     pause
                 }
             }
+        } else {
+            failure_count = 0;
+            let rest = (export.table.next_due(now) - now).to_std().unwrap_or_default();
+            rest.min(LOOK_EVERY)
         };
         tokio::select! {
             () = stop.cancelled() => {}
             () = sleep(pause) => {}
         }
     }
+}
+
+fn tell(export: &Export, made: &Made) {
+    let Made { path, row_count, left_out, failed } = made;
+    info!(export = %export.name, path = %path.display(), row_count, left_out_count = left_out.len(), "exported");
+    for (folder, error) in failed {
+        warn!(export = %export.name, %folder, error = %chain(error), "could not export for an investor");
+    }
+}
+
+/// Whether `export` was not made since it was last due. `done_at`: when this process did.
+pub(super) fn is_due(
+    export: &Export,
+    done_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> io::Result<bool> {
+    let last = newest(export)?.max(done_at);
+    // The names of files tell it to the minute, as the settings do.
+    Ok(last < Some(export.table.last_due(now)))
 }
 
 /// Carries `export` out once, and removes what is more than is kept.

@@ -120,7 +120,7 @@ impl Book {
             }
             Ok(())
         })?;
-        let widths = query.columns.iter().map(|column| first_width(column)).collect();
+        let widths = query.columns.iter().map(first_width).collect();
         let query = query.clone();
         Ok(Sheet { book: self, at, name, query, styles, row: Row::default(), row_no: 0, widths })
     }
@@ -236,13 +236,18 @@ fn put(
         Kind::Instant | Kind::Moment => rows::moment(text).and_then(serial),
         _ => None,
     };
-    match number {
-        Some(number) => sheet.write_number(row, col, number)?,
-        None if looks_like_formula(text) => {
-            sheet.write_string_with_format(row, col, text, &styles.quoted)?
-        }
-        None => sheet.write_string(row, col, text)?,
-    };
+    if let Some(number) = number {
+        sheet.write_number(row, col, number)?;
+        return Ok(());
+    }
+    // A line of a cell ends as one does on a Unix.
+    let lines = text.contains('\r').then(|| text.replace("\r\n", "\n").replace('\r', "\n"));
+    let text = lines.as_deref().unwrap_or(text);
+    if looks_like_formula(text) {
+        sheet.write_string_with_format(row, col, text, &styles.quoted)?;
+    } else {
+        sheet.write_string(row, col, text)?;
+    }
     Ok(())
 }
 

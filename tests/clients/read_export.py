@@ -59,24 +59,30 @@ def with_pandas(path):
 
 def with_openpyxl(path):
     import openpyxl
+    from openpyxl.utils.escape import unescape
     from openpyxl.utils import get_column_letter
+
+    # Control characters are written as Excel does; of a text within the sheet openpyxl leaves them so.
+    def read(value):
+        return unescape(value) if isinstance(value, str) else plain(value)
 
     book = openpyxl.load_workbook(path)
     sheets = {}
     for sheet in book.worksheets:
+        row_count = sheet.max_row  # before the loops below make cells
         head = [cell for cell in sheet[1]]
         sheets[sheet.title] = {
             "frozen": sheet.freeze_panes,
             "filter": sheet.auto_filter.ref,
             "bold": all(bool(cell.font.b) for cell in head if cell.value is not None),
             "widths": [sheet.column_dimensions[get_column_letter(at + 1)].width for at in range(len(head))],
-            "rows": [[plain(cell.value) for cell in row] for row in sheet.iter_rows(max_row=100)],
-            "types": [[cell.data_type for cell in row] for row in sheet.iter_rows(max_row=100)],
-            "formats": [cell.number_format for cell in sheet[2]] if sheet.max_row > 1 else [],
+            "rows": [[read(cell.value) for cell in row] for row in sheet.iter_rows(max_row=min(row_count, 100))],
+            "types": [[cell.data_type for cell in row] for row in sheet.iter_rows(max_row=min(row_count, 100))],
+            "formats": [cell.number_format for cell in sheet[2]] if row_count > 1 else [],
             "quoted": [
-                cell.coordinate for row in sheet.iter_rows(max_row=100) for cell in row if cell.quotePrefix
+                cell.coordinate for row in sheet.iter_rows(max_row=min(row_count, 100)) for cell in row if cell.quotePrefix
             ],
-            "row_count": sheet.max_row,
+            "row_count": row_count,
         }
     return {"sheets": sheets, "order": book.sheetnames}
 

@@ -1,119 +1,10 @@
-//! `plait export` and `plait reports` on a database with the values that files break on; what was written is opened
-//! with what people open it with.
+//! `plait export` and `plait reports`; what was written is opened with what people open it with.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::{BufRead as _, BufReader, Read as _},
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fs, process::Command};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::{Pid, Uid},
-};
-use plait::demo::{cache, cluster::SUPERUSER};
 use serde_json::Value as Json;
-use tempfile::TempDir;
 
-use crate::world::{cluster, database};
-
-const ZOE: &str = "11111111-1111-4111-8111-111111111111";
-
-/// A database with the fixture, and a folder with settings for it.
-struct Office {
-    folder: TempDir,
-    database: String,
-}
-
-impl Office {
-    async fn open() -> Self {
-        let database = database().await;
-        cluster().await.sql(&database, include_str!("../data/export/fixture.sql")).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let settings = format!(
-            "[canonical]\nurl = \"postgres://{SUPERUSER}@127.0.0.1:{}/{database}\"\npassword_file = \"secret\"\ntls = \"disable\"\n\
-             [[export]]\nname = \"daily\"\nreports = \"holding\"\nformat = \"csv\"\nfolder = \"out/daily\"\nevery = \"day\"\nkeep = 1\n\
-             [[export]]\nname = \"packs\"\nreports = \"investor-pack\"\nformat = \"csv\"\nlocale = \"fr\"\nfolder = \"out\"\nevery = \"month\"\n\
-             [[export]]\nname = \"two\"\nreports = [\"holding\", \"letter\"]\nformat = \"json\"\nfolder = \"out\"\nevery = \"week\"\n",
-            cluster().await.port(),
-        );
-        fs::write(folder.path().join("plait.toml"), settings).unwrap();
-        fs::write(folder.path().join("secret"), cluster().await.password()).unwrap();
-        fs::create_dir(folder.path().join("files")).unwrap();
-        Self { folder, database }
-    }
-
-    async fn sql(&self, text: &str) {
-        cluster().await.sql(&self.database, text).await.unwrap();
-    }
-
-    /// A path among the files.
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join("files").join(name)
-    }
-
-    /// The names of all that is among the files, hidden or not.
-    fn names(&self) -> Vec<String> {
-        names(&self.path(""))
-    }
-
-    /// `words` as one would type them among the files.
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_plait"));
-        command.args(words).arg("--config").arg(self.folder.path().join("plait.toml"));
-        command.current_dir(self.path("")).stdin(Stdio::null());
-        command.env_remove("LC_ALL").env_remove("LC_MESSAGES").env("LANG", "en_US.UTF-8");
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        self.command(words).output().unwrap()
-    }
-
-    /// What it says on standard output; it has to end well.
-    fn well(&self, words: &[&str]) -> String {
-        let Output { status, stdout, stderr } = self.run(words);
-        assert!(status.success(), "{words:?}: {}", String::from_utf8_lossy(&stderr));
-        String::from_utf8(stdout).unwrap()
-    }
-
-    /// What it complains of; it has to fail, and to leave nothing.
-    fn complaint(&self, words: &[&str]) -> String {
-        let before = self.names();
-        let Output { status, stderr, .. } = self.run(words);
-        let said = String::from_utf8(stderr).unwrap();
-        assert!(!status.success(), "{words:?} went well");
-        assert!(!said.contains("panicked"), "{said}");
-        assert_eq!(self.names(), before, "{words:?} left something: {said}");
-        said
-    }
-
-    /// An export among the files, opened by `tests/clients/read_export.py`.
-    fn opened(&self, how: &str, name: &str) -> Json {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/read_export.py");
-        let python = cache::readers().unwrap();
-        let output =
-            Command::new(python).arg("-B").arg(script).arg(how).arg(self.path(name)).output();
-        let output = output.unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
-fn list(json: &Json) -> Vec<&str> {
-    json.as_array().unwrap().iter().map(|it| it.as_str().unwrap_or("∅")).collect()
-}
+use crate::office::{Office, ZOE, list, names};
 
 #[tokio::test]
 async fn exports_csv_is_exact_in_the_standard_form() {
@@ -266,7 +157,7 @@ async fn exports_parquet_is_read_by_duckdb_and_pandas() {
     assert_eq!(read["columns"]["amount"], "decimal128(18, 2)[pyarrow]");
     assert_eq!(read["columns"]["day"], "date32[day][pyarrow]");
     assert_eq!(read["columns"]["at"], "timestamp[us, tz=UTC][pyarrow]");
-    assert_eq!(read["columns"]["tags"], "list<element: string>[pyarrow]");
+    assert_eq!(read["columns"]["tags"], "list<item: string>[pyarrow]");
     assert_eq!(read["rows"][0][2], "decimal 1234567.89");
     assert_eq!(read["rows"][0][3], "decimal 1234567890123456789012345678.0123456789");
     assert_eq!(read["rows"][0][5], "int 9223372036854775807");
@@ -275,21 +166,6 @@ async fn exports_parquet_is_read_by_duckdb_and_pandas() {
     office.well(&["export", "million", "-o", "m.parquet", "--where", "id <= 300000"]);
     let groups = office.opened("pandas", "m.parquet")["groups"].clone();
     assert_eq!(groups, serde_json::json!([122_880, 122_880, 54_240]));
-}
-
-#[tokio::test]
-async fn exports_parquet_tells_the_row_that_does_not_fit() {
-    let office = Office::open().await;
-    let said = office.complaint(&["export", "unfit", "-o", "u.parquet", "--columns", "id,loose"]);
-    assert!(
-        said.contains("unfit, row 2, column `loose` (numeric): it does not fit a decimal"),
-        "{said}"
-    );
-    let said = office.complaint(&["export", "unfit", "-o", "u.parquet", "--columns", "wide"]);
-    assert!(
-        said.contains("column `wide` (numeric(50,2)): a decimal of Parquet has at most 38"),
-        "{said}"
-    );
 }
 
 #[tokio::test]
@@ -341,7 +217,7 @@ async fn exports_workbook_has_real_numbers_and_dates_and_no_formula() {
         ]
     );
     let words = |row: usize| sheet["rows"][row][1].as_str().unwrap_or("∅").to_owned();
-    assert_eq!(words(5), "tab\tline\nbreak\r\n\"quoted\"; semi, comma \\ back");
+    assert_eq!(words(5), "tab\tline\nbreak\n\"quoted\"; semi, comma \\ back");
     assert_eq!(words(7), "accents éàü, emoji 🚀, _x0041_, control \u{b}");
     assert_eq!(sheet["rows"][2][8], "1899-12-31", "before Excel's days");
     assert_eq!(sheet["rows"][3][5], "int 1000000000000000000");
@@ -351,15 +227,15 @@ async fn exports_workbook_has_real_numbers_and_dates_and_no_formula() {
     }
 }
 
-/// All sheets of a workbook as LibreOffice shows them, as CSV.
+/// All sheets of a workbook as `LibreOffice` shows them, as CSV.
 fn as_libreoffice_shows(office: &Office, name: &str) -> BTreeMap<String, String> {
     let profile = tempfile::tempdir().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new("soffice")
         .arg(format!("-env:UserInstallation=file://{}", profile.path().display()))
         .args(["--headless", "--norestore", "--convert-to"])
-        // Comma, quotes, UTF-8, all cells as shown, all sheets.
-        .arg("csv:Text - txt - csv (StarCalc):44,34,76,1,,1033,false,true,false,false,false,-1")
+        // Comma, quotes, UTF-8, American English, cells as they are shown, all sheets.
+        .arg("csv:Text - txt - csv (StarCalc):44,34,76,1,,1033,false,false,true,false,false,-1")
         .arg("--outdir")
         .arg(folder.path())
         .arg(office.path(name))
@@ -447,110 +323,6 @@ async fn exports_dated_report_answers_as_of_and_as_known() {
 }
 
 #[tokio::test]
-async fn exports_bad_input_is_told_and_leaves_nothing() {
-    let office = Office::open().await;
-    let complain = |words: &[&str], parts: &[&str]| {
-        let mut all = vec!["export"];
-        all.extend(words);
-        let said = office.complaint(&all);
-        for part in parts {
-            assert!(said.contains(part), "{words:?}: {part}: {said}");
-        }
-    };
-    complain(
-        &["holdnig", "-o", "a.csv"],
-        &["no report or table `holdnig`", "did you mean `holding`?"],
-    );
-    complain(&["zzz", "-o", "a.csv"], &["no report or table `zzz`", "holding, letter"]);
-    complain(&["canon.letter", "-o", "a.csv"], &["no report or table `canon.letter`"]);
-    complain(&["holding", "-o", "a.csv", "--columns", "amuont"], &["did you mean `amount`?"]);
-    complain(
-        &["holding", "-o", "a.csv", "--where", "amuont > 5"],
-        &[
-            "\"amuont\" does not exist; did you mean `amount`?",
-            "member_id, company, amount, held_on",
-        ],
-    );
-    complain(
-        &["holding", "-o", "a.csv", "--where", "amount >"],
-        &["--where cannot be used: syntax error"],
-    );
-    complain(&["holding", "-o", "a.csv", "--where", ""], &["--where cannot be used: it is empty"]);
-    // What is chained, or another statement, is none.
-    for condition in [
-        "true; drop table canon.holding",
-        "true)); drop table canon.holding --",
-        "true)) to program 'touch x' --",
-        "true)) to stdout --",
-        "true /*",
-    ] {
-        complain(&["holding", "-o", "a.csv", "--where", condition], &["--where cannot be used"]);
-    }
-    complain(
-        &[
-            "holding",
-            "-o",
-            "a.csv",
-            "--where",
-            "set_config('x.y', 'z', false) = 'z' and lo_create(0) > 0",
-        ],
-        &["read-only"],
-    );
-    complain(
-        &["million", "-o", "a.csv", "--where", "10 / (500000 - id) > 0"],
-        &["division by zero"],
-    );
-    complain(
-        &["holding", "-o", "a.csv", "--investor", "Nobody"],
-        &["no investor is called `Nobody`"],
-    );
-    complain(
-        &["holding", "-o", "a.csv", "--investor", "jean martin"],
-        &[
-            "may be any of these",
-            "22222222-2222-4222-8222-222222222222",
-            "33333333-3333-4333-8333-333333333333",
-        ],
-    );
-    complain(&["holding", "-o", "a.csv", "--investor", "Ann Gone"], &["no investor is called"]);
-    complain(
-        &["nasty", "-o", "a.csv", "--investor", ZOE],
-        &["not about single investors", "holding, letter"],
-    );
-    complain(&["all", "-o", "-"], &["name a folder by -o"]);
-    complain(&["all", "-o", "x", "--columns", "a"], &["--columns is about one report"]);
-    complain(&["holding", "-o", "none/a.csv"], &["could not write none/a.csv"]);
-    complain(&["--scheduled", "dialy"], &["no export `dialy`; did you mean `daily`?"]);
-    complain(
-        &["long", "-o", "a.xlsx"],
-        &["long, row 2, column `words`: a text of 32768 characters", "csv or parquet"],
-    );
-    fs::write(office.path("there.csv"), "mine").unwrap();
-    complain(&["holding", "-o", "there.csv"], &["there.csv is there already", "--overwrite"]);
-    assert_eq!(fs::read_to_string(office.path("there.csv")).unwrap(), "mine");
-    office.well(&["export", "holding", "-o", "there.csv", "--overwrite"]);
-    assert_eq!(fs::read_to_string(office.path("there.csv")).unwrap().lines().count(), 4);
-    // A text that just fits, as Excel counts.
-    office.well(&["export", "long", "-o", "fits.xlsx", "--where", "id = 1"]);
-    office.sql("drop view report.letter").await;
-    complain(&["letter", "-o", "a.csv"], &["report.letter is not there", "plait migrate"]);
-    office.sql("drop table report.catalogue").await;
-    complain(&["all", "-o", "x"], &["no reports yet: run `plait migrate`"]);
-}
-
-#[tokio::test]
-async fn exports_folder_of_all_is_whole_or_not_there() {
-    let office = Office::open().await;
-    office.well(&["export", "all", "-o", "all"]);
-    assert_eq!(names(&office.path("all")), ["holding.csv", "letter.csv"]);
-    let said = office.complaint(&["export", "all", "-o", "all"]);
-    assert!(said.contains("all/holding.csv is there already"), "{said}");
-    office.sql("insert into report.catalogue values ('company', '', '', '', '', false, 3)").await;
-    let said = office.complaint(&["export", "all", "-o", "new", "-f", "parquet"]);
-    assert!(said.contains("division by zero"), "{said}");
-}
-
-#[tokio::test]
 async fn exports_pack_has_a_folder_an_investor() {
     let office = Office::open().await;
     let said = office.well(&["export", "investor-pack", "-f", "xlsx", "-o", "packs"]);
@@ -596,161 +368,14 @@ async fn exports_scheduled_are_carried_out_at_once_when_asked() {
     let said = office.well(&["export", "--scheduled", "daily"]);
     assert!(said.starts_with("daily: 3 rows → "), "{said}");
     let made = names(&out.join("daily"));
-    assert!(
-        made.len() == 1 && made[0] > "daily_2020-01-02".to_owned() && made[0].ends_with(".csv"),
-        "{made:?}"
-    );
+    let [one] = made.as_slice() else { panic!("{made:?}") };
+    assert!(one.as_str() > "daily_2020-01-02" && one.strip_suffix(".csv").is_some(), "{one}");
     office.well(&["export", "--scheduled", "packs"]);
     office.well(&["export", "--scheduled", "two"]);
     let made = names(&out);
     assert_eq!(made.len(), 3, "{made:?}");
     assert_eq!(names(&out.join(&made[1])), ["LEFÈVRE Zoé – 11111111", "MARTIN Jean – 22222222"]);
     assert_eq!(names(&out.join(&made[2])), ["holding.json", "letter.json"]);
-}
-
-#[tokio::test]
-async fn exports_stopped_by_a_signal_leave_nothing() {
-    let office = Office::open().await;
-    office
-        .sql("create view report.slow as select g, pg_sleep(0.005)::text as x from generate_series(1, 1000000) g")
-        .await;
-    office.sql("insert into report.catalogue values ('slow', '', '', '', '', false, 3)").await;
-    for format in ["csv", "xlsx", "parquet"] {
-        let mut child = office
-            .command(&["export", "slow", "-f", format, "-o", "slow.file"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let since = Instant::now();
-        while office.names().is_empty() {
-            assert!(since.elapsed() < Duration::from_secs(60), "it does not begin");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        signal(&child, Signal::SIGINT);
-        let status = child.wait().unwrap();
-        let mut said = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        assert_eq!(status.code(), Some(1), "{said}");
-        assert!(said.contains("stopped; nothing was left behind"), "{said}");
-        assert!(office.names().is_empty(), "{format}: {:?}", office.names());
-    }
-}
-
-fn signal(child: &Child, signal: Signal) {
-    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
-}
-
-#[tokio::test]
-async fn exports_end_quietly_when_nobody_reads_on() {
-    let office = Office::open().await;
-    for format in ["csv", "json", "parquet", "xlsx"] {
-        let mut child = office
-            .command(&["export", "million", "-f", format, "-o", "-", "--where", "id <= 300000"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
-        lines.read_until(b'\n', &mut Vec::new()).unwrap();
-        drop(lines);
-        let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success() && said.is_empty(), "{format}: {said}");
-    }
-}
-
-#[tokio::test]
-async fn exports_full_disk_is_told_and_leaves_nothing() {
-    let office = Office::open().await;
-    for format in ["csv", "json", "parquet", "xlsx"] {
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let output = office
-            .command(&["export", "million", "-f", format, "-o", "-", "--where", "id <= 20000"])
-            .stdout(full)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{format}: {said}");
-        assert!(
-            said.contains("could not write to standard output") && said.contains("No space left"),
-            "{format}: {said}"
-        );
-    }
-    if !Uid::effective().is_root() {
-        eprintln!("the disk itself is filled only where root may mount a small one");
-        return;
-    }
-    let disk = Disk::mount(office.path("disk"));
-    for format in ["csv", "json", "parquet", "xlsx"] {
-        let file = format!("disk/a.{format}");
-        let output = office.run(&["export", "million", "-o", &file]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{format}: {said}");
-        assert!(
-            said.contains("the disk of disk is full: ") && said.contains(" MB were written"),
-            "{format}: {said}"
-        );
-        assert!(!said.contains("panicked"), "{said}");
-        assert!(names(&disk.0).is_empty(), "{format}: {:?}", names(&disk.0));
-    }
-}
-
-/// A disk of 2 MB.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: PathBuf) -> Self {
-        fs::create_dir(&at).unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(&at).status();
-        assert!(mounted.unwrap().success(), "root could not mount a tmpfs");
-        Self(at)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()));
-    }
-}
-
-#[tokio::test]
-async fn exports_of_many_rows_take_little_memory() {
-    let office = Office::open().await;
-    for format in ["csv", "json", "parquet", "xlsx"] {
-        let mut child = office
-            .command(&["export", "million", "-f", format, "-o", &format!("m.{format}")])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut peak_kb = 0;
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break status;
-            }
-            let told =
-                fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-            let line = told.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let kb = line.and_then(|it| it.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-            peak_kb = peak_kb.max(kb.unwrap_or(0));
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        assert!(status.success(), "{format}");
-        println!("{format}: {peak_kb} kB");
-        assert!(peak_kb > 0 && peak_kb < 150_000, "{format}: {peak_kb} kB");
-    }
-    let lines = BufReader::new(File::open(office.path("m.csv")).unwrap()).lines().count();
-    assert_eq!(lines, 1_000_001);
-    // One row more than a sheet holds.
-    office
-        .sql("create or replace view report.million as select g as id, g * 1.25::numeric(18, 2) as amount, 'row ' || g as words, date '2020-01-01' as day from generate_series(1, 1048576) g")
-        .await;
-    let said = office.complaint(&["export", "million", "-o", "more.xlsx"]);
-    assert!(
-        said.contains("million has more than 1,048,575 rows") && said.contains("csv or parquet"),
-        "{said}"
-    );
 }
 
 #[tokio::test]
@@ -763,7 +388,10 @@ async fn reports_are_listed_in_words() {
         ),
         "{said}"
     );
-    assert!(said.contains("Tables of canon: holding, long, member, nasty, unfit"), "{said}");
+    assert!(
+        said.contains("Tables of canon: holding, long, member, million, nasty, unfit"),
+        "{said}"
+    );
     let said = office.well(&["reports", "--lang", "fr"]);
     assert!(said.contains("holding  Portefeuille · daté : prend --as-of"), "{said}");
     let said = office.well(&["reports", "holding"]);

@@ -68,7 +68,7 @@ create view report.letter as
     select member_id, 'Cher/Chère [' || company || ']' as greeting from canon.holding
     where member_id = '11111111-1111-4111-8111-111111111111';
 
-create view report.million as
+create view canon.million as
     select g as id, g * 1.25::numeric(18, 2) as amount, 'row ' || g as words, date '2020-01-01' + g % 2000 as day
     from generate_series(1, 1000000) g;
 
@@ -78,3 +78,5 @@ create table report.catalogue (
 insert into report.catalogue values
     ('holding', 'Portefeuille', 'Holdings', 'Ce que détient chaque investisseur.', 'What each investor holds.', true, 1),
     ('letter', 'Lettres: a/b', 'Letters: a/b', 'Lettres.', 'Letters.', false, 2);
+
+create function canon.write() returns boolean language sql as 'delete from canon.holding returning true';
