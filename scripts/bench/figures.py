@@ -34,6 +34,8 @@ FIGURES = [
     Figure("airtable_to_directus_p99", "ms", "<", 500, 0),
     Figure("directus_push_rate", "x bare client", "≥", 0.9, 2),
     Figure("rest_writes", "writes", "=", 0, 0),
+    Figure("export_csv", "x psql", "≥", 0.8, 2),
+    Figure("export_memory", "MB", "<", 128, 1),
 ]
 NAMES = [figure.name for figure in FIGURES]
 

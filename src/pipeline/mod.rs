@@ -3,6 +3,7 @@
 //! and if waiting cures it, all are started again from the stored positions: there is no second way to begin.
 
 mod budget;
+mod exports;
 mod known;
 mod places;
 mod pushes;
@@ -25,7 +26,6 @@ use crate::{
     apply::{self, Apply, Committed, Limits, Log},
     capture::{self, airtable, directus},
     config::Export,
-    export,
     mapping::{Entity, Mapping},
     model::{Cursor, Lsn, Side},
     push::{directus::DirectusPush, password::AirtablePasswords},
@@ -76,23 +76,12 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// What waiting does not cure.
 pub(crate) async fn run(plan: Plan, stop: CancellationToken) -> anyhow::Result<()> {
     let export_stop = stop.child_token();
-    let mut exports = JoinSet::new();
-    for export in plan.exports.clone() {
-        let span = info_span!("export", task = "export", export = %export.name);
-        let task = export::keep_exporting(plan.canonical.clone(), export, export_stop.clone());
-        exports.spawn(task.instrument(span));
-    }
+    let exporting = tokio::spawn(exports::keep(plan.clone(), export_stop.clone()));
     let outcome = mirror(plan, stop).await;
     export_stop.cancel();
-    // Exports read, and nothing waits for them: one that breaks off is told, and stops no mirror.
-    let ended = tokio::time::timeout(STOP_PATIENCE, async {
-        while let Some(ended) = exports.join_next().await {
-            if let Err(error) = ended {
-                warn!(%error, "a scheduled export broke off");
-            }
-        }
-    });
-    drop(ended.await);
+    if let Err(error) = exporting.await {
+        warn!(%error, "the task `export` broke off");
+    }
     outcome
 }
 

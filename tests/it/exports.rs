@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, fs, process::Command};
 
 use serde_json::Value as Json;
 
-use crate::office::{Office, ZOE, list, names};
+use crate::{
+    office::{Office, ZOE, list, names},
+    plain::{PATIENCE, Plain},
+    world::eventually,
+};
 
 #[tokio::test]
 async fn exports_csv_is_exact_in_the_standard_form() {
@@ -406,4 +410,46 @@ async fn reports_are_listed_in_words() {
     );
     let said = office.complaint(&["reports", "holdnig"]);
     assert!(said.contains("did you mean `holding`?"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exports_scheduled_are_kept_by_run_and_never_stop_it() {
+    let mut plain = Plain::start().await;
+    plain.documents.settings.push_str(
+        "[[export]]\nname = \"month\"\nreports = [\"canon.startup\"]\nfolder = \"month\"\nevery = \"month\"\n\
+         [[export]]\nname = \"none\"\nreports = [\"startpu\"]\nfolder = \"none\"\nevery = \"day\"\n",
+    );
+    plain.run();
+    plain.until_logged("did you mean `startup`?").await;
+    let made = async || {
+        let folder = plain.place().join("month");
+        let made = if folder.is_dir() { names(&folder) } else { Vec::new() };
+        match made.as_slice() {
+            [one] if !one.starts_with('.') => Ok(folder.join(one)),
+            _ => Err((made, plain.log())),
+        }
+    };
+    let file = eventually(PATIENCE, made).await;
+    // After the first copies, and not before.
+    let count: i64 = plain
+        .canonical()
+        .await
+        .query_one("select count(*) from canon.startup where deleted_at is null", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let lines = fs::read_to_string(&file).unwrap().lines().count();
+    assert!(count > 0 && lines > usize::try_from(count).unwrap(), "{count} {lines}");
+    plain.terminate().await;
+    // A restart does not make it again, and the one that fails stops nobody.
+    plain.run();
+    eventually(PATIENCE, async || {
+        let log = plain.log();
+        let failure_count = log.matches("did you mean `startup`?").count();
+        if failure_count > 1 { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert!(plain.is_running());
+    assert_eq!(names(&plain.place().join("month")).len(), 1);
+    plain.end().await;
 }
