@@ -1,12 +1,6 @@
-//! A column's type → the SQL by which its values leave the database in each form. Pure. The work is done by Postgres,
-//! which has the values at hand: what arrives here is passed through, or read as one of a few plain texts.
+//! A column's type → the SQL by which its values leave the database in each form. Pure.
 
 use super::Locale;
-
-/// Text that begins like this may be taken for a formula by a program for tables. What is only a number, or `+` with
-/// digits and spaces (a telephone number), is none.
-const FORMULA_STARTS: &str = "61, 43, 45, 64, 9, 10, 13";
-const HARMLESS: &str = r"^(\+[0-9][0-9 ]*|[+-]?[0-9]+([.,][0-9]+)?)$";
 
 /// The zone in which people read times.
 pub(super) const PARIS: &str = "Europe/Paris";
@@ -83,8 +77,15 @@ impl Kind {
     /// The expression for a column of this kind, named by `name` as SQL quotes it.
     pub(super) fn expression(self, name: &str, form: Form) -> String {
         match form {
-            Form::Csv(Locale::Standard) => self.standard(name),
-            Form::Csv(Locale::French) => self.french(name),
+            Form::Csv(Locale::French) if matches!(self, Self::Instant | Self::Texts) => {
+                self.cell(name)
+            }
+            Form::Csv(_) => match self {
+                // Without the blanks that fill up a text of fixed length.
+                Self::Text => format!("{name}::text"),
+                Self::Texts | Self::Array => format!("to_json({name})::text"),
+                _ => name.to_owned(),
+            },
             // What was stored as `json` may have line breaks in it; here a row is a line.
             Form::Json if self == Self::Json => format!("{name}::jsonb"),
             Form::Json => name.to_owned(),
@@ -94,41 +95,6 @@ impl Kind {
                 Self::Texts | Self::Array => format!("to_json({name})::text"),
                 _ => format!("{name}::text"),
             },
-        }
-    }
-
-    fn standard(self, name: &str) -> String {
-        match self {
-            Self::Integer(_) | Self::Numeric(_) | Self::Float(_) | Self::Date | Self::Uuid => {
-                name.to_owned()
-            }
-            Self::Boolean | Self::Json => format!("{name}::text"),
-            Self::Instant => finite(
-                name,
-                &format!("translate(({name} at time zone 'UTC')::text, ' ', 'T') || 'Z'"),
-            ),
-            Self::Moment => format!("translate({name}::text, ' ', 'T')"),
-            Self::Texts | Self::Array => format!("to_json({name})::text"),
-            Self::Text | Self::Other => harmless(&format!("{name}::text")),
-        }
-    }
-
-    fn french(self, name: &str) -> String {
-        match self {
-            Self::Numeric(_) => format!("translate({name}::text, '.', ',')"),
-            // A float's text has an exponent where it is very large or small; as a numeric it has none.
-            Self::Float(_) => format!(
-                "translate(case when {name}::text like '%e%' then {name}::text::numeric::text else {name}::text end, '.', ',')"
-            ),
-            Self::Boolean => format!("case when {name} then 'oui' when not {name} then 'non' end"),
-            Self::Date => finite(name, &format!("to_char({name}, 'DD/MM/YYYY')")),
-            Self::Instant => finite(
-                name,
-                &format!("to_char({name} at time zone '{PARIS}', 'DD/MM/YYYY HH24:MI:SS')"),
-            ),
-            Self::Moment => finite(name, &format!("to_char({name}, 'DD/MM/YYYY HH24:MI:SS')")),
-            Self::Texts => harmless(&format!("array_to_string({name}, ', ')")),
-            _ => self.standard(name),
         }
     }
 
@@ -155,18 +121,8 @@ fn precision_and_scale(modifier: i32) -> Option<(u32, u32)> {
     }
 }
 
-/// `infinity` stays that word.
-fn finite(name: &str, expression: &str) -> String {
-    format!("case when isfinite({name}) then {expression} else {name}::text end")
-}
-
-fn harmless(text: &str) -> String {
-    format!(
-        "case when ascii({text}) in ({FORMULA_STARTS}) and {text} !~ '{HARMLESS}' then '''' || {text} else {text} end"
-    )
-}
-
-/// The same rule for a cell of a workbook.
+/// Whether a program for tables may take a text for a formula. What is only a number, or `+` with digits and spaces (a
+/// telephone number), is none.
 pub(super) fn looks_like_formula(text: &str) -> bool {
     let Some(first) = text.chars().next() else { return false };
     if !matches!(first, '=' | '+' | '-' | '@' | '\t' | '\n' | '\r') {

@@ -40,10 +40,8 @@ pub(super) async fn copy<S: Sink>(
     // Postgres sends each row as a message of its own. What JSON escapes anyhow is taken for quote and delimiter, so
     // that its rows come as they are.
     let options = match form {
-        Form::Csv(super::Locale::Standard) => "format csv, header",
-        Form::Csv(super::Locale::French) => "format csv, header, delimiter ';'",
         Form::Json => "format csv, quote e'\\x01', delimiter e'\\x02'",
-        Form::Cell | Form::Typed => "format text",
+        Form::Csv(_) | Form::Cell | Form::Typed => "format text",
     };
     let statement = format!("copy ({}) to stdout ({options})", query.sql(form));
     let copied = session.client.copy_out(&statement).await.map_err(|error| query.blame(&error))?;

@@ -181,9 +181,9 @@ impl Maker<'_> {
         let locale = self.order.locale;
         let (out, row_count) = match self.order.format {
             Format::Csv => {
-                let csv = Csv::new(out, locale)?;
-                let (csv, lines) = copy(session, query, Form::Csv(locale), csv, watch).await?;
-                (csv.end()?, lines.saturating_sub(1))
+                let csv = Csv::new(query, out, locale)?;
+                let (csv, count) = copy(session, query, Form::Csv(locale), csv, watch).await?;
+                (csv.end()?, count)
             }
             Format::Json => {
                 let json = Json::new(out);

@@ -23,22 +23,7 @@ impl Row {
                 continue;
             }
             let start = text.len();
-            let mut bytes = value.iter();
-            while let Some(byte) = bytes.next() {
-                if *byte != b'\\' {
-                    text.push(*byte);
-                    continue;
-                }
-                text.push(match bytes.next()? {
-                    b'b' => 8,
-                    b'f' => 12,
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'v' => 11,
-                    other => *other,
-                });
-            }
+            unescape(value, &mut text)?;
             self.places.push(Some((start, text.len())));
         }
         self.text = String::from_utf8(text).ok()?;
@@ -48,6 +33,37 @@ impl Row {
     pub(super) fn values(&self) -> impl Iterator<Item = Option<&str>> {
         self.places.iter().map(|place| place.and_then(|(start, end)| self.text.get(start..end)))
     }
+}
+
+/// Puts a value without its escapes behind `text`; `None`: it ends within one.
+fn unescape(value: &[u8], text: &mut Vec<u8>) -> Option<()> {
+    let mut bytes = value.iter();
+    while let Some(byte) = bytes.next() {
+        if *byte != b'\\' {
+            text.push(*byte);
+            continue;
+        }
+        text.push(match bytes.next()? {
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'v' => 11,
+            other => *other,
+        });
+    }
+    Some(())
+}
+
+/// A value without its escapes: itself where it has none, else in `place`.
+pub(super) fn unescaped<'v>(value: &'v [u8], place: &'v mut Vec<u8>) -> Option<&'v [u8]> {
+    if !value.contains(&b'\\') {
+        return Some(value);
+    }
+    place.clear();
+    unescape(value, place)?;
+    Some(place)
 }
 
 /// `2026-03-01`; `None` for what has no place in a calendar of four digits.
