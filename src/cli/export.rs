@@ -34,6 +34,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// not before. Exit code 0: all was written; 1: not all of it was.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[command(mut_arg("author", |it| it.help("By whom, for the cover; the login name unless this says otherwise")))]
 pub(super) struct Arguments {
     /// A report, a table (`canon.member` is always the table), `all`, or `investor-pack`
     #[arg(required_unless_present = "scheduled")]
@@ -229,8 +230,7 @@ fn bar() -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new_spinner();
-    let style =
-        ProgressStyle::with_template("{spinner} {msg}  {human_pos} rows  {per_sec}  {elapsed}");
+    let style = ProgressStyle::with_template("{spinner} {msg}  {human_pos} rows  {elapsed}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
