@@ -1,7 +1,6 @@
 //! A query's rows, from Postgres to whatever takes them. Rows are in flight, never collected: the taker works on a
 //! thread of its own, and what is on its way to it is bounded.
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use indicatif::ProgressBar;
 use tokio::{sync::mpsc, task::spawn_blocking};
@@ -9,10 +8,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, Session, column::Form, query::Query};
 
-/// Rows that are handed over together, at most.
-const CHUNK_ROW_COUNT_MAX: usize = 1024;
+/// Rows that are looked at together, at most.
+const LOOK_ROW_COUNT_MAX: usize = 256;
+/// Bytes that are handed over together: a thread is woken for each.
+const CHUNK_BYTES: usize = 128 * 1024;
 /// Such chunks between the connection and the taker.
 const CHUNK_COUNT_MAX: usize = 4;
+
+/// Rows, one behind the other.
+#[derive(Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
 
 /// Takes rows as Postgres sent them, a line each. May block.
 pub(super) trait Sink: Send + 'static {
@@ -48,32 +56,38 @@ pub(super) async fn copy<S: Sink>(
     let (sender, receiver) = mpsc::channel(CHUNK_COUNT_MAX);
     let taking = spawn_blocking(move || take(sink, receiver));
 
-    let mut chunks = std::pin::pin!(copied.ready_chunks(CHUNK_ROW_COUNT_MAX));
+    let mut looks = std::pin::pin!(copied.ready_chunks(LOOK_ROW_COUNT_MAX));
+    let mut stopped = std::pin::pin!(watch.stop.cancelled());
+    let mut chunk = Chunk::default();
     let mut count = 0;
     let mut failure = None;
     'copying: loop {
-        let chunk = tokio::select! {
-            () = watch.stop.cancelled() => {
+        let rows = tokio::select! {
+            () = stopped.as_mut() => {
                 failure = Some(Error::Stopped);
                 break;
             }
-            chunk = chunks.next() => chunk,
+            rows = looks.next() => rows,
         };
-        let Some(chunk) = chunk else { break };
-        let mut rows = Vec::with_capacity(chunk.len());
-        for row in chunk {
+        let is_last = rows.is_none();
+        let rows = rows.unwrap_or_default();
+        count += rows.len() as u64;
+        watch.bar.inc(rows.len() as u64);
+        for row in rows {
             match row {
-                Ok(row) => rows.push(row),
+                Ok(row) => chunk.put(&row),
                 Err(error) => {
                     failure = Some(query.blame(&error));
                     break 'copying;
                 }
             }
         }
-        count += rows.len() as u64;
-        watch.bar.inc(rows.len() as u64);
-        if sender.send(rows).await.is_err() {
-            break; // the taker has failed, and says why
+        if chunk.bytes.len() >= CHUNK_BYTES || is_last {
+            let full = std::mem::take(&mut chunk);
+            // If that fails, the taker has, and says why.
+            if sender.send(full).await.is_err() || is_last {
+                break;
+            }
         }
     }
     drop(sender);
@@ -85,10 +99,22 @@ pub(super) async fn copy<S: Sink>(
     }
 }
 
-fn take<S: Sink>(mut sink: S, mut chunks: mpsc::Receiver<Vec<Bytes>>) -> Result<S, Error> {
-    while let Some(rows) = chunks.blocking_recv() {
-        for row in rows {
-            sink.take(&row)?;
+impl Chunk {
+    fn put(&mut self, row: &[u8]) {
+        if self.bytes.is_empty() {
+            self.bytes.reserve(CHUNK_BYTES + CHUNK_BYTES / 4);
+        }
+        self.bytes.extend_from_slice(row);
+        self.ends.push(self.bytes.len());
+    }
+}
+
+fn take<S: Sink>(mut sink: S, mut chunks: mpsc::Receiver<Chunk>) -> Result<S, Error> {
+    while let Some(Chunk { bytes, ends }) = chunks.blocking_recv() {
+        let mut start = 0;
+        for end in ends {
+            sink.take(bytes.get(start..end).unwrap_or_default())?;
+            start = end;
         }
     }
     Ok(sink)
