@@ -1,11 +1,15 @@
 //! `plait.toml`: every setting with its unit, default and check. Secrets are never in the document: it names the
 //! environment variable or the file that holds each.
 
+mod export;
+
 use std::{
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
+
+pub(crate) use export::{Every, Export, Format, Locale, Timetable, What};
 
 use crate::{
     document::{Document, Problems, Section, beside, did_you_mean, read_file},
@@ -41,6 +45,8 @@ pub struct Settings {
     pub(crate) airtable: Option<Airtable>,
     pub(crate) apply: Apply,
     pub(crate) log: Log,
+    /// What is exported by itself.
+    pub(crate) exports: Vec<Export>,
 }
 
 /// How to reach a Postgres.
@@ -136,7 +142,7 @@ impl Settings {
         let parsed = document.parse()?;
         let settings = {
             let root = Section::root(&document, &parsed);
-            root.only(&["mapping", "canonical", "directus", "airtable", "apply", "log"]);
+            root.only(&["mapping", "canonical", "directus", "airtable", "apply", "log", "export"]);
             Reader { path }.settings(&root)
         };
         document.finish(settings)?.ok_or_else(|| {
@@ -172,6 +178,7 @@ impl Reader<'_> {
             airtable: root.section("airtable").map(|section| self.airtable(&section)),
             apply: apply(root.section("apply").as_ref()),
             log: log(root.section("log").as_ref()),
+            exports: export::exports(self.path, root),
         })
     }
 

@@ -9,6 +9,7 @@ mod verify; // 4: both live sides against canonical, cell by cell
 
 mod apply; // 3: the loop: take a batch, read state, merge, write once, release
 mod capture; // 3: a side's log → observations
+mod export; // 3: reports and tables → CSV, JSON, Excel, Parquet; by schedule, too
 mod push; // 3: outbox → a side's API
 mod undo; // 3: what takes changes back, from the journal; pure
 

@@ -10,6 +10,7 @@ import time
 
 sys.dont_write_bytecode = True  # before our own modules: nothing is left in the source tree
 
+import export
 import figures
 import harness
 import lab
@@ -26,7 +27,8 @@ GROUPS = [
     (("listing_allowance", "listing_429"), listing.measure),
     (("airtable_push_rate", "airtable_push_429", "burst_requests", "directus_to_airtable_p99"), push.measure),
     (("rest_writes", "airtable_to_directus_p99", "directus_push_rate"), whole.measure),
-    (("report_at_size", "report_common", "report_heavy", "report_csv"), reports.measure),
+    (("report_at_size", "report_common", "report_heavy"), reports.measure),
+    (("export_csv", "export_memory"), export.measure),
 ]
 
 

@@ -37,7 +37,8 @@ FIGURES = [
     Figure("report_at_size", "ms", "<", 50, 1),
     Figure("report_common", "ms", "<", 200, 0),
     Figure("report_heavy", "ms", "<", 2000, 0),
-    Figure("report_csv", "x psql", "≥", 0.8, 2),
+    Figure("export_csv", "x psql", "≥", 0.8, 2),
+    Figure("export_memory", "MB", "<", 128, 1),
 ]
 NAMES = [figure.name for figure in FIGURES]
 

@@ -1,5 +1,5 @@
-"""The reports: how long each view takes at the size of one network and at a hundred times it, and how fast rows go out as
-CSV. What is timed is `copy (select …) to stdout`, all rows and columns, thrown away, by one client; the data are those of
+"""The reports: how long each view takes at the size of one network and at a hundred times it. What is
+timed is `copy (select …) to stdout`, all rows and columns, thrown away, by one client; the data are those of
 benches/report_data.sql."""
 import os
 import statistics
@@ -24,7 +24,6 @@ COMMON = {
     "conversion": "select * from report.deal_flow_conversion",
     "yearly statistics": "select * from report.network_by_year",
 }
-CSV = "select * from report.movement"
 
 
 def seconds(cluster, query):
@@ -60,38 +59,6 @@ def slowest(times, what, say):
     return Outcome(times[name])
 
 
-def export_ratio(options, folder, cluster, reps, say):
-    """Rows a second of `plait export` ÷ those of psql's \\copy, in turns; both to a file."""
-    config = os.path.join(folder, "plait.toml")
-    ours, theirs = [], []
-    for at in range(reps + 1):
-        out = os.path.join(folder, f"ours{at}.csv")
-        began = time.monotonic()
-        done = subprocess.run(
-            [options.program, "export", "movement", "--format", "csv", "-o", out, "--config", config], capture_output=True, text=True,
-            env=dict(os.environ, PLAIT_BENCH_AIRTABLE_TOKEN="none"), cwd=folder)
-        if done.returncode:
-            raise Failed(f"plait export: {done.stderr.strip()[-500:]}")
-        ours.append(time.monotonic() - began)
-        began = time.monotonic()
-        other = os.path.join(folder, "theirs.csv")
-        done = subprocess.run(
-            ["psql", "-X", "-q", "-d", cluster.url("canonical"), "-c", f"\\copy ({CSV}) to '{other}' with (format csv, header)"],
-            capture_output=True, text=True)
-        if done.returncode:
-            raise Failed(f"psql: {done.stderr.strip()}")
-        theirs.append(time.monotonic() - began)
-        with open(out, "rb") as mine, open(other, "rb") as his:
-            lines = [sum(block.count(b"\n") for block in iter(lambda: f.read(1 << 20), b"")) for f in (mine, his)]
-        if lines[0] != lines[1]:
-            raise Failed(f"plait export wrote {lines[0]} lines, psql {lines[1]}")
-        os.unlink(out)
-    # The first of each warms up.
-    our, their = statistics.median(ours[1:]), statistics.median(theirs[1:])
-    say(f"CSV: {lines[0]} lines in {our:.2f} s, psql \\copy in {their:.2f} s")
-    return Outcome(their / our)
-
-
 def measure(options, say):
     found = {}
     for factor in (1, max(1, round(FACTOR * options.scale))):
@@ -105,5 +72,4 @@ def measure(options, say):
             found["report_common"] = slowest(times, f"common ones at {factor} times it", say)
             times = {name: milliseconds(cluster, f"select * from report.{name}", options.reps) for name in names}
             found["report_heavy"] = slowest(times, f"whole reports at {factor} times it", say)
-            found["report_csv"] = export_ratio(options, folder, cluster, options.reps, say)
     return found

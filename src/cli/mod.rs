@@ -6,11 +6,13 @@ mod conflicts;
 mod demo;
 mod desk;
 mod errors;
+mod export;
 mod history;
 mod identity;
 mod migrate;
 mod plan;
 mod readers;
+mod reports;
 mod run;
 mod sandbox;
 mod settings;
@@ -82,6 +84,10 @@ enum Command {
     Undo(undo::Arguments),
     /// Read both sides, and compare every cell with what is canonical
     Verify(verify::Arguments),
+    /// What there is to export, in words: the reports, the columns of one
+    Reports(reports::Arguments),
+    /// Write a report, a table, or all of it: CSV, Excel, JSON, Parquet
+    Export(export::Arguments),
     /// Serve a pretend Airtable with a network's data, for trying things out
     Sandbox(sandbox::Arguments),
     /// Bring up a real Directus, the sandbox and a canonical database, and mirror them
@@ -118,6 +124,8 @@ pub fn main() -> ExitCode {
             Command::Identity(arguments) => identity::run(arguments).await,
             Command::Undo(arguments) => undo::run(arguments).await,
             Command::Verify(arguments) => verify::run(arguments).await,
+            Command::Reports(arguments) => reports::run(arguments).await,
+            Command::Export(arguments) => export::run(arguments, stop).await,
             Command::Sandbox(arguments) => sandbox::run(arguments, stop).await,
             Command::Demo(arguments) => demo::run(arguments, stop).await,
         }

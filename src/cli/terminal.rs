@@ -55,6 +55,10 @@ impl Paint {
         Self(io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
     }
 
+    pub(super) fn for_stderr() -> Self {
+        Self(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+    }
+
     #[cfg(test)]
     pub(super) fn none() -> Self {
         Self(false)

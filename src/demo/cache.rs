@@ -81,6 +81,14 @@ pub fn clients() -> Result<PathBuf, Error> {
     whole("clients", "", "the Airtable clients", "test")
 }
 
+/// The Python that reads Parquet and workbooks as people do.
+///
+/// # Errors
+/// They are not installed.
+pub fn readers() -> Result<PathBuf, Error> {
+    whole("readers", "venv/bin/python", "DuckDB, pandas and openpyxl", "test")
+}
+
 /// A path in a part of the cache that was installed to its end.
 fn whole(part: &str, path: &str, what: &'static str, set: &'static str) -> Result<PathBuf, Error> {
     let part = folder().join(part);

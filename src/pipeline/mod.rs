@@ -3,6 +3,7 @@
 //! and if waiting cures it, all are started again from the stored positions: there is no second way to begin.
 
 mod budget;
+mod exports;
 mod known;
 mod places;
 mod pushes;
@@ -24,6 +25,7 @@ use tracing::{Instrument as _, info, info_span, warn};
 use crate::{
     apply::{self, Apply, Committed, Limits, Log},
     capture::{self, airtable, directus},
+    config::Export,
     mapping::{Entity, Mapping},
     model::{Cursor, Lsn, Side},
     push::{directus::DirectusPush, password::AirtablePasswords},
@@ -50,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     /// Rows on their way to `apply`.
     pub(crate) queue_row_count_max: u32,
+    /// What is exported by itself.
+    pub(crate) exports: Vec<Export>,
 }
 
 #[derive(Clone)]
@@ -71,6 +75,18 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// What waiting does not cure.
 pub(crate) async fn run(plan: Plan, stop: CancellationToken) -> anyhow::Result<()> {
+    let export_stop = stop.child_token();
+    let exporting = tokio::spawn(exports::keep(plan.clone(), export_stop.clone()));
+    let outcome = mirror(plan, stop).await;
+    export_stop.cancel();
+    if let Err(error) = exporting.await {
+        warn!(%error, "the task `export` broke off");
+    }
+    outcome
+}
+
+/// Lives, one after the other, until `stop` or what waiting does not cure.
+async fn mirror(plan: Plan, stop: CancellationToken) -> anyhow::Result<()> {
     let mut failure_count = 0_u32;
     let mut is_first = true;
     loop {

@@ -1,6 +1,7 @@
 //! One binary over the real parts: Postgres, Directus, the sandbox. What they share is in `world`.
 #![allow(clippy::unwrap_used)]
 
+mod bad_exports;
 mod bad_input;
 mod bad_pushes;
 mod bad_rights;
@@ -11,10 +12,12 @@ mod certificates;
 mod compose;
 mod demo;
 mod demo_parts;
+mod exports;
 mod histories;
 mod line;
 mod mirror;
 mod newcomers;
+mod office;
 mod pings;
 mod plain;
 mod sandbox_clients;
