@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use uuid::Uuid;
 
 use super::{
     settings,
@@ -16,7 +15,8 @@ use super::{
 use crate::{
     config::Secret,
     demo::secret,
-    store::{self, readers, readers::Group, reading},
+    export::Session,
+    store::{self, readers, readers::Group},
 };
 
 /// Makes the roles `plait_analyst` (all reports), `plait_delegate` (and the contact data of members) and `plait_investor`
@@ -47,7 +47,7 @@ pub(super) struct ReaderArguments {
     /// What it may read
     #[arg(long = "as", value_name = "GROUP")]
     group: GroupName,
-    /// For an investor: which member, by UUID or e-mail address
+    /// For an investor: which member, by UUID, e-mail address or full name
     #[arg(long, value_name = "MEMBER", required_if_eq("group", "investor"))]
     member: Option<String>,
     /// Where the new password goes; a file that is there has to be empty, or this login's
@@ -138,14 +138,13 @@ pub(super) async fn reader(arguments: ReaderArguments) -> anyhow::Result<ExitCod
     }
     let member = match (&arguments.member, group) {
         (Some(given), Group::Investor) => {
-            let pool = settings::pool(&settings).await?;
-            Some(member(&pool, given).await?)
+            Some(Session::open(&canonical).await?.meant(given).await?)
         }
         (Some(_), _) => bail!("--member is for --as investor: others see all lines"),
         (None, _) => None,
     };
     check_file(&arguments.password_file)?;
-    let who = member.as_ref().map_or_else(String::new, |(_, name)| format!(", who is {name}"));
+    let who = member.as_ref().map_or_else(String::new, |it| format!(", who is {}", it.name()));
     say(&format!("  let the login {} read as {}{who}", arguments.name, group.role()))?;
     say(&format!("  write its new password to {}", arguments.password_file.display()))?;
     if !arguments.yes {
@@ -156,7 +155,7 @@ pub(super) async fn reader(arguments: ReaderArguments) -> anyhow::Result<ExitCod
     // First the file: a password that nobody knows is of no use.
     write_private(&arguments.password_file, &password)
         .with_context(|| format!("could not write {}", arguments.password_file.display()))?;
-    let member = member.map(|(id, _)| id);
+    let member = member.map(|member| member.id);
     readers::make_reader(&mut client, &arguments.name, group, password.reveal(), member)
         .await
         .with_context(|| format!("the login {} was not made", arguments.name))?;
@@ -171,22 +170,5 @@ fn check_file(path: &Path) -> anyhow::Result<()> {
             bail!("{} holds something else: name another file", path.display())
         }
         _ => Ok(()),
-    }
-}
-
-async fn member(pool: &sqlx::PgPool, given: &str) -> anyhow::Result<(Uuid, String)> {
-    let found = reading::members_called(pool, given).await?;
-    match found.as_slice() {
-        [(id, name)] => Ok((*id, name.clone())),
-        [] => bail!("no member has the UUID or the e-mail address {given}"),
-        several => bail!(
-            "{} members have the e-mail address {given}: give the UUID of one of them: {}",
-            several.len(),
-            several
-                .iter()
-                .map(|(id, name)| format!("{id} ({name})"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
     }
 }

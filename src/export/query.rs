@@ -84,7 +84,17 @@ impl Question {
                     || String::from("null"),
                     |at| format!("timestamptz '{}'", at.to_rfc3339()),
                 );
-                format!("{}(date '{day}', {known})", source.relation("_at"))
+                // What a function returns has no scales: those are the view's.
+                let cells: Vec<String> = source
+                    .columns
+                    .iter()
+                    .map(|column| {
+                        let name = quoted(&column.name);
+                        format!("d.{name}::{} as {name}", column.type_name)
+                    })
+                    .collect();
+                let cells = cells.join(", ");
+                format!("(select {cells} from {}(date '{day}', {known}) d)", source.relation("_at"))
             }
         };
         from.push_str(" r");

@@ -269,17 +269,3 @@ pub(crate) async fn element_rows(
         .await?;
     Ok(keys.iter().map(|key| SideKey::from(key.as_str())).collect())
 }
-
-/// The living members with this UUID or e-mail address, with their names.
-pub(crate) async fn members_called(
-    pool: &PgPool,
-    given: &str,
-) -> Result<Vec<(uuid::Uuid, String)>, Error> {
-    Ok(sqlx::query_as(
-        "select id, concat_ws(' ', first_name, last_name) from canon.member
-         where deleted_at is null and (id::text = lower(btrim($1)) or email = lower(btrim($1))) order by id",
-    )
-    .bind(given)
-    .fetch_all(pool)
-    .await?)
-}
