@@ -1,6 +1,8 @@
 //! `plait.toml`: every setting with its unit, default and check. Secrets are never in the document: it names the
 //! environment variable or the file that holds each.
 
+pub(crate) mod alert;
+
 use std::{
     fmt,
     net::SocketAddr,
@@ -41,6 +43,8 @@ pub struct Settings {
     pub(crate) airtable: Option<Airtable>,
     pub(crate) apply: Apply,
     pub(crate) log: Log,
+    /// What people want to be told of.
+    pub(crate) alerts: Vec<alert::Rule>,
 }
 
 /// How to reach a Postgres.
@@ -136,7 +140,16 @@ impl Settings {
         let parsed = document.parse()?;
         let settings = {
             let root = Section::root(&document, &parsed);
-            root.only(&["mapping", "canonical", "directus", "airtable", "apply", "log"]);
+            root.only(&[
+                "mapping",
+                "built_in_alerts",
+                "canonical",
+                "directus",
+                "airtable",
+                "apply",
+                "log",
+                "alert",
+            ]);
             Reader { path }.settings(&root)
         };
         document.finish(settings)?.ok_or_else(|| {
@@ -165,6 +178,7 @@ impl Reader<'_> {
                 "the section [canonical] is missing: where the canonical database is",
             );
         }
+        let alerts = alert::read(root, &self.path.display().to_string());
         Some(Settings {
             mapping: beside(self.path, &mapping),
             canonical: canonical?,
@@ -172,6 +186,7 @@ impl Reader<'_> {
             airtable: root.section("airtable").map(|section| self.airtable(&section)),
             apply: apply(root.section("apply").as_ref()),
             log: log(root.section("log").as_ref()),
+            alerts,
         })
     }
 

@@ -178,5 +178,6 @@ pub(super) fn plan(settings: &Settings) -> anyhow::Result<Plan> {
             .flatten(),
         limits: Limits { batch_row_count_max: settings.apply.batch_row_count_max },
         queue_row_count_max: settings.apply.queue_row_count_max,
+        alerts: settings.alerts.clone(),
     })
 }
