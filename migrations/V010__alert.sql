@@ -21,6 +21,7 @@ create table mirror.alert (
     seen_by text,
     constraint alert_once unique (rule, journal_id, record_id)
 );
+create index alert_record_id on mirror.alert (record_id);
 create index alert_unseen on mirror.alert (alert_id) where seen_at is null;
 comment on table mirror.alert is 'Changes that a rule of the settings asks to be told of. The rule is named as it was then: rules come and go, what they have raised stays.';
 comment on column mirror.alert.alert_id is 'Grows with time.';
@@ -35,7 +36,7 @@ comment on column mirror.alert.author is 'Who, by name where one is known, else 
 comment on column mirror.alert.record_name is 'What the record was called then, with its company.';
 comment on column mirror.alert.before is 'Values that count, before: field → value.';
 comment on column mirror.alert.after is 'Values that count, after.';
-comment on column mirror.alert.text_fr is 'The whole of it in a sentence, in French.';
+comment on column mirror.alert.text_fr is 'The whole of it in a sentence, in French. Of a legal event it is completed for a day, until somebody ticks it off: rows are filled in cell by cell.';
 comment on column mirror.alert.text_en is 'The same in English.';
 comment on column mirror.alert.raised_at is 'When it was raised here.';
 comment on column mirror.alert.seen_at is 'When somebody ticked it off; empty: nobody did yet.';

@@ -32,6 +32,10 @@ const VALUATION_COLUMNS: [&str; 8] = [
     "currency",
 ];
 
+/// What of a legal event is told beside its kind.
+const EVENT_COLUMNS: [&str; 5] =
+    ["startup_id", "label", "decided_on", "capital_before", "capital_after"];
+
 /// The alerts that `entry` raises. `facts` have the entry's record, its company and what it links to.
 pub(crate) fn evaluate(watches: &[Watch], entry: &Entry, facts: &Facts) -> Vec<Alert> {
     if !is_news(entry, facts) {
@@ -55,6 +59,32 @@ pub(super) fn may_meet(watch: &Watch, entry: &Entry) -> bool {
         }
         Lens::Field { field, .. } => entry.action != "create" && has(Some(field)),
     }
+}
+
+/// Of events that alerted with what was known then, what is known by now: people fill a row in cell by cell, the kind of an
+/// event before its company. The alerts are those that the entry would raise, had it set the kind.
+pub(crate) fn complete(watches: &[Watch], entry: &Entry, facts: &Facts) -> Vec<Alert> {
+    let mine = watches.iter().filter(|watch| may_complete(watch, entry));
+    let completed = mine.filter_map(|watch| {
+        let Lens::LegalEvent { kinds, columns } = &watch.lens else { return None };
+        let row = row_after(entry, facts);
+        let code = row.get(columns.field("kind_code")?)?.as_str()?.to_owned();
+        let is_watched = kinds.is_empty() || kinds.contains(&code);
+        let told = is_watched.then(|| legal_event(watch, columns, &row, &code, facts))?;
+        Some(alert(watch, entry, &row, told, facts))
+    });
+    completed.collect()
+}
+
+/// Whether an entry says more of a legal event that may have alerted.
+pub(super) fn may_complete(watch: &Watch, entry: &Entry) -> bool {
+    let Lens::LegalEvent { columns, .. } = &watch.lens else { return false };
+    watch.entity == entry.entity
+        && entry.action == "update"
+        && !may_meet(watch, entry)
+        && changes(entry).iter().any(|change| {
+            EVENT_COLUMNS.iter().any(|column| columns.field(column) == Some(change.field))
+        })
 }
 
 /// What the first reading of a side brings in is no news: it was there before. What a later one finds is.
@@ -114,7 +144,7 @@ fn row_before(entry: &Entry, after: &Row) -> Row {
 
 fn look(watch: &Watch, entry: &Entry, facts: &Facts) -> Option<Alert> {
     let row = row_after(entry, facts);
-    let (before, after, [text_fr, text_en]) = match &watch.lens {
+    let told = match &watch.lens {
         Lens::LegalEvent { kinds, columns } => {
             let kind = columns.field("kind_code")?;
             let changes = changes(entry);
@@ -152,7 +182,15 @@ fn look(watch: &Watch, entry: &Entry, facts: &Facts) -> Option<Alert> {
             (one(change.before), one(change.after), texts)
         }
     };
-    Some(Alert {
+    Some(alert(watch, entry, &row, told, facts))
+}
+
+/// Before, after, and the two sentences.
+type Told = (Map<String, Json>, Map<String, Json>, [String; 2]);
+
+fn alert(watch: &Watch, entry: &Entry, row: &Row, told: Told, facts: &Facts) -> Alert {
+    let (before, after, [text_fr, text_en]) = told;
+    Alert {
         rule: watch.rule.name.clone(),
         kind: watch.rule.on.kind(),
         entity: entry.entity.clone(),
@@ -161,16 +199,13 @@ fn look(watch: &Watch, entry: &Entry, facts: &Facts) -> Option<Alert> {
         at: entry.at,
         side: entry.side.clone(),
         author: author(entry, facts),
-        record_name: subject(watch, entry.record_id, &row, facts),
+        record_name: subject(watch, entry.record_id, row, facts),
         before,
         after,
         text_fr,
         text_en,
-    })
+    }
 }
-
-/// Before, after, and the two sentences.
-type Told = (Map<String, Json>, Map<String, Json>, [String; 2]);
 
 fn legal_event(watch: &Watch, columns: &Columns, row: &Row, code: &str, facts: &Facts) -> Told {
     let cell = |column: &str| {

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::{
     Alert, Facts, Watch, evaluate,
-    evaluate::{is_news, may_meet},
+    evaluate::{complete, is_news, may_complete, may_meet},
     gather::{Source, codes},
     resolve,
 };
@@ -78,6 +78,14 @@ pub(crate) struct Begun {
     facts: Facts,
 }
 
+/// What some entries give.
+#[derive(Default)]
+struct Looked {
+    alerts: Vec<Alert>,
+    /// More about what has alerted before.
+    completed: Vec<Alert>,
+}
+
 impl Follower {
     /// Looks at all that is new.
     pub(crate) async fn drain(&self, begun: &mut Option<Begun>) -> Result<(), store::Error> {
@@ -88,7 +96,7 @@ impl Follower {
         if begun.watches.is_empty() {
             let newest = alert::newest(&self.pool).await?;
             if newest > begun.position {
-                alert::raise(&self.pool, &[], newest).await?;
+                alert::raise(&self.pool, &[], &[], newest).await?;
                 begun.position = newest;
             }
             return Ok(());
@@ -96,9 +104,11 @@ impl Follower {
         loop {
             let entries = alert::entries_after(&self.pool, begun.position, ENTRY_COUNT_MAX).await?;
             let Some(last) = entries.last().map(|entry| entry.journal_id) else { return Ok(()) };
-            let alerts = self.look(&begun.watches, &begun.facts, &entries).await?;
+            let Looked { alerts, completed } =
+                self.look(&begun.watches, &begun.facts, &entries).await?;
             let rows: Vec<AlertRow<'_>> = alerts.iter().map(as_row).collect();
-            let are_new = alert::raise(&self.pool, &rows, last).await?;
+            let completed: Vec<AlertRow<'_>> = completed.iter().map(as_row).collect();
+            let are_new = alert::raise(&self.pool, &rows, &completed, last).await?;
             begun.position = last;
             alerts.iter().zip(are_new).filter(|(_, is_new)| *is_new).for_each(|(it, _)| tell(it));
         }
@@ -133,18 +143,22 @@ impl Follower {
         watches: &[Watch],
         known: &Facts,
         entries: &[Entry],
-    ) -> Result<Vec<Alert>, store::Error> {
+    ) -> Result<Looked, store::Error> {
         let may_alert = |entry: &&Entry| {
-            is_news(entry, known) && watches.iter().any(|watch| may_meet(watch, entry))
+            let may = |watch| may_meet(watch, entry) || may_complete(watch, entry);
+            is_news(entry, known) && watches.iter().any(may)
         };
         let candidates: Vec<&Entry> = entries.iter().filter(may_alert).collect();
         if candidates.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Looked::default());
         }
         let mut facts = known.clone();
         let source = Source { pool: &self.pool, mapping: &self.mapping, shapes: &self.shapes };
         source.gather(&mut facts, watches, &candidates).await?;
-        Ok(candidates.iter().flat_map(|entry| evaluate(watches, entry, &facts)).collect())
+        let of = |look: fn(&[Watch], &Entry, &Facts) -> Vec<Alert>| {
+            candidates.iter().flat_map(|entry| look(watches, entry, &facts)).collect()
+        };
+        Ok(Looked { alerts: of(evaluate), completed: of(complete) })
     }
 }
 
@@ -164,7 +178,7 @@ pub(crate) async fn past(
         let entries = alert::entries_after(&follower.pool, position, ENTRY_COUNT_MAX).await?;
         let Some(last) = entries.last() else { return Ok(()) };
         position = last.journal_id;
-        for alert in follower.look(&watches, &facts, &entries).await? {
+        for alert in follower.look(&watches, &facts, &entries).await?.alerts {
             if !tell(alert) {
                 return Ok(());
             }

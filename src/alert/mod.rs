@@ -5,6 +5,10 @@
 mod evaluate;
 mod follow;
 mod gather;
+#[cfg(test)]
+mod lab_tests;
+#[cfg(test)]
+mod tests;
 mod valuation;
 mod watch;
 mod words;

@@ -163,10 +163,12 @@ pub(crate) async fn newest_before(pool: &PgPool, since: DateTime<Utc>) -> Result
     .await?)
 }
 
-/// Writes alerts and the place up to which the journal was looked at, together; gives those that are new.
+/// Writes alerts, what is known by now of earlier ones, and the place up to which the journal was looked at, together;
+/// says of each alert whether it is new.
 pub(crate) async fn raise(
     pool: &PgPool,
     alerts: &[AlertRow<'_>],
+    completed: &[AlertRow<'_>],
     position: i64,
 ) -> Result<Vec<bool>, Error> {
     let mut transaction = pool.begin().await?;
@@ -189,6 +191,18 @@ pub(crate) async fn raise(
             .execute(&mut *transaction)
             .await?;
         are_new.push(written.rows_affected() > 0);
+    }
+    for alert in completed {
+        sqlx::query(include_str!("alert_complete.sql"))
+            .bind(alert.rule)
+            .bind(alert.record_id)
+            .bind(alert.record_name)
+            .bind(types::Json(alert.before))
+            .bind(types::Json(alert.after))
+            .bind(alert.text_fr)
+            .bind(alert.text_en)
+            .execute(&mut *transaction)
+            .await?;
     }
     sqlx::query(
         "update mirror.alert_position set journal_id = greatest(journal_id, $1), stored_at = now()",

@@ -1,6 +1,7 @@
 //! One binary over the real parts: Postgres, Directus, the sandbox. What they share is in `world`.
 #![allow(clippy::unwrap_used)]
 
+mod alerts;
 mod bad_input;
 mod bad_rights;
 mod bad_servers;
