@@ -32,6 +32,8 @@ const VALUATION_COLUMNS: [&str; 8] = [
     "currency",
 ];
 
+/// What amounts are in where nothing else is said.
+const EURO: &str = "EUR";
 /// What of a legal event is told beside its kind.
 const EVENT_COLUMNS: [&str; 5] =
     ["startup_id", "label", "decided_on", "capital_before", "capital_after"];
@@ -156,7 +158,7 @@ fn look(watch: &Watch, entry: &Entry, facts: &Facts) -> Option<Alert> {
             legal_event(watch, columns, &row, code, facts)
         }
         Lens::ValuationDown { by_percent, columns } => {
-            let is = valuation(entry.record_id, columns, &row, facts)?;
+            let is = valuation(entry.record_id, columns, &row, facts);
             let found = fall_of(&is, facts)?;
             if !found.is_by(*by_percent) {
                 return None;
@@ -164,7 +166,7 @@ fn look(watch: &Watch, entry: &Entry, facts: &Facts) -> Option<Alert> {
             // The same fall as before the entry: a correction that changes nothing of it.
             let was = (entry.action != "create")
                 .then(|| valuation(entry.record_id, columns, &row_before(entry, &row), facts));
-            if was.flatten().and_then(|was| fall_of(&was, facts)).as_ref() == Some(&found) {
+            if was.and_then(|was| fall_of(&was, facts)).as_ref() == Some(&found) {
                 return None;
             }
             let texts = words::valuation(&company(watch, &row, facts)?, &found, facts);
@@ -219,6 +221,9 @@ fn legal_event(watch: &Watch, columns: &Columns, row: &Row, code: &str, facts: &
         decided_on: date(cell("decided_on").as_ref()),
         capital: [cell("capital_before"), cell("capital_after")]
             .map(|value| words::decimal(value.as_ref())),
+        currency: cell("currency")
+            .and_then(|code| code.as_str().map(str::to_owned))
+            .unwrap_or_else(|| EURO.into()),
     };
     let (mut before, mut after) = (Map::new(), Map::new());
     after.insert("kind_code".into(), code.into());
@@ -251,7 +256,9 @@ fn holds(value: &Json, code: &str) -> bool {
         Json::Null => code.is_empty(),
         Json::String(text) => text == code,
         Json::Array(elements) => elements.iter().any(|element| holds(element, code)),
-        other => other.to_string() == code,
+        Json::Bool(flag) => code == if *flag { "true" } else { "false" },
+        Json::Number(number) => code == number.to_string(),
+        Json::Object(_) => false,
     }
 }
 
@@ -261,13 +268,13 @@ fn fall_of(one: &Valuation, facts: &Facts) -> Option<Fall> {
 }
 
 /// The valuation that a row is; what is not mapped of it is as canonical has it.
-fn valuation(id: Uuid, columns: &Columns, row: &Row, facts: &Facts) -> Option<Valuation> {
+fn valuation(id: Uuid, columns: &Columns, row: &Row, facts: &Facts) -> Valuation {
     let stored = facts.valuations.values().flatten().find(|it| it.id == id).cloned();
     let stored =
-        stored.unwrap_or_else(|| Valuation { currency: "EUR".into(), ..Valuation::default() });
+        stored.unwrap_or_else(|| Valuation { currency: EURO.into(), ..Valuation::default() });
     let cell = |column: &str| Some(row.get(columns.field(column)?).unwrap_or(&Json::Null));
     let text = |column: &str| Some(cell(column)?.as_str().map(str::to_owned));
-    Some(Valuation {
+    Valuation {
         id,
         startup_id: match cell("startup_id") {
             Some(value) => uuid(value),
@@ -281,7 +288,7 @@ fn valuation(id: Uuid, columns: &Columns, row: &Row, facts: &Facts) -> Option<Va
         method_code: text("method_code").unwrap_or(stored.method_code),
         instrument_code: text("instrument_code").unwrap_or(stored.instrument_code),
         currency: text("currency").flatten().unwrap_or(stored.currency),
-    })
+    }
 }
 
 fn uuid(value: &Json) -> Option<Uuid> {

@@ -48,7 +48,7 @@ pub(crate) async fn keep_following(follower: Follower, stop: CancellationToken) 
     let mut begun: Option<Begun> = None;
     loop {
         let is_last = stop.is_cancelled();
-        match follower.drain(&mut begun).await {
+        match follower.drain(&mut begun, &stop).await {
             Ok(()) => failure_count = 0,
             Err(error) => {
                 failure_count += 1;
@@ -87,8 +87,12 @@ struct Looked {
 }
 
 impl Follower {
-    /// Looks at all that is new.
-    pub(crate) async fn drain(&self, begun: &mut Option<Begun>) -> Result<(), store::Error> {
+    /// Looks at all that is new; after `stop`, at one batch more. The rest is looked at after the next start.
+    pub(crate) async fn drain(
+        &self,
+        begun: &mut Option<Begun>,
+        stop: &CancellationToken,
+    ) -> Result<(), store::Error> {
         if begun.is_none() {
             *begun = self.begin().await?;
         }
@@ -111,6 +115,9 @@ impl Follower {
             let are_new = alert::raise(&self.pool, &rows, &completed, last).await?;
             begun.position = last;
             alerts.iter().zip(are_new).filter(|(_, is_new)| *is_new).for_each(|(it, _)| tell(it));
+            if stop.is_cancelled() {
+                return Ok(());
+            }
         }
     }
 

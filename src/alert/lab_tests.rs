@@ -167,9 +167,9 @@ async fn alerts_follow_the_journal_from_the_end_of_the_first_copies_and_raise_on
     // The database fails in the midst: nothing is written, and nothing lost.
     lab.sql("alter table mirror.alert rename to away").await;
     let mut begun = None;
-    assert!(lab.follower(built_in()).drain(&mut begun).await.is_err());
+    assert!(lab.follower(built_in()).drain(&mut begun, &CancellationToken::new()).await.is_err());
     lab.sql("alter table mirror.away rename to alert").await;
-    lab.follower(built_in()).drain(&mut begun).await.unwrap();
+    lab.follower(built_in()).drain(&mut begun, &CancellationToken::new()).await.unwrap();
     let all = [
         told.to_owned(),
         "capital_increase | Voile Solaire: Capital increase in kind, share capital €100.00 → €150.00 (“AK”) | jeanne@example.org | airtable".to_owned(),
@@ -267,9 +267,9 @@ async fn tick_off(lab: &Lab) {
     assert!(seen.seen_at.is_some());
     assert_eq!(stored::known(&lab.pool, &[one.alert_id, 4711]).await.unwrap(), [one.alert_id]);
     assert_eq!(stored::unseen_count(&lab.pool).await.unwrap(), 5);
-    let last = list(wanted(false, None, 2)).await;
+    let newest = list(wanted(false, None, 2)).await;
     assert_eq!(
-        (last.len(), last[1].rule.as_str()),
+        (newest.len(), newest[1].rule.as_str()),
         (2, "member_left"),
         "the newest, the newest last"
     );

@@ -55,6 +55,7 @@ pub(super) struct LegalEvent {
     pub(super) decided_on: Option<NaiveDate>,
     /// Before and after.
     pub(super) capital: [Option<BigDecimal>; 2],
+    pub(super) currency: String,
 }
 
 /// `Voile Solaire: Capital increase in cash, decided on 2026-03-12, share capital €10,000.00 → €15,000.00 (“AK”)`
@@ -71,7 +72,7 @@ pub(super) fn legal_event(event: &LegalEvent, facts: &Facts) -> [String; 2] {
         }
         if event.capital.iter().any(Option::is_some) {
             let [before, after] = event.capital.each_ref().map(|value| match value {
-                Some(value) => money(value, "EUR", lang),
+                Some(value) => money(value, &event.currency, lang),
                 None => "?".into(),
             });
             let capital = lang.pick(", capital social ", ", share capital ");

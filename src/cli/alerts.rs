@@ -115,7 +115,7 @@ impl Common {
     fn lang(&self) -> Lang {
         self.lang.unwrap_or_else(|| {
             let set = |name: &&str| std::env::var(name).is_ok_and(|value| !value.is_empty());
-            let name = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find(|name| set(&name));
+            let name = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find(set);
             let value = name.and_then(|name| std::env::var(name).ok()).unwrap_or_default();
             if value.to_ascii_lowercase().starts_with("fr") { Lang::Fr } else { Lang::En }
         })

@@ -214,7 +214,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     .await;
     reporter_stop.cancel();
     drop(reporting.await);
-    drop(alerting.await);
+    drop(tokio::time::timeout(STOP_PATIENCE, alerting).await);
     if let Some(counting) = counting {
         drop(counting.await);
     }
