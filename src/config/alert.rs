@@ -85,38 +85,20 @@ fn owned(codes: &[&str]) -> Vec<String> {
 
 /// The rules of a document: its own, and the built-in ones where it has none of its own or asks for them.
 pub(super) fn read(root: &Section<'_, '_>, file: &str) -> Vec<Rule> {
-    let own = own(root, file);
-    let has_own = root.get("alert").is_some();
-    if !root.flag("built_in_alerts").unwrap_or(!has_own) {
-        return own;
-    }
-    let mut rules = built_in();
-    for rule in own {
-        if rules.iter().any(|other| other.name == rule.name) {
-            let what = format!(
-                "[[alert]]: `{}` is the name of a built-in rule: take another name, or `built_in_alerts = false`",
-                rule.name
-            );
-            root.problem(&root.span_of("alert"), what);
-        }
-        rules.push(rule);
-    }
-    rules
-}
-
-fn own(root: &Section<'_, '_>, file: &str) -> Vec<Rule> {
-    let Some(node) = root.get("alert") else { return Vec::new() };
+    let has_built_in = root.flag("built_in_alerts").unwrap_or(root.get("alert").is_none());
+    let mut rules = if has_built_in { built_in() } else { Vec::new() };
+    let Some(node) = root.get("alert") else { return rules };
     let Some(list) = node.get_ref().as_array() else {
         root.problem(&node.span(), "`alert` is written `[[alert]]`, once for each rule");
-        return Vec::new();
+        return rules;
     };
-    let mut rules: Vec<Rule> = Vec::new();
     for item in list {
         let Some(section) = root.table_at(item, "alert", "[[alert]]".into()) else { continue };
         let Some(rule) = rule(&section, file) else { continue };
-        if rules.iter().any(|other| other.name == rule.name) {
+        if let Some(other) = rules.iter().find(|other| other.name == rule.name) {
+            let is = if other.place.is_some() { "a rule" } else { "a built-in rule" };
             let what =
-                format!("there is a rule `{}` already: give each a `name` of its own", rule.name);
+                format!("there is {is} `{}` already: give each a `name` of its own", rule.name);
             let key = if section.get("name").is_some() { "name" } else { "on" };
             section.problem(&section.span_of(key), what);
         }
@@ -223,6 +205,19 @@ mod tests {
     }
 
     #[test]
+    fn config_alerts_of_the_example_can_be_used() {
+        let example = include_str!("../../plait.example.toml");
+        let lines = example.lines().filter_map(|line| line.strip_prefix('#'));
+        let lines: Vec<&str> = lines.filter(|line| !line.starts_with(' ')).collect();
+        let rules = rules(&lines.join("\n")).unwrap();
+        let kinds: Vec<&str> = rules.iter().map(|rule| rule.on.kind()).collect();
+        assert_eq!(
+            kinds,
+            ["legal_event", "valuation_down", "stage_change", "member_status", "field_change"]
+        );
+    }
+
+    #[test]
     fn config_alerts_mistakes_are_told_with_line_and_nearest_name() {
         let problems = rules(
             "[[alert]]\non = \"stage_chnge\"\n[[alert]]\nname = \"x\"\non = \"valuation_down\"\nby_pecent = 20\n\
@@ -242,11 +237,10 @@ mod tests {
         ] {
             assert!(problems.contains(said), "{said}\n{problems}");
         }
-        let clash = "built_in_alerts = true\n[[alert]]\non = \"valuation_down\"\n";
-        assert!(
-            rules(clash).unwrap_err().to_string().contains("is the name of a built-in rule"),
-            "{clash}"
-        );
+        let clash = "built_in_alerts = true\n[[alert]]\nby_percent = 20\non = \"valuation_down\"\n";
+        let clash = rules(clash).unwrap_err().to_string();
+        let said = "plait.toml:4: [[alert]]: there is a built-in rule `valuation_down` already";
+        assert!(clash.contains(said), "{clash}");
         let single = rules("[alert]\non = \"valuation_down\"\n").unwrap_err().to_string();
         assert!(single.contains("`alert` is written `[[alert]]`"), "{single}");
     }
