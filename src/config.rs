@@ -1,6 +1,7 @@
 //! `plait.toml`: every setting with its unit, default and check. Secrets are never in the document: it names the
 //! environment variable or the file that holds each.
 
+pub(crate) mod alert;
 mod export;
 
 use std::{
@@ -47,6 +48,8 @@ pub struct Settings {
     pub(crate) log: Log,
     /// What is exported by itself.
     pub(crate) exports: Vec<Export>,
+    /// What people want to be told of.
+    pub(crate) alerts: Vec<alert::Rule>,
 }
 
 /// How to reach a Postgres.
@@ -142,7 +145,17 @@ impl Settings {
         let parsed = document.parse()?;
         let settings = {
             let root = Section::root(&document, &parsed);
-            root.only(&["mapping", "canonical", "directus", "airtable", "apply", "log", "export"]);
+            root.only(&[
+                "mapping",
+                "built_in_alerts",
+                "canonical",
+                "directus",
+                "airtable",
+                "apply",
+                "log",
+                "alert",
+                "export",
+            ]);
             Reader { path }.settings(&root)
         };
         document.finish(settings)?.ok_or_else(|| {
@@ -171,6 +184,7 @@ impl Reader<'_> {
                 "the section [canonical] is missing: where the canonical database is",
             );
         }
+        let alerts = alert::read(root, &self.path.display().to_string());
         Some(Settings {
             mapping: beside(self.path, &mapping),
             canonical: canonical?,
@@ -179,6 +193,7 @@ impl Reader<'_> {
             apply: apply(root.section("apply").as_ref()),
             log: log(root.section("log").as_ref()),
             exports: export::exports(self.path, root),
+            alerts,
         })
     }
 

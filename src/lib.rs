@@ -7,6 +7,7 @@ pub mod cli; // 5: one file a subcommand
 mod pipeline; // 4: the tasks and their channels
 mod verify; // 4: both live sides against canonical, cell by cell
 
+mod alert; // 3: the journal → what people want to be told of
 mod apply; // 3: the loop: take a batch, read state, merge, write once, release
 mod capture; // 3: a side's log → observations
 mod export; // 3: reports and tables → CSV, JSON, Excel, Parquet; by schedule, too

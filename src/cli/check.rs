@@ -10,6 +10,7 @@ use super::{
     terminal::{Paint, chain, say},
 };
 use crate::{
+    alert,
     capture::{airtable, directus},
     config::Settings,
     mapping::Mapping,
@@ -48,6 +49,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     canonical(&settings, mapping.as_ref(), &mut findings).await;
     if let Some(mapping) = &mapping {
+        alerts(&settings, mapping, &mut findings).await;
         if let Some(source) = &settings.directus {
             findings.extend(directus::preflight(&settings::source(source), mapping).await);
         }
@@ -106,6 +108,22 @@ async fn canonical(settings: &Settings, mapping: Option<&Mapping>, findings: &mu
             )),
         }
     }
+}
+
+/// Compares the rules of the alerts with the mapping, and with the codes where the canonical tables are there already.
+async fn alerts(settings: &Settings, mapping: &Mapping, findings: &mut Vec<Finding>) {
+    let codes = match settings::pool(settings).await {
+        // What is wrong with the database has been said.
+        Err(_) => None,
+        Ok(pool) => alert::codes(&pool).await.ok(),
+    };
+    let (watches, warnings) = alert::resolve(&settings.alerts, mapping, codes.as_ref());
+    findings.push(Finding::ok(match watches.len() {
+        0 => "nothing alerts: no rule holds".into(),
+        1 => "1 alert rule holds; `plait alerts rules` says it in words".into(),
+        count => format!("{count} alert rules hold; `plait alerts rules` says them in words"),
+    }));
+    findings.extend(warnings);
 }
 
 async fn directus_api(settings: &Settings, mapping: &Mapping, findings: &mut Vec<Finding>) {

@@ -1,5 +1,6 @@
 //! The commands: one file each. Arguments in, words and an exit code out.
 
+mod alerts;
 mod approve;
 mod check;
 mod conflicts;
@@ -78,6 +79,8 @@ enum Command {
     Errors(errors::Arguments),
     /// What happened to one record: who, when, where, before → after
     History(history::Arguments),
+    /// What people asked to be told of: list, tick off, the rules in words
+    Alerts(alerts::Arguments),
     /// Say which record of a side is which: join a missed match, split a wrong one
     Identity(identity::Arguments),
     /// Take changes back, on all sides: a cell, a record, a person's, a transaction
@@ -121,6 +124,7 @@ pub fn main() -> ExitCode {
             Command::Conflicts(arguments) => conflicts::run(arguments).await,
             Command::Errors(arguments) => errors::run(arguments).await,
             Command::History(arguments) => history::run(arguments).await,
+            Command::Alerts(arguments) => alerts::run(arguments).await,
             Command::Identity(arguments) => identity::run(arguments).await,
             Command::Undo(arguments) => undo::run(arguments).await,
             Command::Verify(arguments) => verify::run(arguments).await,

@@ -179,5 +179,6 @@ pub(super) fn plan(settings: &Settings) -> anyhow::Result<Plan> {
         limits: Limits { batch_row_count_max: settings.apply.batch_row_count_max },
         queue_row_count_max: settings.apply.queue_row_count_max,
         exports: settings.exports.clone(),
+        alerts: settings.alerts.clone(),
     })
 }

@@ -23,9 +23,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::{
+    alert,
     apply::{self, Apply, Committed, Limits, Log},
     capture::{self, airtable, directus},
     config::Export,
+    config::alert::Rule,
     mapping::{Entity, Mapping},
     model::{Cursor, Lsn, Side},
     push::{directus::DirectusPush, password::AirtablePasswords},
@@ -54,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) queue_row_count_max: u32,
     /// What is exported by itself.
     pub(crate) exports: Vec<Export>,
+    /// What people want to be told of.
+    pub(crate) alerts: Vec<Rule>,
 }
 
 #[derive(Clone)]
@@ -190,9 +194,18 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     }
     // Apply ends when the last capture has let go of its sender.
     drop(deliveries);
+    let follower = alert::Follower {
+        pool: pool.clone(),
+        mapping: Arc::clone(writer.mapping()),
+        shapes: writer.shapes().to_vec(),
+        rules: plan.alerts.clone(),
+        logs: logs.iter().map(|log| log.name.clone()).collect(),
+    };
     let apply = Apply::new(writer, logs, plan.limits).with_way_out(pushes.way_out());
     let reporter_stop = CancellationToken::new();
     let reporting = tokio::spawn(reporter.keep_reporting(reporter_stop.clone()));
+    let alerting = alert::keep_following(follower, reporter_stop.clone());
+    let alerting = tokio::spawn(alerting.instrument(info_span!("alerts", task = "alerts")));
     let counting = plan.airtable.as_ref().map(|airtable| {
         let bases = airtable.bases.iter().map(|base| base.id.clone()).collect();
         let client = Arc::clone(&airtable.client);
@@ -217,6 +230,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     .await;
     reporter_stop.cancel();
     drop(reporting.await);
+    drop(tokio::time::timeout(STOP_PATIENCE, alerting).await);
     if let Some(counting) = counting {
         drop(counting.await);
     }

@@ -2,6 +2,7 @@
 //! the database holds. The apply transaction runs over tokio-postgres ([`Writer`]); everything that only reads,
 //! over sqlx ([`reading`]).
 
+pub(crate) mod alert;
 mod books;
 pub(crate) mod budget;
 mod catalog;

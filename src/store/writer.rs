@@ -188,6 +188,11 @@ impl Writer {
         self.entity_numbers[usize::from(entity.0)]
     }
 
+    /// All of them, in the mapping's order.
+    pub(crate) fn shapes(&self) -> &[TableShape] {
+        &self.shapes
+    }
+
     pub(super) fn shape(&self, entity: EntityNo) -> &TableShape {
         &self.shapes[usize::from(entity.0)]
     }

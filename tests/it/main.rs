@@ -1,6 +1,7 @@
 //! One binary over the real parts: Postgres, Directus, the sandbox. What they share is in `world`.
 #![allow(clippy::unwrap_used)]
 
+mod alerts;
 mod bad_exports;
 mod bad_input;
 mod bad_pushes;
