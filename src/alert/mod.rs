@@ -10,6 +10,8 @@ mod lab_tests;
 #[cfg(test)]
 mod tests;
 mod valuation;
+#[cfg(test)]
+mod valuation_tests;
 mod watch;
 mod words;
 
