@@ -9,6 +9,7 @@ mod verify; // 4: both live sides against canonical, cell by cell
 
 mod apply; // 3: the loop: take a batch, read state, merge, write once, release
 mod capture; // 3: a side's log → observations
+mod person; // 3: one person's data: exported, and erased
 mod push; // 3: outbox → a side's API
 mod undo; // 3: what takes changes back, from the journal; pure
 

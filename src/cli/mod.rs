@@ -9,6 +9,9 @@ mod errors;
 mod history;
 mod identity;
 mod migrate;
+mod person;
+#[cfg(test)]
+mod person_tests;
 mod plan;
 mod readers;
 mod run;
@@ -80,6 +83,8 @@ enum Command {
     Identity(identity::Arguments),
     /// Take changes back, on all sides: a cell, a record, a person's, a transaction
     Undo(undo::Arguments),
+    /// One person's data: export it, erase it, list what was erased
+    Person(person::Arguments),
     /// Read both sides, and compare every cell with what is canonical
     Verify(verify::Arguments),
     /// Serve a pretend Airtable with a network's data, for trying things out
@@ -117,6 +122,7 @@ pub fn main() -> ExitCode {
             Command::History(arguments) => history::run(arguments).await,
             Command::Identity(arguments) => identity::run(arguments).await,
             Command::Undo(arguments) => undo::run(arguments).await,
+            Command::Person(arguments) => person::run(arguments).await,
             Command::Verify(arguments) => verify::run(arguments).await,
             Command::Sandbox(arguments) => sandbox::run(arguments, stop).await,
             Command::Demo(arguments) => demo::run(arguments, stop).await,

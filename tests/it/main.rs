@@ -14,6 +14,7 @@ mod histories;
 mod line;
 mod mirror;
 mod newcomers;
+mod person;
 mod pings;
 mod plain;
 mod sandbox_clients;
