@@ -113,8 +113,12 @@ async fn network() -> Lab {
     lab.see(Side::Directus, "Zoé Kerbrat", renamed).await;
     let moved = vec![person(Side::Directus, 1, &[(CITY, "Nantes")])];
     lab.see(Side::Directus, "dora", moved).await;
-    lab.see(Side::Airtable, "zoe@kerbrat.fr", vec![person(Side::Airtable, 1, &[(CITY, "Quimper")])])
-        .await;
+    lab.see(
+        Side::Airtable,
+        "zoe@kerbrat.fr",
+        vec![person(Side::Airtable, 1, &[(CITY, "Quimper")])],
+    )
+    .await;
     let stage = vec![present(Side::Airtable, DEAL, 1, vec![(STAGE, cell("comite"))])];
     lab.see(Side::Airtable, "Zoé Kerbrat", stage).await;
     let desk = lab.desk().await;
@@ -148,7 +152,15 @@ async fn places_of(lab: &Lab, text: &str) -> Vec<String> {
 }
 
 const PERSONAL: [&str; 9] = [
-    "kerbrat", "zoé", "morvan", "612345678", "12 34 56", "699887766", "brest", "nantes", "quimper",
+    "kerbrat",
+    "zoé",
+    "morvan",
+    "612345678",
+    "12 34 56",
+    "699887766",
+    "brest",
+    "nantes",
+    "quimper",
 ];
 
 #[tokio::test]
@@ -177,7 +189,11 @@ async fn person_is_named_in_any_way_and_never_guessed() {
     assert!(nobody.contains("no person is called") && nobody.contains("did you mean"), "{nobody}");
     // What two share tells neither from the other.
     let plan = erase::plan(&desk, PERSON, id(PERSON, 2)).await.unwrap();
-    assert!(plan.left.iter().any(|left| left.starts_with("Yann Le Goff is another")), "{:?}", plan.left);
+    assert!(
+        plan.left.iter().any(|left| left.starts_with("Yann Le Goff is another")),
+        "{:?}",
+        plan.left
+    );
 }
 
 #[tokio::test]
@@ -245,12 +261,18 @@ async fn person_erased_is_nowhere_and_the_ledger_stays() {
     assert!(!first.is_complete && !first.open.is_empty(), "both sides still hold it");
     let now = "select concat_ws('|', given, family, email, phone, city, status) from canon.person where given is null";
     assert_eq!(lab.text(now).await, format!("{}|left", plan.pseudonym));
-    assert_eq!(lab.text("select amount::text from canon.line where person_id is not null").await, "12500.55");
+    assert_eq!(
+        lab.text("select amount::text from canon.line where person_id is not null").await,
+        "12500.55"
+    );
     assert_eq!(
         lab.text("select concat_ws('|', owner, summary) from canon.deal").await,
         format!("Vue :\n{0}, au {0}.", plan.pseudonym)
     );
-    assert_eq!(lab.text("select author from canon.stage_change where author <> 'first'").await, plan.pseudonym);
+    assert_eq!(
+        lab.text("select author from canon.stage_change where author <> 'first'").await,
+        plan.pseudonym
+    );
     // What the sides hold is known until they hold it no more; nothing else has it.
     for text in PERSONAL {
         let places = places_of(&lab, text).await;
@@ -264,9 +286,15 @@ async fn person_erased_is_nowhere_and_the_ledger_stays() {
     let deal = format!("Vue :\n{0}, au {0}.", plan.pseudonym);
     for side in Side::ALL {
         let gone = [
-            (GIVEN, ""), (FAMILY, plan.pseudonym.as_str()), (EMAIL, ""), (PHONE, ""), (CITY, ""), (STATUS, "left"),
+            (GIVEN, ""),
+            (FAMILY, plan.pseudonym.as_str()),
+            (EMAIL, ""),
+            (PHONE, ""),
+            (CITY, ""),
+            (STATUS, "left"),
         ];
-        let unnamed = vec![(STAGE, cell("comite")), (FieldNo(2), cell("")), (FieldNo(3), cell(&deal))];
+        let unnamed =
+            vec![(STAGE, cell("comite")), (FieldNo(2), cell("")), (FieldNo(3), cell(&deal))];
         let all = vec![person(side, 1, &gone), present(side, DEAL, 1, unnamed)];
         lab.see(side, "plait", all).await;
     }
@@ -294,7 +322,8 @@ async fn person_erased_is_nowhere_and_the_ledger_stays() {
     assert!(undone.plan.decisions.is_empty(), "{:?}", undone.plan);
     let words = undone.words(Paint::none()).join("\n");
     assert!(words.contains("erased with a person's data"), "{words}");
-    let all = undo::of_record(&desk, "person", "rec0x1", chrono::DateTime::UNIX_EPOCH).await.unwrap();
+    let all =
+        undo::of_record(&desk, "person", "rec0x1", chrono::DateTime::UNIX_EPOCH).await.unwrap();
     let undone = undo::planned(&desk, &all, true).await.unwrap();
     let wished = serde_json::to_string(&undone.plan.decisions).unwrap();
     assert!(!wished.contains("[erased]"), "{wished}");
@@ -312,7 +341,8 @@ async fn person_erased_is_nowhere_and_the_ledger_stays() {
     let (again, done) = erased(&desk, zoe).await;
     assert!(done.is_complete);
     assert_eq!(again.pseudonym, plan.pseudonym);
-    lab.see(Side::Airtable, "axel", vec![person(Side::Airtable, 1, &[(EMAIL, "zoe@kerbrat.fr")])]).await;
+    lab.see(Side::Airtable, "axel", vec![person(Side::Airtable, 1, &[(EMAIL, "zoe@kerbrat.fr")])])
+        .await;
     let returned = listed(&desk, false, Paint::none()).await.unwrap().join("\n");
     assert!(returned.contains("holds values again") && returned.contains("email"), "{returned}");
     erased(&desk, zoe).await;
@@ -324,7 +354,11 @@ async fn person_erased_is_nowhere_and_the_ledger_stays() {
 async fn person_deleted_or_waiting_to_be_is_erased_in_its_order() {
     let mut lab = network().await;
     let change = crate::model::Change::Absent;
-    let gone = |side: Side| Observation { entity: PERSON, key: key(side, PERSON, 2), change: change.clone() };
+    let gone = |side: Side| Observation {
+        entity: PERSON,
+        key: key(side, PERSON, 2),
+        change: change.clone(),
+    };
     lab.see(Side::Airtable, "axel", vec![gone(Side::Airtable)]).await;
     let desk = lab.desk().await;
     let yann = id(PERSON, 2);
@@ -347,11 +381,17 @@ async fn person_table_that_only_grows_lets_an_erasure_replace_authors_and_nothin
     let refused = async |sql: &str| lab.client.batch_execute(sql).await.is_err();
     assert!(refused("update canon.stage_change set author = 'x'").await);
     let erasing = "begin; select set_config('plait.erasing', 'on', true);";
-    let other = refused(&format!("{erasing} update canon.stage_change set to_code = 'x'; commit")).await;
+    let other =
+        refused(&format!("{erasing} update canon.stage_change set to_code = 'x'; commit")).await;
     assert!(other);
     lab.client.batch_execute("rollback").await.unwrap();
     assert!(refused(&format!("{erasing} delete from canon.stage_change; commit")).await);
     lab.client.batch_execute("rollback").await.unwrap();
-    assert!(!refused(&format!("{erasing} update canon.stage_change set author = 'x'; commit")).await);
-    assert!(refused("update canon.stage_change set author = 'y'").await, "over with its transaction");
+    assert!(
+        !refused(&format!("{erasing} update canon.stage_change set author = 'x'; commit")).await
+    );
+    assert!(
+        refused("update canon.stage_change set author = 'y'").await,
+        "over with its transaction"
+    );
 }

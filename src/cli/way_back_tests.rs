@@ -151,7 +151,12 @@ pub(super) fn cell(text: &str) -> Cell {
     Cell::Value(if text.is_empty() { Value::Null } else { Value::Text(text.into()) })
 }
 
-pub(super) fn present(side: Side, entity: EntityNo, no: u8, cells: Vec<(FieldNo, Cell)>) -> Observation {
+pub(super) fn present(
+    side: Side,
+    entity: EntityNo,
+    no: u8,
+    cells: Vec<(FieldNo, Cell)>,
+) -> Observation {
     let claimed_id = (side == Side::Airtable).then(|| id(entity, no));
     let change = Change::Present { cells, claimed_id: Some(claimed_id), made_at: None };
     Observation { entity, key: key(side, entity, no), change }

@@ -53,18 +53,15 @@ pub(crate) fn identifiers(entity: &Entity, values: &[(String, Json)]) -> BTreeSe
     }
     let name = |at: Option<usize>| at.map(|at| texts(&entity.fields[at].name)).unwrap_or_default();
     let (given, family) = name_fields(entity);
-    match (given, family) {
-        (Some(_), Some(_)) => {
-            for given in name(given).into_iter().take(NAME_PART_COUNT_MAX) {
-                for family in name(family).into_iter().take(NAME_PART_COUNT_MAX) {
-                    found.insert(Identifier::Name(given.to_owned(), family.to_owned()));
-                }
+    if given.is_some() && family.is_some() {
+        for given in name(given).into_iter().take(NAME_PART_COUNT_MAX) {
+            for family in name(family).into_iter().take(NAME_PART_COUNT_MAX) {
+                found.insert(Identifier::Name(given.to_owned(), family.to_owned()));
             }
         }
-        _ => {
-            let whole = name(family).into_iter().filter(|text| text.trim().contains(' '));
-            found.extend(whole.map(|text| Identifier::WholeName(text.to_owned())));
-        }
+    } else {
+        let whole = name(family).into_iter().filter(|text| text.trim().contains(' '));
+        found.extend(whole.map(|text| Identifier::WholeName(text.to_owned())));
     }
     found
 }

@@ -87,10 +87,9 @@ pub(crate) async fn count(
     let mut counts = Vec::new();
     for kept in AT_WORK.into_iter().chain([Kept::Journal]) {
         let mut count = 0;
-        for row in person::past(pool, kept, erasure, &scope.records).await? {
-            let is_redacted = |text: &Option<String>| {
-                scope.redacted(kept, &row, text.as_deref()) != *text
-            };
+        for row in person::past(pool, kept, erasure, &scope.records, true).await? {
+            let is_redacted =
+                |text: &Option<String>| scope.redacted(kept, &row, text.as_deref()) != *text;
             count += i64::from(row.values.iter().any(is_redacted));
         }
         counts.push((kept.table(), count));
@@ -130,7 +129,7 @@ impl<'e> Scope<'e> {
     /// Whether all of it could be done: a row may have been changed meanwhile.
     async fn redact(&self, pool: &PgPool, kept: Kept) -> Result<bool, Error> {
         let mut is_whole = true;
-        for row in person::past(pool, kept, self.erasure, &self.records).await? {
+        for row in person::past(pool, kept, self.erasure, &self.records, false).await? {
             let values: Vec<Option<String>> =
                 row.values.iter().map(|text| self.redacted(kept, &row, text.as_deref())).collect();
             if values != row.values {
@@ -148,14 +147,20 @@ impl<'e> Scope<'e> {
         match kept {
             Kept::Conflicts | Kept::Parked => {
                 let field = row.field.as_deref().unwrap_or_default();
-                let is_old_mention = self.is_others(row, field) && (row.is_later || kept == Kept::Parked);
+                let is_old_mention =
+                    self.is_others(row, field) && (row.is_later || kept == Kept::Parked);
                 if self.is_own(row, field) || is_old_mention {
                     self.erase(&mut json);
                 }
             }
             Kept::Operations => {
                 for (field, cell) in json.as_object_mut().into_iter().flatten() {
-                    self.erase_sent(cell, self.is_own(row, field), self.is_others(row, field), row.is_later);
+                    self.erase_sent(
+                        cell,
+                        self.is_own(row, field),
+                        self.is_others(row, field),
+                        row.is_later,
+                    );
                 }
             }
             Kept::Journal => {
@@ -280,12 +285,12 @@ mod tests {
         let cells = vec![cell(1, 7, "email"), cell(1, 7, "last_name"), cell(3, 9, "followed_by")];
         let scope = Scope::new(&erasure, cells);
         let of = |kept, row: &Past, json: Json| -> Json {
-            serde_json::from_str(&scope.redacted(kept, row, Some(&json.to_string())).unwrap()).unwrap()
+            serde_json::from_str(&scope.redacted(kept, row, Some(&json.to_string())).unwrap())
+                .unwrap()
         };
         let (own, other) = (row(1, 7, None, false), row(3, 9, None, false));
         let entry = json!({ "email": "a@b.fr", "last_name": erasure.pseudonym, "status": "left" });
-        let redacted =
-            json!({ "email": ERASED, "last_name": erasure.pseudonym, "status": "left" });
+        let redacted = json!({ "email": ERASED, "last_name": erasure.pseudonym, "status": "left" });
         assert_eq!(of(Kept::Journal, &own, entry.clone()), redacted);
         assert_eq!(of(Kept::Journal, &own, redacted.clone()), redacted, "done again");
         assert_eq!(of(Kept::Journal, &row(1, 8, None, false), entry.clone()), entry);

@@ -244,7 +244,8 @@ pub(crate) struct ErasedCell {
     pub(crate) field: String,
 }
 
-const ERASURE: &str = "select x.erasure_id, e.name as entity, x.entity_no, x.record_id, x.pseudonym, x.asked_by,
+const ERASURE: &str =
+    "select x.erasure_id, e.name as entity, x.entity_no, x.record_id, x.pseudonym, x.asked_by,
     x.asked_at, x.emptied_at, x.redacted_at, x.completed_at
  from mirror.erasure x join mirror.entity e using (entity_no)";
 
@@ -420,12 +421,14 @@ impl Kept {
 }
 
 /// What is kept of these records: of operations, those that are settled; of commands, those that are carried out; of
-/// conflicts, those that are decided; of parked cells, those of before the erasure.
+/// conflicts, those that are decided; of parked cells, those of before the erasure. `is_ahead`: those too that will be
+/// at rest once an erasure is done.
 pub(crate) async fn past(
     pool: &PgPool,
     kept: Kept,
     erasure: &Erasure,
     records: &[Uuid],
+    is_ahead: bool,
 ) -> Result<Vec<Past>, Error> {
     let (table, columns, _) = kept.place();
     let values: Vec<String> = columns.iter().map(|column| format!("t.{column}::text")).collect();
@@ -459,13 +462,13 @@ pub(crate) async fn past(
             "t.made_at >= $2",
             "t.done_at is not null and exists (select from unnest($1) r where t.body::text like '%' || r::text || '%')",
         ),
-        Kept::Journal => (
-            "null::text",
-            "t.record_id",
-            "t.entity_no",
-            "false",
-            "t.record_id = any($1)",
-        ),
+        Kept::Journal => {
+            ("null::text", "t.record_id", "t.entity_no", "false", "t.record_id = any($1)")
+        }
+    };
+    let only = match kept {
+        Kept::Conflicts | Kept::Operations if is_ahead => "t.record_id = any($1)",
+        _ => only,
     };
     let sql = format!(
         "select t.ctid::text as row, {field} as field, {record} as record_id, {entity} as entity_no,
@@ -568,8 +571,7 @@ pub(crate) async fn rename(
         quoted(&of.table),
         at_rest(&of.table)
     );
-    let done =
-        sqlx::query(AssertSqlSafe(sql)).bind(pattern).bind(pseudonym).execute(pool).await?;
+    let done = sqlx::query(AssertSqlSafe(sql)).bind(pattern).bind(pseudonym).execute(pool).await?;
     Ok(done.rows_affected())
 }
 
@@ -651,11 +653,7 @@ pub(crate) async fn names(
 }
 
 /// The sides on which a record that was deleted elsewhere still lives and waits for a yes.
-pub(crate) async fn doomed(
-    pool: &PgPool,
-    entity: i16,
-    record: Uuid,
-) -> Result<Vec<String>, Error> {
+pub(crate) async fn doomed(pool: &PgPool, entity: i16, record: Uuid) -> Result<Vec<String>, Error> {
     Ok(sqlx::query_scalar(
         "select side from mirror.pending_delete where entity_no = $1 and record_id = $2 order by side",
     )

@@ -13,8 +13,15 @@ use plait::sandbox::Edit;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 /// What may be nowhere afterwards.
-const PERSONAL: [&str; 7] =
-    ["Zénaïde", "Kerbratovic", "zenaide.k@orange.fr", "612345677", "698765432", "Plouzané", "29280"];
+const PERSONAL: [&str; 7] = [
+    "Zénaïde",
+    "Kerbratovic",
+    "zenaide.k@orange.fr",
+    "612345677",
+    "698765432",
+    "Plouzané",
+    "29280",
+];
 
 /// Where any text of the whole canonical database has one of these in it.
 async fn places(line: &Line) -> Vec<String> {
@@ -95,14 +102,32 @@ async fn person_is_exported_and_then_erased_on_both_sides_and_in_the_past() {
     );
     create(
         "Flux",
-        &[("Libellé", json!("F-9100")), ("Investissement", json!([ticket])), ("Montant", json!(-12500.55))],
+        &[
+            ("Libellé", json!("F-9100")),
+            ("Investissement", json!([ticket])),
+            ("Montant", json!(-12500.55)),
+        ],
     );
-    create("Projets", &[("Nom du projet", json!("Phare")), ("Référent", json!([member])), ("Étape", json!("Pitch"))]);
+    create(
+        "Projets",
+        &[
+            ("Nom du projet", json!("Phare")),
+            ("Référent", json!([member])),
+            ("Étape", json!("Pitch")),
+        ],
+    );
     let linked = "select count(*) from mirror.link where side = 'airtable' and side_key in ";
     line.until(&format!("{linked} ('{member}', '{ticket}')"), 2).await;
-    let record = text(&line, &format!("select record_id::text from mirror.link where side_key = '{member}'")).await;
+    let record = text(
+        &line,
+        &format!("select record_id::text from mirror.link where side_key = '{member}'"),
+    )
+    .await;
     let path = format!("/users/{record}");
-    eventually(PATIENCE, async || rest.get(&path).await.map_err(|error| (error.to_string(), line.log()))).await;
+    eventually(PATIENCE, async || {
+        rest.get(&path).await.map_err(|error| (error.to_string(), line.log()))
+    })
+    .await;
     line.until_settled().await;
     rest.patch(&path, &json!({ "phone": "+33698765432" })).await.unwrap();
     line.until("select count(*) from canon.member where phone = '+33698765432'", 1).await;
@@ -148,7 +173,14 @@ async fn person_is_exported_and_then_erased_on_both_sides_and_in_the_past() {
     let other = text(&line, &format!("select id::text from canon.member where email is not null and city is not null and id <> '{record}' order by id limit 1")).await;
     rest.patch(&format!("/users/{other}"), &json!({ "city": "Saint-Malo" })).await.unwrap();
     let said = line.said(&[
-        "person", "erase", "zenaide.k@orange.fr", "--as", "paul", "--yes", "--admin-token-file", admin.to_str().unwrap(),
+        "person",
+        "erase",
+        "zenaide.k@orange.fr",
+        "--as",
+        "paul",
+        "--yes",
+        "--admin-token-file",
+        admin.to_str().unwrap(),
     ]);
     assert!(said.contains("archived: nobody logs in"), "{said}");
     line.until("select count(*) from mirror.erasure where completed_at is not null", 1).await;
@@ -168,14 +200,29 @@ async fn person_is_exported_and_then_erased_on_both_sides_and_in_the_past() {
     assert_eq!(user["newsletter"], false);
     let pseudonym = user["last_name"].as_str().unwrap();
     assert!(pseudonym.starts_with("Personne-effacée-"), "{pseudonym}");
-    let (_, cells) = line.sandbox.records(NETWORK_BASE, "Membres").into_iter().find(|(key, _)| *key == member).unwrap();
+    let (_, cells) = line
+        .sandbox
+        .records(NETWORK_BASE, "Membres")
+        .into_iter()
+        .find(|(key, _)| *key == member)
+        .unwrap();
     assert_eq!(cells["Nom complet"], pseudonym);
     assert_eq!(cells["Statut"], "Parti");
-    let comment = text(&line, "select note from canon.investment where reference = 'INV-9100'").await;
+    let comment =
+        text(&line, "select note from canon.investment where reference = 'INV-9100'").await;
     assert_eq!(comment, format!("Avancé par {pseudonym}."));
     let list = line.said(&["person", "list"]);
-    assert!(list.contains(&record) && list.contains("by paul") && list.contains("complete on both sides"), "{list}");
-    line.until(&format!("select count(*) from canon.member where id = '{other}' and city = 'Saint-Malo'"), 1).await;
+    assert!(
+        list.contains(&record)
+            && list.contains("by paul")
+            && list.contains("complete on both sides"),
+        "{list}"
+    );
+    line.until(
+        &format!("select count(*) from canon.member where id = '{other}' and city = 'Saint-Malo'"),
+        1,
+    )
+    .await;
 
     // The past tells that it happened, and gives nothing back.
     let history = line.said(&["history", "member", &record]);
@@ -191,7 +238,11 @@ async fn person_is_exported_and_then_erased_on_both_sides_and_in_the_past() {
     assert!(line.terminate());
     line.run();
     rest.patch(&format!("/users/{other}"), &json!({ "city": "Dinard" })).await.unwrap();
-    line.until(&format!("select count(*) from canon.member where id = '{other}' and city = 'Dinard'"), 1).await;
+    line.until(
+        &format!("select count(*) from canon.member where id = '{other}' and city = 'Dinard'"),
+        1,
+    )
+    .await;
     line.until_settled().await;
     check(&line).await;
     assert!(line.is_running());

@@ -221,16 +221,13 @@ pub(super) async fn after(desk: &Desk, field: &Field, pseudonym: &str) -> anyhow
 
 /// Why we must not write a field; `None`: we may.
 fn closed(field: &Field) -> Option<Side> {
-    let side = Side::ALL.into_iter().find(|side| field.is_on(*side) && !is_written(field, *side))?;
+    let side =
+        Side::ALL.into_iter().find(|side| field.is_on(*side) && !is_written(field, *side))?;
     Some(if let Direction::From(writer) = field.direction { writer } else { side })
 }
 
 /// Plans an erasure with all that canonical and the past say now; writes nothing.
-pub(in crate::cli) async fn plan(
-    desk: &Desk,
-    no: EntityNo,
-    record: Uuid,
-) -> anyhow::Result<Plan> {
+pub(in crate::cli) async fn plan(desk: &Desk, no: EntityNo, record: Uuid) -> anyhow::Result<Plan> {
     let entity = desk.mapping.entity(no);
     let name = entity.name.clone();
     let fields: Vec<String> =
@@ -240,9 +237,9 @@ pub(in crate::cli) async fn plan(
             "the mapping calls no field of {name} personal: add `personal = true` to those that identify or reach a person (docs/mapping.md)"
         );
     }
-    let number = reading::entity_number(&desk.pool, &name).await?.with_context(|| {
-        format!("nothing of {name} was ever mirrored: start `plait run` first")
-    })?;
+    let number = reading::entity_number(&desk.pool, &name)
+        .await?
+        .with_context(|| format!("nothing of {name} was ever mirrored: start `plait run` first"))?;
     let label = desk.labels([(name.clone(), record)]).await?.of(&name, record);
     let doomed = books::doomed(&desk.pool, number, record).await?;
     if !doomed.is_empty() {
@@ -264,8 +261,7 @@ pub(in crate::cli) async fn plan(
     let mut values = books::values_ever(&desk.pool, number, record, &fields).await?;
     values.extend(held(desk, no, record).await?);
     values.retain(|(_, value)| value.as_str() != Some(&pseudonym));
-    let (found, shared) =
-        of_one_only(desk, no, record, identifiers(entity, &values)).await?;
+    let (found, shared) = of_one_only(desk, no, record, identifiers(entity, &values)).await?;
     let cells = fields
         .into_iter()
         .map(|field| ErasedCell { entity_no: number, record_id: record, field })
@@ -304,8 +300,7 @@ impl Plan {
     async fn own_cells(&mut self, desk: &Desk) -> anyhow::Result<()> {
         let entity = desk.mapping.entity(self.no);
         let name = &entity.name;
-        let rows =
-            record::records(&desk.pool, entity, desk.shape(self.no), &[self.record]).await?;
+        let rows = record::records(&desk.pool, entity, desk.shape(self.no), &[self.record]).await?;
         let Some(row) = rows.get(&self.record) else { return Ok(()) };
         let mut cells = BTreeMap::new();
         for (at, field) in person::erasable(entity) {
@@ -515,7 +510,8 @@ impl Plan {
         ));
         if let Some(table) = &entity.directus {
             let collection = table.table.replace('\'', "''");
-            let key = record::side_key(&desk.pool, Side::Directus, &entity.name, self.record).await?;
+            let key =
+                record::side_key(&desk.pool, Side::Directus, &entity.name, self.record).await?;
             let key = key.unwrap_or_else(|| self.record.to_string()).replace('\'', "''");
             lines.push(format!(
                 "  delete from directus_revisions where collection = '{collection}' and item = '{key}';"
@@ -544,9 +540,9 @@ pub(super) fn missing(open: &Open) -> String {
             "{side} did not take {place}: {}",
             reason.as_deref().unwrap_or("see `plait errors`")
         ),
-        "refused" => format!(
-            "{side} holds something in {place} that cannot be read: empty it there by hand"
-        ),
+        "refused" => {
+            format!("{side} holds something in {place} that cannot be read: empty it there by hand")
+        }
         _ => format!("{side} still holds {place}: it is owed the erasure"),
     }
 }

@@ -46,7 +46,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let place = arguments.output.display();
     folder::write(&arguments.output, &files).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
-            anyhow::anyhow!("{place} is there already, and is not written over: name another folder")
+            anyhow::anyhow!(
+                "{place} is there already, and is not written over: name another folder"
+            )
         }
         _ => anyhow::Error::from(error).context(format!("could not write {place}")),
     })?;
@@ -127,7 +129,9 @@ pub(in crate::cli) async fn files(
     // (file, rows, French, English)
     let mut told: Vec<(String, i64, String, String)> = Vec::new();
     let mut tables: Vec<(u16, Vec<Uuid>)> = vec![(no.0, vec![record])];
-    tables.extend(related.records.iter().filter(|(at, _)| **at != no.0).map(|(at, ids)| (*at, ids.clone())));
+    tables.extend(
+        related.records.iter().filter(|(at, _)| **at != no.0).map(|(at, ids)| (*at, ids.clone())),
+    );
     for (at, ids) in tables {
         let (described, shape) = (desk.mapping.entity(EntityNo(at)), desk.shape(EntityNo(at)));
         let is_own = at == no.0;
@@ -296,9 +300,10 @@ fn links(desk: &Desk, related: &Related) -> anyhow::Result<String> {
     let mut links = Vec::new();
     for ((at, field), ids) in &related.by_field {
         let entity = &desk.mapping.entity(EntityNo(*at)).name;
-        links.extend(ids.iter().map(
-            |id| serde_json::json!({ "entity": entity, "record_id": id, "field": field }),
-        ));
+        links
+            .extend(ids.iter().map(
+                |id| serde_json::json!({ "entity": entity, "record_id": id, "field": field }),
+            ));
     }
     Ok(serde_json::to_string_pretty(&links)?)
 }

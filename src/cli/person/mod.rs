@@ -131,8 +131,7 @@ pub(super) async fn find(desk: &Desk, entity_no: EntityNo, who: &str) -> anyhow:
             )
         }
         several => {
-            let labels =
-                desk.labels(several.iter().map(|id| (entity.name.clone(), *id))).await?;
+            let labels = desk.labels(several.iter().map(|id| (entity.name.clone(), *id))).await?;
             let lines: Vec<String> = several
                 .iter()
                 .map(|id| format!("  {id}  {}", labels.of(&entity.name, *id)))
@@ -148,8 +147,7 @@ pub(super) async fn find(desk: &Desk, entity_no: EntityNo, who: &str) -> anyhow:
 /// Whose name is nearly what was typed.
 async fn near(desk: &Desk, entity_no: EntityNo, who: &str) -> anyhow::Result<String> {
     let (given, family) = name_columns(desk.mapping.entity(entity_no));
-    let columns: Vec<String> =
-        [given, family].into_iter().flatten().map(str::to_owned).collect();
+    let columns: Vec<String> = [given, family].into_iter().flatten().map(str::to_owned).collect();
     if columns.is_empty() {
         return Ok(String::new());
     }
@@ -170,8 +168,7 @@ pub(super) async fn listed(
     for erasure in books::erasures(&desk.pool).await? {
         let open = books::open(&desk.pool, erasure.erasure_id).await?;
         let returned = returned(desk, &erasure).await?;
-        let is_complete =
-            erasure.completed_at.is_some() && open.is_empty() && returned.is_empty();
+        let is_complete = erasure.completed_at.is_some() && open.is_empty() && returned.is_empty();
         if is_json {
             let open: Vec<_> = open
                 .iter()

@@ -160,7 +160,8 @@ fn check_erasure(section: &Section<'_, '_>, field: &Field) {
         section.problem(&section.span_of("personal"), what);
     }
     if field.personal != Personal::No && field.kind == FieldKind::Computed {
-        let what = "a computed field cannot be emptied: say that what it is computed from is personal";
+        let what =
+            "a computed field cannot be emptied: say that what it is computed from is personal";
         section.problem(&section.span_of("personal"), what);
     }
     let Some(erased) = &field.erased else { return };
@@ -168,7 +169,8 @@ fn check_erasure(section: &Section<'_, '_>, field: &Field) {
         let what = "`erased` and the pseudonym exclude each other: the pseudonym is what it holds";
         section.problem(&section.span_of("erased"), what);
     } else if !matches!(field.read_typed(erased), Cell::Value(_)) {
-        let what = format!("`erased` cannot be `{erased}`: the type {} does not take it", field.kind);
+        let what =
+            format!("`erased` cannot be `{erased}`: the type {} does not take it", field.kind);
         section.problem(&section.span_of("erased"), what);
     }
 }

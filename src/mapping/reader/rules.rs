@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, ops::Range};
 use super::entity::Read;
 use crate::{
     document::Document,
-    mapping::{Direction, DirectusField, Entity, Field, FieldKind, Part, Personal, Policy, Store, settle},
+    mapping::{
+        Direction, DirectusField, Entity, Field, FieldKind, Part, Personal, Policy, Store, settle,
+    },
     model::{EntityNo, Side},
 };
 
