@@ -249,6 +249,13 @@ const ERASURE: &str =
     x.asked_at, x.emptied_at, x.redacted_at, x.completed_at
  from mirror.erasure x join mirror.entity e using (entity_no)";
 
+/// Whether the database has the tables for them.
+pub(crate) async fn is_ready(pool: &PgPool) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar("select to_regclass('mirror.erasure_cell') is not null")
+        .fetch_one(pool)
+        .await?)
+}
+
 /// All erasures, the latest first.
 pub(crate) async fn erasures(pool: &PgPool) -> Result<Vec<Erasure>, Error> {
     let sql = format!("{ERASURE} order by x.erasure_id desc");

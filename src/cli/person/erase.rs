@@ -78,7 +78,7 @@ Examples:
 Which fields are personal, the mapping says; docs/personal-data.md tells what is out of reach.";
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let (desk, settings) = Desk::open(&arguments.config).await?;
+    let (desk, settings) = super::open(&arguments.config).await?;
     let no = entity(&desk, arguments.entity.as_deref())?;
     let record = find(&desk, no, &arguments.person).await?;
     let plan = plan(&desk, no, record).await?;
@@ -285,6 +285,12 @@ pub(in crate::cli) async fn plan(desk: &Desk, no: EntityNo, record: Uuid) -> any
         past: Vec::new(),
         has_account,
     };
+    if let (Some(password), Some(table)) = (&entity.password, &entity.airtable) {
+        plan.left.push(format!(
+            "the cell `{}` of the table `{}` in Airtable, if it still holds a password: empty it",
+            password.airtable, table.table
+        ));
+    }
     for identifier in shared {
         plan.left.push(format!(
             "{identifier} is another {name}'s too: texts with it are left as they are"

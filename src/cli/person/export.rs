@@ -39,7 +39,7 @@ Examples:
 LISEZMOI.txt in it says what each file is, in French and English. Passwords are never kept, so there are none.";
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let (desk, _) = Desk::open(&arguments.config).await?;
+    let (desk, _) = super::open(&arguments.config).await?;
     let no = entity(&desk, arguments.entity.as_deref())?;
     let record = find(&desk, no, &arguments.person).await?;
     let files = files(&desk, no, record).await?;

@@ -3,7 +3,10 @@
 pub(super) mod erase;
 pub(super) mod export;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::bail;
 use uuid::Uuid;
@@ -13,6 +16,7 @@ use super::{
     terminal::{Paint, say},
 };
 use crate::{
+    config::Settings,
     mapping::{Entity, Field, FieldKind, Store},
     model::EntityNo,
     person,
@@ -62,7 +66,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Action::Export(arguments) => export::run(arguments).await,
         Action::Erase(arguments) => erase::run(arguments).await,
         Action::List(List { config, json }) => {
-            let (desk, _) = Desk::open(&config).await?;
+            let (desk, _) = open(&config).await?;
             for line in listed(&desk, json, Paint::for_stdout()).await? {
                 if !say(&line)? {
                     break;
@@ -71,6 +75,15 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The desk, of a database that has the tables for erasures.
+async fn open(config: &Path) -> anyhow::Result<(Desk, Settings)> {
+    let (desk, settings) = Desk::open(config).await?;
+    if !books::is_ready(&desk.pool).await? {
+        bail!("the canonical database has no table of erasures yet: run `plait migrate`");
+    }
+    Ok((desk, settings))
 }
 
 // ---- who ----------------------------------------------------------------------------------------------------
