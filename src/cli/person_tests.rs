@@ -15,7 +15,9 @@ use super::{
     way_back_tests::{Lab, cell, id, key, present},
 };
 use crate::{
-    model::{Cell, Decision, EntityNo, FieldNo, Observation, Side, Value, Wish},
+    model::{
+        Cell, Decision, EntityNo, FieldNo, Observation, Refusal, RefusalKind, Side, Value, Wish,
+    },
     person::redact,
     store::{conflict, person as books},
 };
@@ -187,10 +189,29 @@ async fn person_is_named_in_any_way_and_never_guessed() {
     assert!(several.contains(&id(PERSON, 3).to_string()), "{several}");
     let nobody = find(&desk, PERSON, "Zoé Kerbrat-Morvam").await.unwrap_err().to_string();
     assert!(nobody.contains("no person is called") && nobody.contains("did you mean"), "{nobody}");
+    // What cannot be read cannot be emptied either.
+    let unread = present(
+        Side::Airtable,
+        PERSON,
+        2,
+        vec![(
+            PHONE,
+            Cell::Refused(Refusal {
+                kind: RefusalKind::WrongType,
+                reason: "`phone` is none".into(),
+            }),
+        )],
+    );
+    lab.see(Side::Airtable, "axel", vec![unread]).await;
     // What two share tells neither from the other.
     let plan = erase::plan(&desk, PERSON, id(PERSON, 2)).await.unwrap();
     assert!(
         plan.left.iter().any(|left| left.starts_with("Yann Le Goff is another")),
+        "{:?}",
+        plan.left
+    );
+    assert!(
+        plan.left.iter().any(|left| left.starts_with("airtable holds something in `phone`")),
         "{:?}",
         plan.left
     );

@@ -669,3 +669,23 @@ pub(crate) async fn doomed(pool: &PgPool, entity: i16, record: Uuid) -> Result<V
     .fetch_all(pool)
     .await?)
 }
+
+/// Cells of a record that a side holds and that could not be read: side and field.
+pub(crate) async fn unread(
+    pool: &PgPool,
+    entity: i16,
+    record: Uuid,
+    fields: &[String],
+) -> Result<Vec<(String, String)>, Error> {
+    Ok(sqlx::query_as(
+        "select r.side, r.field from mirror.refusal r
+         left join mirror.link l on l.side = r.side and l.entity_no = r.entity_no and l.side_key = r.side_key
+         where r.entity_no = $1 and coalesce(l.record_id::text, r.side_key) = $2::text and r.field = any($3)
+         order by 1, 2",
+    )
+    .bind(entity)
+    .bind(record)
+    .bind(fields)
+    .fetch_all(pool)
+    .await?)
+}

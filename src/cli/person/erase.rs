@@ -262,6 +262,7 @@ pub(in crate::cli) async fn plan(desk: &Desk, no: EntityNo, record: Uuid) -> any
     values.extend(held(desk, no, record).await?);
     values.retain(|(_, value)| value.as_str() != Some(&pseudonym));
     let (found, shared) = of_one_only(desk, no, record, identifiers(entity, &values)).await?;
+    let unread = books::unread(&desk.pool, number, record, &fields).await?;
     let cells = fields
         .into_iter()
         .map(|field| ErasedCell { entity_no: number, record_id: record, field })
@@ -289,6 +290,11 @@ pub(in crate::cli) async fn plan(desk: &Desk, no: EntityNo, record: Uuid) -> any
         plan.left.push(format!(
             "the cell `{}` of the table `{}` in Airtable, if it still holds a password: empty it",
             password.airtable, table.table
+        ));
+    }
+    for (side, field) in unread {
+        plan.left.push(format!(
+            "{side} holds something in `{field}` that cannot be read (`plait errors`): empty it there"
         ));
     }
     for identifier in shared {

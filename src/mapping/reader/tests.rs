@@ -413,7 +413,7 @@ f = { type = \"boolean\", directus = \"f\", personal = false, erased = \"false\"
     );
     for (line, part) in [
         (20, "`personal` has to be true, false or \"pseudonym\""),
-        (21, "the type email takes none"),
+        (21, "the type `email` takes none"),
         (22, "`erased` and the pseudonym exclude each other"),
         (22, "another field carries the pseudonym"),
         (23, "`erased` cannot be `soon`"),
