@@ -520,15 +520,18 @@ impl Plan {
             "out of reach: backups, files and exports, fields that the mapping does not have, Airtable's own revision history and snapshots{}",
             if entity.is_on(Side::Directus) { ", and what Directus keeps itself; an administrator empties that by" } else { "" }
         ));
-        if let Some(table) = &entity.directus {
+        let named = self.named.iter().map(|named| (named.entity.0, named.record));
+        for (at, id) in [(self.no.0, self.record)].into_iter().chain(named).collect::<BTreeSet<_>>()
+        {
+            let entity = desk.mapping.entity(EntityNo(at));
+            let Some(table) = &entity.directus else { continue };
             let collection = table.table.replace('\'', "''");
-            let key =
-                record::side_key(&desk.pool, Side::Directus, &entity.name, self.record).await?;
-            let key = key.unwrap_or_else(|| self.record.to_string()).replace('\'', "''");
+            let key = record::side_key(&desk.pool, Side::Directus, &entity.name, id).await?;
+            let key = key.unwrap_or_else(|| id.to_string()).replace('\'', "''");
             lines.push(format!(
                 "  delete from directus_revisions where collection = '{collection}' and item = '{key}';"
             ));
-            if collection == USERS {
+            if collection == USERS && id == self.record {
                 lines.push(format!(
                     "  update directus_activity set ip = null, user_agent = null where \"user\" = '{key}';"
                 ));
