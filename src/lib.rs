@@ -11,6 +11,7 @@ mod alert; // 3: the journal → what people want to be told of
 mod apply; // 3: the loop: take a batch, read state, merge, write once, release
 mod capture; // 3: a side's log → observations
 mod export; // 3: reports and tables → CSV, JSON, Excel, Parquet; by schedule, too
+mod person; // 3: one person's data: exported, and erased
 mod push; // 3: outbox → a side's API
 mod undo; // 3: what takes changes back, from the journal; pure
 

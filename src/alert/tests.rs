@@ -143,8 +143,7 @@ impl World {
             equity_value: text("equity_value").map(|value| value.parse().unwrap()),
             approved_on: text("approved_on").map(|day| day.parse().unwrap()),
             method_code: text("method_code"),
-            // Not mapped: as canonical has it.
-            instrument_code: text("comment").filter(|class| class == "adp"),
+            instrument_code: text("instrument_code"),
             currency: if text("label").as_deref() == Some("CHF") { "CHF" } else { "EUR" }.into(),
         };
         let all = self.facts.valuations.entry(company).or_default();

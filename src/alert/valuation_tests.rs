@@ -156,7 +156,7 @@ fn alert_valuation_is_compared_within_its_company_class_and_currency() {
     };
     world.new_valuation(1, &approved("2024-12-31", &json!({ "price": "100" })));
     for (nth, other) in [
-        (20, json!({ "price": "10", "comment": "adp" })),
+        (20, json!({ "price": "10", "instrument_code": "adp" })),
         (21, json!({ "price": "10", "label": "CHF" })),
         (22, json!({ "price": "10", "startup_id": OTHER_COMPANY })),
     ] {

@@ -10,7 +10,7 @@ use super::{
     terminal::{Paint, say},
 };
 use crate::{
-    model::{Decision, Side, Wish},
+    model::{Decision, Side, Wish, is_erased},
     store::{
         conflict::{self, Conflict},
         record,
@@ -220,6 +220,11 @@ pub(super) async fn plan(desk: &Desk, id: i64, choice: &Choice) -> anyhow::Resul
         Choice { value: Some(text), .. } => (desk.typed(field, text).await?.to_json(), "the value"),
         Choice { .. } => (now.clone(), "the canonical value"),
     };
+    if is_erased(&value) {
+        bail!(
+            "{what} · {name}: what it held was erased with a person's data (`plait person list`), and does not come back"
+        );
+    }
     let loser = Side::ALL.into_iter().find(|side| *held_by(*side) != value);
     let words = if value == now {
         let gives_way = match loser {

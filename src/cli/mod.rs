@@ -11,6 +11,9 @@ mod export;
 mod history;
 mod identity;
 mod migrate;
+mod person;
+#[cfg(test)]
+mod person_tests;
 mod plan;
 mod readers;
 mod reports;
@@ -85,6 +88,8 @@ enum Command {
     Identity(identity::Arguments),
     /// Take changes back, on all sides: a cell, a record, a person's, a transaction
     Undo(undo::Arguments),
+    /// One person's data: export it, erase it, list what was erased
+    Person(person::Arguments),
     /// Read both sides, and compare every cell with what is canonical
     Verify(verify::Arguments),
     /// What there is to export, in words: the reports, the columns of one
@@ -127,6 +132,7 @@ pub fn main() -> ExitCode {
             Command::Alerts(arguments) => alerts::run(arguments).await,
             Command::Identity(arguments) => identity::run(arguments).await,
             Command::Undo(arguments) => undo::run(arguments).await,
+            Command::Person(arguments) => person::run(arguments).await,
             Command::Verify(arguments) => verify::run(arguments).await,
             Command::Reports(arguments) => reports::run(arguments).await,
             Command::Export(arguments) => export::run(arguments, stop).await,

@@ -124,18 +124,27 @@ async fn directus(arguments: DirectusArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn admin_token(arguments: &DirectusArguments) -> anyhow::Result<Secret> {
-    let token = match (&arguments.admin_token_env, &arguments.admin_token_file) {
+    given_token(arguments.admin_token_env.as_deref(), arguments.admin_token_file.as_deref())?
+        .context("an administrator's token is needed: --admin-token-env VARIABLE")
+}
+
+/// An administrator's token, from a variable or a file; `None`: neither was named.
+pub(super) fn given_token(
+    variable: Option<&str>,
+    file: Option<&Path>,
+) -> anyhow::Result<Option<Secret>> {
+    let token = match (variable, file) {
         (Some(variable), _) => std::env::var(variable)
             .with_context(|| format!("the environment variable {variable} is not set"))?,
         (None, Some(file)) => std::fs::read_to_string(file)
             .with_context(|| format!("could not read {}", file.display()))?,
-        (None, None) => bail!("an administrator's token is needed: --admin-token-env VARIABLE"),
+        (None, None) => return Ok(None),
     };
     let token = token.trim();
     if token.is_empty() {
         bail!("the administrator's token is empty");
     }
-    Ok(Secret::new(token.to_owned()))
+    Ok(Some(Secret::new(token.to_owned())))
 }
 
 /// Whether the token that there is belongs to the account's user.

@@ -486,6 +486,10 @@ fn why(kept: &Kept) -> String {
             "the record is deleted: bring it back first, by `plait undo record`".into()
         }
         Reason::Closed(why) => why.clone(),
+        Reason::Erased => {
+            "what it held was erased with a person's data (`plait person list`), and does not come back"
+                .into()
+        }
         Reason::TargetGone => {
             "a record that it linked to is gone: bring that one back first".into()
         }

@@ -64,16 +64,16 @@ const TABLES: &str = "
     create table canon.person (id uuid primary key, name text, city text, deleted_at timestamptz,
         team_id uuid references canon.team deferrable initially deferred)";
 
-struct Lab {
+pub(super) struct Lab {
     cluster: Cluster,
     canonical: Canonical,
-    client: Client,
+    pub(super) client: Client,
     text: &'static str,
     at: i64,
 }
 
 impl Lab {
-    async fn open(text: &'static str, tables: &str) -> Self {
+    pub(super) async fn open(text: &'static str, tables: &str) -> Self {
         let cluster = Cluster::throw_away(&postgres_bin().unwrap(), &[]).await.unwrap();
         cluster.sql("postgres", "create database plait").await.unwrap();
         let config = cluster.config("plait", "postgres", cluster.password());
@@ -88,7 +88,7 @@ impl Lab {
         mapping::read(self.text, "mapping.toml").unwrap_or_else(|problems| panic!("{problems}"))
     }
 
-    async fn desk(&self) -> Desk {
+    pub(super) async fn desk(&self) -> Desk {
         let pool = reading::pool(&self.canonical, Some(self.cluster.password())).await.unwrap();
         Desk::new(self.canonical.clone(), self.mapping(), pool, LIMITS).await.unwrap()
     }
@@ -98,7 +98,7 @@ impl Lab {
     }
 
     /// Applies one transaction of a side, made by `author`.
-    async fn see(&mut self, side: Side, author: &str, observations: Vec<Observation>) {
+    pub(super) async fn see(&mut self, side: Side, author: &str, observations: Vec<Observation>) {
         self.at += 1;
         let next = u64::try_from(self.at).unwrap();
         let position = match side {
@@ -137,27 +137,32 @@ impl Lab {
         Apply::new(self.writer().await, logs, LIMITS).run(received).await.unwrap();
     }
 
-    async fn text(&self, sql: &str) -> String {
+    pub(super) async fn text(&self, sql: &str) -> String {
         let row = self.client.query_one(sql, &[]).await.unwrap();
         row.get::<_, Option<String>>(0).unwrap_or_default()
     }
 }
 
-fn id(entity: EntityNo, no: u8) -> Uuid {
+pub(super) fn id(entity: EntityNo, no: u8) -> Uuid {
     Uuid::from_u64_pair(u64::from(entity.0 + 1) << 48 | 0x4000, 1 << 63 | u64::from(no))
 }
 
-fn cell(text: &str) -> Cell {
+pub(super) fn cell(text: &str) -> Cell {
     Cell::Value(if text.is_empty() { Value::Null } else { Value::Text(text.into()) })
 }
 
-fn present(side: Side, entity: EntityNo, no: u8, cells: Vec<(FieldNo, Cell)>) -> Observation {
+pub(super) fn present(
+    side: Side,
+    entity: EntityNo,
+    no: u8,
+    cells: Vec<(FieldNo, Cell)>,
+) -> Observation {
     let claimed_id = (side == Side::Airtable).then(|| id(entity, no));
     let change = Change::Present { cells, claimed_id: Some(claimed_id), made_at: None };
     Observation { entity, key: key(side, entity, no), change }
 }
 
-fn key(side: Side, entity: EntityNo, no: u8) -> SideKey {
+pub(super) fn key(side: Side, entity: EntityNo, no: u8) -> SideKey {
     match side {
         Side::Airtable => SideKey::from(format!("rec{}x{no}", entity.0).as_str()),
         Side::Directus => SideKey::from(id(entity, no).to_string().as_str()),

@@ -222,10 +222,10 @@ mod tests {
     };
 
     fn source() -> Source {
-        let column = |name: &str, kind| Column {
+        let column = |name: &str, kind, type_name: &str| Column {
             name: name.into(),
             kind,
-            type_name: String::new(),
+            type_name: type_name.into(),
             comment: None,
         };
         let report = Report {
@@ -236,7 +236,10 @@ mod tests {
             words_en: String::new(),
             is_dated: true,
         };
-        let columns = vec![column("member_id", Kind::Uuid), column("amount", Kind::Numeric(None))];
+        let columns = vec![
+            column("member_id", Kind::Uuid, "uuid"),
+            column("amount", Kind::Numeric(None), "numeric(18,2)"),
+        ];
         Source { schema: "report", report, columns }
     }
 
@@ -251,8 +254,9 @@ mod tests {
         };
         assert_eq!(
             question.plan(source()).unwrap().sql(Form::Typed),
-            "select r.\"amount\"::text as \"amount\" from (select * from report.\"holding_at\"(date '2026-03-01', \
-             timestamptz '2026-04-01T00:00:00+00:00') r where r.member_id = uuid '00000000-0000-0000-0000-000000000000') r \
+            "select r.\"amount\"::text as \"amount\" from (select * from (select d.\"member_id\"::uuid as \"member_id\", \
+             d.\"amount\"::numeric(18,2) as \"amount\" from report.\"holding_at\"(date '2026-03-01', \
+             timestamptz '2026-04-01T00:00:00+00:00') d) r where r.member_id = uuid '00000000-0000-0000-0000-000000000000') r \
              where (\namount > 5 -- much\n)"
         );
         let plain = Question::default().plan(source()).unwrap().sql(Form::Json);

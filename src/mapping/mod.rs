@@ -110,6 +110,20 @@ pub(crate) struct Field {
     pub(crate) direction: Direction,
     /// Table of schema `canon` that gets a row at each change of this field.
     pub(crate) transitions: Option<String>,
+    /// What an erasure of the person whose record it is does to it.
+    pub(crate) personal: Personal,
+    /// What it holds after that, as a person would type it; `None`: nothing, or the pseudonym.
+    pub(crate) erased: Option<String>,
+}
+
+/// Whether a field identifies or reaches a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Personal {
+    No,
+    /// It does: an erasure empties it, here, on both sides and in the past.
+    Yes,
+    /// The same, and it carries the pseudonym afterwards.
+    Pseudonym,
 }
 
 /// Where the canonical value lives.
@@ -333,6 +347,11 @@ impl Entity {
 }
 
 impl Field {
+    /// Whether an erasure changes it.
+    pub(crate) fn is_erasable(&self) -> bool {
+        self.personal != Personal::No || self.erased.is_some()
+    }
+
     /// Whether `side` has this field.
     pub(crate) fn is_on(&self, side: Side) -> bool {
         match side {

@@ -91,6 +91,8 @@ fn field(kind: FieldKind, airtable: Option<Part>, directus: Part, codes: Option<
         policy: Policy::Ask,
         direction: Direction::Both,
         transitions: None,
+        personal: crate::mapping::Personal::No,
+        erased: None,
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     mapping::{Direction, Entity},
     merge::is_written,
-    model::{Decision, FieldNo, Side, Value, Wish},
+    model::{Decision, FieldNo, Side, Value, Wish, is_erased},
 };
 
 /// What a decision came to.
@@ -36,6 +36,8 @@ pub(crate) enum Objection {
     Moved(String),
     #[error("the field `{field}` is written on {side} alone: change it there")]
     NotOurs { field: String, side: Side },
+    #[error("what the field `{0}` held was erased with a person's data, and does not come back")]
+    Erased(String),
     #[error("the record is not to be deleted on {0} any more")]
     NotDoomed(String),
     #[error("this decision is not about what a record holds")]
@@ -62,7 +64,9 @@ pub(crate) fn decide(
                 let no = find(entity, name)?;
                 Ok((no, entity.field(no).from_json(value)))
             };
-            let cells = cells.iter().map(cell).collect::<Result<Vec<_>, _>>()?;
+            // What was erased stays erased; the rest of the record comes back.
+            let cells = cells.iter().filter(|(_, value)| !is_erased(value));
+            let cells = cells.map(cell).collect::<Result<Vec<_>, _>>()?;
             restore(entity, state, cells)
         }
         Decision::Delete { .. } => {
@@ -104,6 +108,9 @@ fn wished(
     let canon = &state.canon[usize::from(no.0)];
     if field.from_json(&wish.expected) != *canon {
         return Err(Objection::Moved(name.to_owned()));
+    }
+    if is_erased(&wish.value) {
+        return Err(Objection::Erased(name.to_owned()));
     }
     let value = field.from_json(&wish.value);
     let closed = Side::ALL.into_iter().find(|side| field.is_on(*side) && !is_written(field, *side));

@@ -38,6 +38,8 @@ pub(super) fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
         policy,
         direction: Direction::Both,
         transitions: None,
+        personal: crate::mapping::Personal::No,
+        erased: None,
     }
 }
 

@@ -1,12 +1,14 @@
 //! The words that all rooms share: sides, places in their logs, values, and what was observed.
 
 mod decision;
+mod erased;
 mod finding;
 mod observation;
 mod position;
 mod value;
 
 pub(crate) use decision::{Decision, Wish};
+pub(crate) use erased::{ERASED, is_erased};
 pub(crate) use finding::{Finding, Level};
 pub(crate) use observation::{
     Author, Cell, Change, Delivery, Element, Observation, Refusal, RefusalKind, Stamp,

@@ -3,6 +3,7 @@
 //! and if waiting cures it, all are started again from the stored positions: there is no second way to begin.
 
 mod budget;
+mod erasures;
 mod exports;
 mod known;
 mod places;
@@ -211,6 +212,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         let client = Arc::clone(&airtable.client);
         tokio::spawn(budget::keep_counting(pool.clone(), client, bases, reporter_stop.clone()))
     });
+    let finishing = tokio::spawn(erasures::keep_finishing(pool.clone(), reporter_stop.clone()));
     let mut applying =
         tokio::spawn(apply.run(received).instrument(info_span!("apply", task = "apply")));
 
@@ -234,6 +236,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     if let Some(counting) = counting {
         drop(counting.await);
     }
+    drop(finishing.await);
     pool.close().await;
     outcome?;
     ended.context("the tasks did not end in time; nothing that was applied is lost")?

@@ -20,6 +20,7 @@ mod operation;
 mod outbox;
 mod owed;
 pub(crate) mod parked;
+pub(crate) mod person;
 pub(crate) mod plan;
 #[cfg(test)]
 mod plan_tests;

@@ -14,7 +14,7 @@ use super::{Error, state::fields, writer::Writer};
 use crate::{
     mapping::Entity,
     merge::{Operation, OperationKind, RecordState, SentCell},
-    model::{EntityNo, RecordId, Side},
+    model::{EntityNo, RecordId, Side, is_erased},
 };
 
 /// The writes to these records, the newest last: `$1`, the entity's number; `$2`, the records.
@@ -151,7 +151,7 @@ impl Writer {
             let Some(state) = states.get_mut(&RecordId(row.get(0))) else { continue };
             let last: Json = serde_json::from_str(row.get(1)).unwrap_or_default();
             for (no, field) in fields(described) {
-                if let Some(value) = last.get(&field.name) {
+                if let Some(value) = last.get(&field.name).filter(|value| !is_erased(value)) {
                     state.canon[usize::from(no.0)] = field.from_json(value);
                 }
             }

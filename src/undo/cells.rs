@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value as Json;
 
 use super::{Life, Now, Reason, since};
-use crate::store::history::Entry;
+use crate::{model::is_erased, store::history::Entry};
 
 const NULL: Json = Json::Null;
 
@@ -15,6 +15,13 @@ pub(super) struct Event<'a> {
     pub(super) entry: &'a Entry,
     before: Json,
     after: Json,
+}
+
+impl Event<'_> {
+    /// Whether what it held before or after is not known any more.
+    pub(super) fn is_erased(&self) -> bool {
+        is_erased(&self.before) || is_erased(&self.after)
+    }
 }
 
 /// What happened to each cell. A delete changes none: the values are remembered, and come back as they were, or
@@ -53,7 +60,8 @@ impl<'a> Cells<'a> {
                 };
                 let before = before.unwrap_or(&NULL).clone();
                 let after = entry.after.get(field).unwrap_or(&NULL).clone();
-                if before != after {
+                // Of what was erased it is not known any more whether it differed.
+                if before != after || is_erased(&before) {
                     events.entry(field.clone()).or_default().push(Event { entry, before, after });
                 }
             }

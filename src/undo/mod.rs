@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::{
-    model::{Decision, Wish},
+    model::{Decision, Wish, is_erased},
     store::history::Entry,
 };
 
@@ -109,6 +109,8 @@ pub(crate) enum Reason {
     Closed(String),
     /// It linked to a record that does not exist any more.
     TargetGone,
+    /// What it held was erased with a person's data.
+    Erased,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -168,6 +170,13 @@ pub(crate) fn plan(question: &Question<'_>) -> Plan {
             wished.insert(field.clone(), Wish { expected: history.value(field).clone(), value });
         }
         let mut restored = restored(&history, &wished, now);
+        restored.retain(|field, value| {
+            let is_erased = is_erased(value);
+            if is_erased && fate == Fate::Returns {
+                plan.kept.push(keep(place, Some(field), Reason::Erased));
+            }
+            !is_erased
+        });
         for (field, value) in wished
             .iter_mut()
             .map(|(field, wish)| (field, &mut wish.value))
@@ -274,7 +283,16 @@ fn cell(
     if !rule.is_set {
         let (value, reason) = cells::back(events, now, is_selected, question.is_forced);
         kept.extend(reason.map(|reason| keep(place, Some(field), reason)));
+        if value.as_ref().is_some_and(is_erased) {
+            kept.push(keep(place, Some(field), Reason::Erased));
+            return None;
+        }
         return value.filter(|value| value != now);
+    }
+    // Which elements came and went is not known any more.
+    if events.iter().skip_while(|event| !is_selected(event)).any(Event::is_erased) {
+        kept.push(keep(place, Some(field), Reason::Erased));
+        return None;
     }
     let (value, reasons) = cells::set_back(events, now, is_selected, question.is_forced);
     kept.extend(reasons.into_iter().map(|reason| keep(place, Some(field), reason)));

@@ -19,6 +19,7 @@ mod line;
 mod mirror;
 mod newcomers;
 mod office;
+mod person;
 mod pings;
 mod plain;
 mod sandbox_clients;

@@ -25,6 +25,8 @@ pub(super) fn field(name: &str, airtable: &str, kind: FieldKind) -> Field {
         policy: Policy::Ask,
         direction: Direction::Both,
         transitions: None,
+        personal: crate::mapping::Personal::No,
+        erased: None,
     }
 }
 

@@ -136,6 +136,8 @@ pub(super) fn field(name: &str, kind: FieldKind, directus: DirectusField) -> Fie
         policy: Policy::Ask,
         direction: Direction::Both,
         transitions: None,
+        personal: crate::mapping::Personal::No,
+        erased: None,
     }
 }
 

@@ -1,18 +1,18 @@
 //! An entry of `[entity.NAME.field]`.
 
-use toml::de::DeValue;
+use toml::{Spanned, de::DeValue};
 
 use super::{At, Names, check_name, needed_text_at, owned, text_at};
 use crate::{
     document::{Section, did_you_mean},
     mapping::{
         AirtableField, Codes, Direction, DirectusField, Entity, Field, FieldKind, Normalise, Part,
-        Policy, Store, phone, settle,
+        Personal, Policy, Store, phone, settle,
     },
-    model::{EntityNo, Side},
+    model::{Cell, EntityNo, Side},
 };
 
-pub(super) const KEYS: [&str; 13] = [
+pub(super) const KEYS: [&str; 15] = [
     "type",
     "column",
     "junction",
@@ -26,6 +26,8 @@ pub(super) const KEYS: [&str; 13] = [
     "precision",
     "target",
     "transitions",
+    "personal",
+    "erased",
 ];
 
 const POLICIES: [(&str, Policy); 8] = [
@@ -113,7 +115,9 @@ pub(super) fn read(
     }
     let kind = options(section, kind?, airtable.is_some(), names)?;
     let default = if kind == FieldKind::Computed { Policy::Computed } else { Policy::Ask };
-    Some(Field {
+    let personal = personal(section);
+    let erased = text_at(section, "erased");
+    let field = Field {
         name: name.value.clone(),
         store,
         kind,
@@ -123,7 +127,52 @@ pub(super) fn read(
         policy: policy.unwrap_or(default),
         direction,
         transitions: transitions.map(|table| table.value),
-    })
+        personal,
+        erased: erased.map(|erased| erased.value),
+    };
+    check_erasure(section, &field);
+    Some(field)
+}
+
+/// `true`, `false` or `"pseudonym"`.
+fn personal(section: &Section<'_, '_>) -> Personal {
+    match section.get("personal").map(Spanned::get_ref) {
+        None => Personal::No,
+        Some(DeValue::Boolean(true)) => Personal::Yes,
+        Some(DeValue::Boolean(false)) => Personal::No,
+        Some(DeValue::String(text)) if text == "pseudonym" => Personal::Pseudonym,
+        Some(_) => {
+            let what = "`personal` has to be true, false or \"pseudonym\"";
+            section.problem(&section.span_of("personal"), what);
+            Personal::No
+        }
+    }
+}
+
+/// Notes what an erasure could not do.
+fn check_erasure(section: &Section<'_, '_>, field: &Field) {
+    let is_text = matches!(field.kind, FieldKind::Text | FieldKind::LongText);
+    if field.personal == Personal::Pseudonym && !is_text {
+        let what = format!(
+            "the pseudonym is a text, and the type {} takes none: say `personal = true`",
+            field.kind
+        );
+        section.problem(&section.span_of("personal"), what);
+    }
+    if field.personal != Personal::No && field.kind == FieldKind::Computed {
+        let what =
+            "a computed field cannot be emptied: say that what it is computed from is personal";
+        section.problem(&section.span_of("personal"), what);
+    }
+    let Some(erased) = &field.erased else { return };
+    if field.personal == Personal::Pseudonym {
+        let what = "`erased` and the pseudonym exclude each other: the pseudonym is what it holds";
+        section.problem(&section.span_of("erased"), what);
+    } else if !matches!(field.read_typed(erased), Cell::Value(_)) {
+        let what =
+            format!("`erased` cannot be `{erased}`: the type {} does not take it", field.kind);
+        section.problem(&section.span_of("erased"), what);
+    }
 }
 
 /// The type, its options still to be read.

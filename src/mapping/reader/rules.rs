@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, ops::Range};
 use super::entity::Read;
 use crate::{
     document::Document,
-    mapping::{Direction, DirectusField, Entity, Field, FieldKind, Part, Policy, Store, settle},
+    mapping::{
+        Direction, DirectusField, Entity, Field, FieldKind, Part, Personal, Policy, Store, settle,
+    },
     model::{EntityNo, Side},
 };
 
@@ -15,6 +17,7 @@ pub(super) fn check(document: &Document<'_>, all: &[Read]) {
         columns(document, read);
         airtable_cells(document, read);
         password(document, read);
+        pseudonym(document, read);
         for (field, span) in read.fields() {
             let problem = |what: String| {
                 let what = format!("field `{}` of `{}`: {what}", field.name, read.entity.name);
@@ -42,6 +45,18 @@ fn password(document: &Document<'_>, read: &Read) {
             );
             document.problem(&span, what);
         }
+    }
+}
+
+/// One field carries the pseudonym.
+fn pseudonym(document: &Document<'_>, read: &Read) {
+    let carriers = read.fields().filter(|(field, _)| field.personal == Personal::Pseudonym);
+    for (field, span) in carriers.skip(1) {
+        let what = format!(
+            "field `{}` of `{}`: another field carries the pseudonym: say `personal = true` here",
+            field.name, read.entity.name
+        );
+        document.problem(&span, what);
     }
 }
 

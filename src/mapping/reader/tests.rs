@@ -1,6 +1,6 @@
 use super::read;
 use crate::{
-    mapping::{Direction, DirectusField, FieldKind, Mapping, Part, Policy, Store},
+    mapping::{Direction, DirectusField, FieldKind, Mapping, Part, Personal, Policy, Store},
     model::Side,
 };
 
@@ -391,4 +391,37 @@ note = {{ type = \"long_text\", airtable = \"Note\", directus = \"note\" }}
         let problems = read(&entity(matches, airtable), "mapping.toml").unwrap_err().to_string();
         assert!(problems.contains(what), "{matches}: {problems}");
     }
+}
+
+#[test]
+fn mapping_personal_fields_are_checked() {
+    let erasable = shipped();
+    let member = &erasable.entities[0];
+    let personal: Vec<_> =
+        member.fields.iter().filter(|field| field.personal != Personal::No).collect();
+    assert_eq!(personal.len(), 9);
+    assert_eq!(personal[1].personal, Personal::Pseudonym);
+    assert!(member.fields[4].is_erasable() && member.fields[4].personal == Personal::No);
+    assert!(erasable.entities[1..].iter().flat_map(|it| &it.fields).all(|it| !it.is_erasable()));
+    let said = said(
+        "a = { type = \"text\", directus = \"a\", personal = \"yes\" }
+b = { type = \"email\", directus = \"b\", personal = \"pseudonym\" }
+c = { type = \"text\", directus = \"c\", personal = \"pseudonym\", erased = \"x\" }
+d = { type = \"date\", directus = \"d\", erased = \"soon\" }
+e = { type = \"computed\", airtable = \"E\", direction = \"from airtable\", personal = true }
+f = { type = \"boolean\", directus = \"f\", personal = false, erased = \"false\" }",
+    );
+    for (line, part) in [
+        (20, "`personal` has to be true, false or \"pseudonym\""),
+        (21, "the type `email` takes none"),
+        (22, "`erased` and the pseudonym exclude each other"),
+        (22, "another field carries the pseudonym"),
+        (23, "`erased` cannot be `soon`"),
+        (24, "a computed field cannot be emptied"),
+    ] {
+        let is_told =
+            |it: &str| it.starts_with(&format!("mapping.toml:{line}:")) && it.contains(part);
+        assert!(said.lines().any(is_told), "{line} {part}: {said}");
+    }
+    assert!(!said.contains("mapping.toml:25:"), "{said}");
 }
