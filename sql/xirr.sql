@@ -74,7 +74,8 @@ begin
         w := a[i] * exp(greatest(-600, least(600, -x * t[i])));
         sum := sum + w;
         size := size + abs(w);
-        if (case when is_up then -sum else sum end) > 1e-9 * size then
+        -- What is so near to nothing that x is not exact enough to say on which side it is, is as good as beyond it.
+        if (case when is_up then -sum else sum end) > -1e-8 * size then
             return false;
         end if;
     end loop;
