@@ -22,6 +22,7 @@ mod office;
 mod person;
 mod pings;
 mod plain;
+mod reports;
 mod sandbox_clients;
 mod sandbox_page;
 mod sandbox_program;
