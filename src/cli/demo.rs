@@ -362,7 +362,11 @@ fn welcome(
             "  {program} verify --config {config}     both live sides against canonical, cell by cell"
         ),
         format!(
-            "  PGPASSWORD=$(cat {}/secrets/canonical) psql {url}     then: select * from canon.project limit 5;",
+            "  {program} reports --config {config}    what can be read and exported: portfolios, deal flow, …"
+        ),
+        format!("  {program} export portfolio_by_investor --config {config} -o portfolio.xlsx"),
+        format!(
+            "  PGPASSWORD=$(cat {}/secrets/canonical) psql {url}     then: select * from report.portfolio_by_startup;",
             config_folder(&config.to_string())
         ),
         format!(
