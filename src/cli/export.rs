@@ -79,12 +79,12 @@ pub(super) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   plait reports                                              what there is
-  plait export portfolio -o portfolio.xlsx                   for Excel: a cover, and a sheet
+  plait export portfolio_line -o portfolio.xlsx              for Excel: a cover, and a sheet
   plait export all -o reports.xlsx --as-of 2026-03-31        every dated report, a sheet each
-  plait export portfolio -o portfolio.csv --locale fr        as a French Excel opens it by a double click
-  plait export portfolio --investor \"Jeanne Martin\" -o -     CSV on the terminal
+  plait export portfolio_line -o portfolio.csv --locale fr   as a French Excel opens it by a double click
+  plait export movement --investor \"Jeanne Martin\" -o -      CSV on the terminal
   plait export canon.member -o members.parquet --columns id,city,joined_on
-  plait export portfolio --where \"amount > 1000\" -f json -o - | jq length
+  plait export movement --where \"amount > 1000\" -f json -o - | jq length
   plait export investor-pack -f xlsx -o packs                a folder for each investor
   plait export --scheduled monday                            what [[export]] of plait.toml says, now
 Dated reports answer --as-of; the others have the figures of now. docs/exports.md has each option by example.";

@@ -31,7 +31,7 @@ const EXAMPLES: &str = "\
 Examples:
   plait reports                 all reports
   plait reports --lang fr       in French
-  plait reports portfolio       the columns of one
+  plait reports portfolio_line  the columns of one
   plait reports canon.member    of a table
 `plait export NAME -o FILE` writes one.";
 
