@@ -17,19 +17,20 @@ projects as (
            count(*) filter (where s.kind = 'won') as funded_count, sum(p.amount_sought) as sought
     from canon.project p left join canon.stage s on s.code = p.stage_code where p.deleted_at is null group by 1
 ),
-paid as (
-    select extract(year from f.flow_on)::integer as year, i.currency, i.id, i.member_id, i.startup_id, -f.amount as amount,
-           extract(year from min(f.flow_on) over (partition by i.startup_id))::integer as first_year
+paid as materialized (
+    select extract(year from f.flow_on)::integer as year, i.currency, i.id, i.member_id, i.startup_id, -f.amount as amount
     from canon.cash_flow f
+    join canon.cash_flow_kind k on k.code = f.kind_code and k.counts_as = 'paid in'
     join canon.investment i on i.id = f.investment_id and i.deleted_at is null and i.currency = f.currency
     where f.deleted_at is null and f.flow_on <= current_date
-      and f.kind_code = any (array(select k.code from canon.cash_flow_kind k where k.counts_as = 'paid in'))
 ),
 invested as (
     select p.year, p.currency, sum(p.amount) as invested, count(distinct p.id) as line_count, count(distinct p.member_id) as investor_count,
-           count(distinct p.startup_id) as startup_count, count(distinct p.startup_id) filter (where p.first_year = p.year) as new_startup_count,
-           sum(p.amount) filter (where p.first_year < p.year) as follow_on
-    from paid p group by p.year, p.currency
+           count(distinct p.startup_id) as startup_count, count(distinct p.startup_id) filter (where b.year = p.year) as new_startup_count,
+           sum(p.amount) filter (where b.year < p.year) as follow_on
+    from paid p
+    left join (select startup_id, min(year) as year from paid group by startup_id) b using (startup_id)
+    group by p.year, p.currency
 ),
 proceeds as (
     -- By day first: there are few of them.
@@ -37,9 +38,9 @@ proceeds as (
     from (
         select f.flow_on, f.currency, sum(f.amount) as amount
         from canon.cash_flow f
+        join canon.cash_flow_kind k on k.code = f.kind_code and k.counts_as = 'proceeds'
         join canon.investment i on i.id = f.investment_id and i.deleted_at is null and i.currency = f.currency
         where f.deleted_at is null and f.flow_on <= current_date
-          and f.kind_code = any (array(select k.code from canon.cash_flow_kind k where k.counts_as = 'proceeds'))
         group by f.flow_on, f.currency
     ) d
     group by 1, 2

@@ -5,7 +5,6 @@ import os
 import statistics
 import subprocess
 import tempfile
-import time
 
 from figures import Outcome
 from lab import BENCHES, Cluster, Failed, Plait, filled
@@ -26,20 +25,16 @@ COMMON = {
 }
 
 
-def seconds(cluster, query):
-    began = time.monotonic()
-    done = subprocess.run(
-        ["psql", "-X", "-q", "-d", cluster.url("canonical"), "-c", f"copy ({query}) to stdout"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise Failed(f"psql: {done.stderr.strip()}")
-    return time.monotonic() - began
-
-
 def milliseconds(cluster, query, reps):
-    """The median; the first run only warms up, as it would have been the day before."""
-    seconds(cluster, query)
-    return 1000 * statistics.median(seconds(cluster, query) for _ in range(reps))
+    """The median of some times in one session, as psql's \\timing has them; a first time warms up."""
+    words = [word for _ in range(reps + 1) for word in ("-c", f"copy ({query}) to stdout")]
+    done = subprocess.run(
+        ["psql", "-X", "-q", "-d", cluster.url("canonical"), "-c", "\\timing on", "-c", "\\o /dev/null", *words],
+        capture_output=True, text=True)
+    times = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("Time: ")]
+    if done.returncode or len(times) != reps + 1:
+        raise Failed(f"psql: {done.stderr.strip() or done.stdout[-500:]}")
+    return statistics.median(times[1:])
 
 
 def network(options, folder, cluster, factor):
