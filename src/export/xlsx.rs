@@ -130,11 +130,34 @@ impl Book {
         let Self { mut workbook, folder, entries, written, .. } = self;
         let ended = guarded(&folder, written, || {
             cover.write(&entries, workbook.worksheet_from_index(0)?)?;
-            workbook.save_to_writer(&mut out)?;
+            workbook.save_to_writer(Muffled { out: &mut out, has_failed: false })?;
             Ok(())
         });
         ended.map_err(|error| out.fault_behind(error))?;
         Ok(out)
+    }
+}
+
+/// After its first fault it takes everything and keeps nothing: the archive, which is dropped then, tries once more to
+/// write its end, and would say on standard error that it cannot.
+struct Muffled<'a> {
+    out: &'a mut Out,
+    has_failed: bool,
+}
+
+impl io::Write for Muffled<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.has_failed {
+            return Ok(bytes.len());
+        }
+        self.out.write(bytes).inspect_err(|_| self.has_failed = true)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.has_failed {
+            return Ok(());
+        }
+        self.out.flush().inspect_err(|_| self.has_failed = true)
     }
 }
 
