@@ -26,7 +26,7 @@ pub(crate) use follow::{Follower, keep_following, past};
 pub(crate) use gather::codes;
 pub(crate) use valuation::Valuation;
 pub(crate) use watch::{Watch, resolve};
-pub(crate) use words::{Lang, author_words, rule_words, side_words};
+pub(crate) use words::{author_words, rule_words, side_words};
 
 use crate::store::history::Entry;
 

@@ -5,13 +5,14 @@ use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 use super::{
-    Alert, Codes, Facts, Labels, Lang, Valuation, Watch, evaluate, evaluate::complete, resolve,
+    Alert, Codes, Facts, Labels, Valuation, Watch, evaluate, evaluate::complete, resolve,
     rule_words,
 };
 use crate::{
     config::alert::{On, Rule, built_in},
     demo::model::MAPPING,
     mapping::{self, Mapping},
+    model::Language,
     store::history::Entry,
 };
 
@@ -524,7 +525,7 @@ fn alert_rules_are_said_in_words() {
             .collect()
     };
     assert_eq!(
-        said(Lang::En),
+        said(Language::En),
         [
             "a legal event appears: Capital increase in cash or augmentation_nature",
             "a legal event appears: modification_statuts",
@@ -534,8 +535,9 @@ fn alert_rules_are_said_in_words() {
             "a member's status changes, to Left",
         ]
     );
-    assert_eq!(said(Lang::Fr)[5], "un membre change de statut, vers Parti");
+    assert_eq!(said(Language::Fr)[5], "un membre change de statut, vers Parti");
     assert!(
-        said(Lang::Fr)[0].starts_with("un événement juridique apparaît : Augmentation de capital")
+        said(Language::Fr)[0]
+            .starts_with("un événement juridique apparaît : Augmentation de capital")
     );
 }

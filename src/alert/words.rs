@@ -9,21 +9,15 @@ use super::{
     valuation::{Fall, Measure},
     watch::Lens,
 };
+use crate::model::Language;
 
-/// The language of the reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Lang {
-    Fr,
-    En,
-}
-
-const BOTH: [Lang; 2] = [Lang::Fr, Lang::En];
+const BOTH: [Language; 2] = [Language::Fr, Language::En];
 /// Letters of a value in a sentence.
 const LENGTH_MAX: usize = 80;
 /// Keeps a number together with its unit.
 const FIXED_SPACE: char = '\u{a0}';
 
-impl Lang {
+impl Language {
     fn pick<'t>(self, fr: &'t str, en: &'t str) -> &'t str {
         match self {
             Self::Fr => fr,
@@ -136,7 +130,7 @@ pub(super) fn field(
     })
 }
 
-fn shown(value: &Json, labels: Option<&Labels>, facts: &Facts, lang: Lang) -> String {
+fn shown(value: &Json, labels: Option<&Labels>, facts: &Facts, lang: Language) -> String {
     match value {
         Json::Null => lang.pick("(vide)", "(empty)").into(),
         Json::Bool(true) => lang.pick("oui", "yes").into(),
@@ -155,7 +149,7 @@ fn shown(value: &Json, labels: Option<&Labels>, facts: &Facts, lang: Lang) -> St
 }
 
 /// The label of a code; one that the reference table does not have is told as it is.
-fn code(code: &str, labels: Option<&Labels>, lang: Lang) -> String {
+fn code(code: &str, labels: Option<&Labels>, lang: Language) -> String {
     match labels.and_then(|labels| labels.get(code)) {
         Some((fr, en)) => lang.pick(fr, en).to_owned(),
         None => short(code),
@@ -182,25 +176,25 @@ pub(super) fn decimal(value: Option<&Json>) -> Option<BigDecimal> {
     }
 }
 
-fn date(day: NaiveDate, lang: Lang) -> String {
+fn date(day: NaiveDate, lang: Language) -> String {
     match lang {
-        Lang::Fr => day.format("%d/%m/%Y").to_string(),
-        Lang::En => day.format("%Y-%m-%d").to_string(),
+        Language::Fr => day.format("%d/%m/%Y").to_string(),
+        Language::En => day.format("%Y-%m-%d").to_string(),
     }
 }
 
-fn percent(fall: &Fall, lang: Lang) -> String {
+fn percent(fall: &Fall, lang: Language) -> String {
     let tenths = fall.permille();
     let whole = (&tenths / BigDecimal::from(10)).with_scale_round(1, RoundingMode::Down);
     let text = whole.normalized().to_plain_string();
     match lang {
-        Lang::Fr => format!("{}{FIXED_SPACE}%", text.replace('.', ",")),
-        Lang::En => format!("{text}{FIXED_SPACE}%"),
+        Language::Fr => format!("{}{FIXED_SPACE}%", text.replace('.', ",")),
+        Language::En => format!("{text}{FIXED_SPACE}%"),
     }
 }
 
 /// All digits there are, two of them behind the point at least.
-fn money(value: &BigDecimal, currency: &str, lang: Lang) -> String {
+fn money(value: &BigDecimal, currency: &str, lang: Language) -> String {
     let mut value = value.normalized();
     if value.fractional_digit_count() < 2 {
         value = value.with_scale(2);
@@ -211,15 +205,15 @@ fn money(value: &BigDecimal, currency: &str, lang: Lang) -> String {
     let mut grouped = String::new();
     for (at, digit) in whole.chars().enumerate() {
         if at > 0 && (whole.len() - at).is_multiple_of(3) {
-            grouped.push(if lang == Lang::Fr { FIXED_SPACE } else { ',' });
+            grouped.push(if lang == Language::Fr { FIXED_SPACE } else { ',' });
         }
         grouped.push(digit);
     }
     match (lang, currency) {
-        (Lang::Fr, "EUR") => format!("{sign}{grouped},{fraction}{FIXED_SPACE}€"),
-        (Lang::Fr, _) => format!("{sign}{grouped},{fraction}{FIXED_SPACE}{currency}"),
-        (Lang::En, "EUR") => format!("{sign}€{grouped}.{fraction}"),
-        (Lang::En, _) => format!("{sign}{currency}{FIXED_SPACE}{grouped}.{fraction}"),
+        (Language::Fr, "EUR") => format!("{sign}{grouped},{fraction}{FIXED_SPACE}€"),
+        (Language::Fr, _) => format!("{sign}{grouped},{fraction}{FIXED_SPACE}{currency}"),
+        (Language::En, "EUR") => format!("{sign}€{grouped}.{fraction}"),
+        (Language::En, _) => format!("{sign}{currency}{FIXED_SPACE}{grouped}.{fraction}"),
     }
 }
 
@@ -234,7 +228,7 @@ pub(crate) fn side_words(side: &str) -> &str {
 }
 
 /// Who made a change, for people: where only the way is known, that.
-pub(crate) fn author_words(author: &str, lang: Lang) -> &str {
+pub(crate) fn author_words(author: &str, lang: Language) -> &str {
     match author {
         "snapshot" | "listing" => lang
             .pick("auteur inconnu (relecture complète)", "unknown (found by reading everything)"),
@@ -244,7 +238,7 @@ pub(crate) fn author_words(author: &str, lang: Lang) -> &str {
 }
 
 /// A rule in words.
-pub(crate) fn rule_words(watch: &Watch, codes: &Codes, lang: Lang) -> String {
+pub(crate) fn rule_words(watch: &Watch, codes: &Codes, lang: Language) -> String {
     let list = |given: &[String], labels: Option<&Labels>| {
         let words: Vec<String> = given.iter().map(|it| code(it, labels, lang)).collect();
         words.join(lang.pick(" ou ", " or "))
@@ -260,22 +254,22 @@ pub(crate) fn rule_words(watch: &Watch, codes: &Codes, lang: Lang) -> String {
             list(kinds, codes.of("legal_event", "kind_code"))
         ),
         Lens::ValuationDown { by_percent, .. } => match lang {
-            Lang::Fr => format!(
+            Language::Fr => format!(
                 "une valorisation approuvée est inférieure d'au moins {by_percent}{FIXED_SPACE}% à la précédente"
             ),
-            Lang::En => format!(
+            Language::En => format!(
                 "an approved valuation is {by_percent}{FIXED_SPACE}% or more below the one before it"
             ),
         },
         Lens::Field { field, from, to, reference: (table, column), .. } => {
             let labels = codes.of(table, column);
             let mut text = match (watch.rule.on.kind(), lang) {
-                ("stage_change", Lang::Fr) => "un projet change d'étape".into(),
-                ("stage_change", Lang::En) => "a project changes stage".into(),
-                ("member_status", Lang::Fr) => "un membre change de statut".into(),
-                ("member_status", Lang::En) => "a member's status changes".into(),
-                (_, Lang::Fr) => format!("{}.{field} change", watch.entity),
-                (_, Lang::En) => format!("{}.{field} changes", watch.entity),
+                ("stage_change", Language::Fr) => "un projet change d'étape".into(),
+                ("stage_change", Language::En) => "a project changes stage".into(),
+                ("member_status", Language::Fr) => "un membre change de statut".into(),
+                ("member_status", Language::En) => "a member's status changes".into(),
+                (_, Language::Fr) => format!("{}.{field} change", watch.entity),
+                (_, Language::En) => format!("{}.{field} changes", watch.entity),
             };
             if !from.is_empty() {
                 let word = lang.pick("de", "from");

@@ -11,9 +11,9 @@ use super::{
     terminal::{Paint, say},
 };
 use crate::{
-    alert::{self, Alert, Lang, author_words, rule_words, side_words},
+    alert::{self, Alert, author_words, rule_words, side_words},
     config::Settings,
-    model::Side,
+    model::{Language, Side},
     store::alert::{self as stored, Raised, Wanted},
 };
 
@@ -74,7 +74,7 @@ struct List {
 struct Common {
     /// French or English; by default what LANG says
     #[arg(long, value_enum)]
-    lang: Option<Lang>,
+    lang: Option<Language>,
     /// The settings
     #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
     config: PathBuf,
@@ -112,13 +112,8 @@ struct Try {
 }
 
 impl Common {
-    fn lang(&self) -> Lang {
-        self.lang.unwrap_or_else(|| {
-            let set = |name: &&str| std::env::var(name).is_ok_and(|value| !value.is_empty());
-            let name = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find(set);
-            let value = name.and_then(|name| std::env::var(name).ok()).unwrap_or_default();
-            if value.to_ascii_lowercase().starts_with("fr") { Lang::Fr } else { Lang::En }
-        })
+    fn lang(&self) -> Language {
+        self.lang.unwrap_or_else(Language::from_environment)
     }
 }
 
@@ -159,21 +154,21 @@ async fn list(list: List) -> anyhow::Result<()> {
     }
     if alerts.is_empty() && !list.json {
         say(match lang {
-            Lang::Fr => "aucune alerte ; `plait alerts rules` dit ce qui en déclenche une",
-            Lang::En => "no alerts; `plait alerts rules` says what raises one",
+            Language::Fr => "aucune alerte ; `plait alerts rules` dit ce qui en déclenche une",
+            Language::En => "no alerts; `plait alerts rules` says what raises one",
         })?;
     }
     Ok(())
 }
 
-fn as_text(alert: &Raised, lang: Lang, paint: Paint) -> String {
+fn as_text(alert: &Raised, lang: Language, paint: Paint) -> String {
     let (mark, text) = match alert.seen_at {
         None => (paint.yellow("●"), paint.bold(of(lang, &alert.text_fr, &alert.text_en))),
         Some(_) => (" ".into(), of(lang, &alert.text_fr, &alert.text_en).to_owned()),
     };
     let seen = alert.seen_by.as_ref().map_or_else(String::new, |who| match lang {
-        Lang::Fr => format!(", vu par {who}"),
-        Lang::En => format!(", seen by {who}"),
+        Language::Fr => format!(", vu par {who}"),
+        Language::En => format!(", seen by {who}"),
     });
     let tail = format!("[{}{seen}]", alert.rule);
     format!(
@@ -186,8 +181,8 @@ fn as_text(alert: &Raised, lang: Lang, paint: Paint) -> String {
     )
 }
 
-fn of<'t>(lang: Lang, fr: &'t str, en: &'t str) -> &'t str {
-    if lang == Lang::Fr { fr } else { en }
+fn of<'t>(lang: Language, fr: &'t str, en: &'t str) -> &'t str {
+    if lang == Language::Fr { fr } else { en }
 }
 
 fn as_json(alert: &Raised) -> Json {
@@ -213,8 +208,8 @@ async fn tick_off(seen: Seen) -> anyhow::Result<()> {
     let left = stored::unseen_count(&desk.pool).await?;
     let count = ticked.len();
     say(&match seen.common.lang() {
-        Lang::Fr => format!("vues par {author} : {count} ; restent à voir : {left}"),
-        Lang::En => format!("{count} ticked off by {author}; {left} left to be seen"),
+        Language::Fr => format!("vues par {author} : {count} ; restent à voir : {left}"),
+        Language::En => format!("{count} ticked off by {author}; {left} left to be seen"),
     })?;
     Ok(())
 }
@@ -286,8 +281,8 @@ async fn try_rules(past: &Try) -> anyhow::Result<()> {
     .await?;
     if outcome? && !past.json {
         say(&match lang {
-            Lang::Fr => format!("{count} ; rien n'est écrit"),
-            Lang::En => format!("{count}; nothing is written"),
+            Language::Fr => format!("{count} ; rien n'est écrit"),
+            Language::En => format!("{count}; nothing is written"),
         })?;
     }
     Ok(())
@@ -304,7 +299,7 @@ fn follower(desk: Desk, settings: &Settings) -> alert::Follower {
     }
 }
 
-fn tried(alert: &Alert, lang: Lang, paint: Paint) -> String {
+fn tried(alert: &Alert, lang: Language, paint: Paint) -> String {
     format!(
         "{}  {}  {} ({})  {}",
         paint.dim(&local(alert.at)),

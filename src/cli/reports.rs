@@ -8,7 +8,10 @@ use super::{
     settings,
     terminal::{Paint, say},
 };
-use crate::export::{Catalogue, Session, Source, tables};
+use crate::{
+    export::{Catalogue, Session, Source, tables},
+    model::Language,
+};
 
 /// Lists the reports in words, or tells what the columns of one report or table hold.
 #[derive(Debug, clap::Args)]
@@ -35,17 +38,11 @@ Examples:
   plait reports canon.member    of a table
 `plait export NAME -o FILE` writes one.";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Language {
-    Fr,
-    En,
-}
-
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = settings::read(&arguments.config)?;
     let session = Session::open(&settings::canonical(&settings.canonical)).await?;
     let catalogue = Catalogue::read(&session).await?;
-    let language = arguments.lang.unwrap_or_else(from_environment);
+    let language = arguments.lang.unwrap_or_else(Language::from_environment);
     let paint = Paint::for_stdout();
     let lines = match &arguments.name {
         Some(name) => {
@@ -69,13 +66,6 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn from_environment() -> Language {
-    let set = ["LC_ALL", "LC_MESSAGES", "LANG"]
-        .into_iter()
-        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-    if set.is_some_and(|value| value.starts_with("fr")) { Language::Fr } else { Language::En }
 }
 
 fn all_as_text(

@@ -3,6 +3,7 @@
 mod decision;
 mod erased;
 mod finding;
+mod language;
 mod observation;
 mod position;
 mod value;
@@ -10,6 +11,7 @@ mod value;
 pub(crate) use decision::{Decision, Wish};
 pub(crate) use erased::{ERASED, is_erased};
 pub(crate) use finding::{Finding, Level};
+pub(crate) use language::Language;
 pub(crate) use observation::{
     Author, Cell, Change, Delivery, Element, Observation, Refusal, RefusalKind, Stamp,
 };
