@@ -100,16 +100,3 @@ language sql stable parallel safe as $$
     from report.known(null::canon.valuation, known_valuation.known_at) t where known_valuation.known_at is not null
 $$;
 comment on function report.known_valuation is 'The living rows of canon.valuation: as they are, or as they were known at an instant.';
-
-create or replace function report.known_round(known_at timestamptz)
-returns table (
-    id uuid, name text, startup_id uuid, pre_money numeric, amount_raised numeric, currency char(3)
-)
-language sql stable parallel safe as $$
-    select t.id, t.name, t.startup_id, t.pre_money, t.amount_raised, t.currency
-    from canon.round t where known_round.known_at is null and t.deleted_at is null
-    union all
-    select t.id, t.name, t.startup_id, t.pre_money, t.amount_raised, t.currency
-    from report.known(null::canon.round, known_round.known_at) t where known_round.known_at is not null
-$$;
-comment on function report.known_round is 'The living rows of canon.round: as they are, or as they were known at an instant.';

@@ -21,7 +21,7 @@ const FILES: [(&str, &str); 13] = [
     ("health", include_str!("../../sql/health.sql")),
     ("catalogue", include_str!("../../sql/catalogue.sql")),
     ("columns", include_str!("../../sql/columns.sql")),
-    ("grants", include_str!("../../sql/grants.sql")),
+    ("grants", GRANTS),
 ];
 
 /// Makes the reporting roles and the rules of which rows an investor sees; [`GRANTS`] comes after it.
