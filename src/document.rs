@@ -201,6 +201,16 @@ impl<'a, 't> Section<'a, 't> {
         Some(Section { document: self.document, table, span: node.span(), name })
     }
 
+    /// The sections `[[key]]`, in order; what is no table is noted.
+    pub(crate) fn each(&self, key: &str) -> Vec<Section<'a, 't>> {
+        let Some(node) = self.get(key) else { return Vec::new() };
+        let Some(list) = node.get_ref().as_array() else {
+            self.problem(&node.span(), format!("`{key}` is written `[[{key}]]`, once for each"));
+            return Vec::new();
+        };
+        list.iter().filter_map(|item| self.table_at(item, key, format!("[[{key}]]"))).collect()
+    }
+
     fn wrong(&self, node: Node<'a, 't>, key: &str, wanted: &str) {
         let found = node.get_ref().type_str();
         self.problem(

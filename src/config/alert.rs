@@ -87,13 +87,7 @@ fn owned(codes: &[&str]) -> Vec<String> {
 pub(super) fn read(root: &Section<'_, '_>, file: &str) -> Vec<Rule> {
     let has_built_in = root.flag("built_in_alerts").unwrap_or(root.get("alert").is_none());
     let mut rules = if has_built_in { built_in() } else { Vec::new() };
-    let Some(node) = root.get("alert") else { return rules };
-    let Some(list) = node.get_ref().as_array() else {
-        root.problem(&node.span(), "`alert` is written `[[alert]]`, once for each rule");
-        return rules;
-    };
-    for item in list {
-        let Some(section) = root.table_at(item, "alert", "[[alert]]".into()) else { continue };
+    for section in root.each("alert") {
         let Some(rule) = rule(&section, file) else { continue };
         if let Some(other) = rules.iter().find(|other| other.name == rule.name) {
             let is = if other.place.is_some() { "a rule" } else { "a built-in rule" };

@@ -97,16 +97,8 @@ pub(crate) struct Export {
 
 /// All sections `[[export]]`.
 pub(super) fn exports(path: &Path, root: &Section<'_, '_>) -> Vec<Export> {
-    let Some(node) = root.get("export") else { return Vec::new() };
-    let Some(list) = node.get_ref().as_array() else {
-        root.problem(&node.span(), "each export is a section of its own: write `[[export]]`");
-        return Vec::new();
-    };
     let mut exports: Vec<Export> = Vec::new();
-    for item in list {
-        let Some(section) = root.table_at(item, "export", String::from("[[export]]")) else {
-            continue;
-        };
+    for section in root.each("export") {
         let Some(export) = export(path, &section) else { continue };
         if exports.iter().any(|other| other.name == export.name) {
             let what = format!("two exports are called `{}`", export.name);

@@ -272,6 +272,19 @@ pub(crate) enum Direction {
 }
 
 impl FieldKind {
+    /// Whether it holds text as people write it.
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(
+            self,
+            Self::Text
+                | Self::LongText
+                | Self::Email
+                | Self::Phone { .. }
+                | Self::Url
+                | Self::Collaborator
+        )
+    }
+
     /// The word for it in the document.
     pub(crate) fn name(&self) -> &'static str {
         match self {

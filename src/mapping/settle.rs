@@ -15,7 +15,7 @@ impl Field {
                 let code = text::clean(&text)?;
                 Ok(if code.is_empty() { Value::Null } else { Value::Text(code) })
             }
-            (kind, Value::Text(text)) if is_text(kind) => self.text(&text),
+            (kind, Value::Text(text)) if kind.is_text() => self.text(&text),
             (kind, Value::Int(number)) if is_numeric(kind) => self.number(number::Raw::Int(number)),
             (kind, Value::Decimal(number)) if is_numeric(kind) => {
                 self.number(number::Raw::Exact(number::within_numeric(number)?))
@@ -136,18 +136,6 @@ pub(super) fn code(label: &str, codes: Option<&Codes>) -> Result<String, Flaw> {
             Flaw::new(RefusalKind::UnknownChoice, what)
         }),
     }
-}
-
-pub(super) fn is_text(kind: &FieldKind) -> bool {
-    matches!(
-        kind,
-        FieldKind::Text
-            | FieldKind::LongText
-            | FieldKind::Email
-            | FieldKind::Phone { .. }
-            | FieldKind::Url
-            | FieldKind::Collaborator
-    )
 }
 
 pub(super) fn is_numeric(kind: &FieldKind) -> bool {

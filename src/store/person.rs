@@ -101,19 +101,11 @@ pub(crate) async fn mentions(
     let deleted = if shape.has_deleted_at { "t.deleted_at is not null" } else { "false" };
     let mut found = Vec::new();
     for (at, field) in entity.fields.iter().enumerate() {
-        let is_text = matches!(
-            field.kind,
-            FieldKind::Text
-                | FieldKind::LongText
-                | FieldKind::Email
-                | FieldKind::Phone { .. }
-                | FieldKind::Url
-                | FieldKind::Collaborator
-                | FieldKind::Select
-                | FieldKind::Csv
-                | FieldKind::Json
-                | FieldKind::Computed
-        );
+        let is_text = field.kind.is_text()
+            || matches!(
+                field.kind,
+                FieldKind::Select | FieldKind::Csv | FieldKind::Json | FieldKind::Computed
+            );
         let Store::Column(column) = &field.store else { continue };
         if !is_text {
             continue;

@@ -7,7 +7,7 @@ use crate::{
     document::{Section, did_you_mean},
     mapping::{
         AirtableField, Codes, Direction, DirectusField, Entity, Field, FieldKind, Normalise, Part,
-        Personal, Policy, Store, phone, settle,
+        Personal, Policy, Store, phone,
     },
     model::{Cell, EntityNo, Side},
 };
@@ -359,7 +359,7 @@ fn options(
         FieldKind::Link { .. } | FieldKind::Links { .. } => &["target"],
         FieldKind::Select => &["transitions"],
         ref kind
-            if settle::is_text(kind)
+            if kind.is_text()
                 && !matches!(
                     kind,
                     FieldKind::Email | FieldKind::Phone { .. } | FieldKind::Collaborator
