@@ -7,23 +7,29 @@
 -- TVPI) = (proceeds + fair value) / invested; DPI = proceeds / invested; RVPI = fair value / invested. A part that is
 -- sold takes its part of the cost, by average cost.
 
-create or replace function report.movement_at(as_of date, known_at timestamptz default null)
+create or replace function report.movement_now(as_of date)
 returns table (
     cash_flow_id uuid, investment_id uuid, reference text, member_id uuid, investor text, startup_id uuid, startup text,
     flow_on date, kind_code text, kind_fr text, kind_en text, counts_as text, amount numeric, currency char(3),
     quantity numeric, label text
 )
 language sql stable parallel safe as $$
-    select f.id, i.id, i.reference, i.member_id, concat_ws(' ', m.first_name, m.last_name), i.startup_id, s.name,
+    select f.id, i.id, i.reference, i.member_id, i.investor, i.startup_id, i.startup,
            f.flow_on, f.kind_code, k.label_fr, k.label_en, k.counts_as, f.amount, f.currency, f.quantity, f.label
-    from report.known_cash_flow(movement_at.known_at) f
-    join report.known_investment(movement_at.known_at) i on i.id = f.investment_id
+    from canon.cash_flow f
+    -- Ordered by nothing, so that names are looked up for each line and not for each movement.
+    join (
+        select i.id, i.reference, i.member_id, concat_ws(' ', m.first_name, m.last_name) as investor, i.startup_id, s.name as startup
+        from canon.investment i
+        left join canon.member m on m.id = i.member_id
+        left join canon.startup s on s.id = i.startup_id
+        where i.deleted_at is null
+        order by null::integer
+    ) i on i.id = f.investment_id
     join canon.cash_flow_kind k on k.code = f.kind_code
-    left join canon.member m on m.id = i.member_id
-    left join canon.startup s on s.id = i.startup_id
-    where f.flow_on <= movement_at.as_of
+    where f.flow_on <= movement_now.as_of and f.deleted_at is null
 $$;
-comment on function report.movement_at is 'Movements of money of all lines up to a day; see the view report.movement.';
+comment on function report.movement_now is 'Movements of money of all lines up to a day, from what is known now.';
 
 do $$
 begin
@@ -36,125 +42,173 @@ end
 $$;
 comment on aggregate report.array_concat(anycompatiblearray) is 'One array of all: {1,2} and {3} make {1,2,3}.';
 
--- The figures of each line, without names: what the other functions add up.
+create or replace function report.years(day date) returns float8
+language sql immutable parallel safe as $$
+    select (day - date '2000-01-01') / 365::float8
+$$;
+comment on function report.years is 'Time in years of 365 days, from the first day of 2000 on.';
+
+-- The figures of each line, without names: what the other functions add up. Plain joins and one grouping, so that
+-- Postgres may read one line's rows by their indexes, or all of them in order and with several workers. To order by
+-- nothing keeps a subquery apart, so that what it works out is worked out once for all that is made of it, and not at all
+-- where nothing is.
 create or replace function report.line_figures_now(as_of date)
 returns table (
     investment_id uuid, reference text, member_id uuid, startup_id uuid, round_id uuid, instrument_code text, status_code text,
     wrapper text, signed_on date, quantity numeric, unit_price numeric, currency char(3), first_on date,
     committed numeric, invested numeric, fees numeric, proceeds numeric, quantity_held numeric, cost_held numeric,
-    fair_value numeric, value_basis text, price numeric, price_as_of date, share_now numeric,
-    amounts numeric[], dates date[]
+    fair_value numeric, value_basis text, price numeric, price_as_of date, share_now numeric, is_follow_on boolean,
+    flow_amounts float8[], flow_years float8[]
 )
 language sql stable parallel safe as $$
-    select i.id, i.reference, i.member_id, i.startup_id, i.round_id, i.instrument_code, i.status_code, i.wrapper, i.signed_on,
-           i.quantity, i.unit_price, i.currency, f.first_on,
-           i.committed, f.invested, f.fees, f.proceeds, h.quantity, h.cost, w.fair_value, w.basis,
-           case when w.basis = 'priced' then v.price end,
-           case when w.basis = 'priced' then v.as_of end,
-           case when w.basis = 'priced' and v.equity_value > 0 and v.price > 0 then h.quantity * v.price / v.equity_value end,
-           f.amounts, f.dates
-    from canon.investment i
-    left join canon.instrument n on n.code = i.instrument_code
-    cross join lateral (
-        select coalesce(sum(-c.amount) filter (where k.counts_as = 'paid in' and c.flow_on <= line_figures_now.as_of), 0) as invested,
-               coalesce(sum(-c.amount) filter (where k.counts_as = 'fee' and c.flow_on <= line_figures_now.as_of), 0) as fees,
-               coalesce(sum(c.amount) filter (where k.counts_as = 'proceeds' and c.flow_on <= line_figures_now.as_of), 0) as proceeds,
-               coalesce(sum(c.quantity) filter (where k.ends_line and c.flow_on <= line_figures_now.as_of), 0) as quantity_gone,
-               coalesce(sum(c.amount) filter (where c.kind_code = 'repayment' and c.flow_on <= line_figures_now.as_of), 0) as repaid,
-               min(c.flow_on) filter (where k.counts_as = 'paid in' and c.flow_on <= line_figures_now.as_of) as first_on,
-               max(c.flow_on) filter (where k.ends_line) as gone_on,
-               array_agg(c.amount) filter (where k.counts_as <> 'fee' and c.flow_on <= line_figures_now.as_of) as amounts,
-               array_agg(c.flow_on) filter (where k.counts_as <> 'fee' and c.flow_on <= line_figures_now.as_of) as dates
-        from canon.cash_flow c
-        join canon.cash_flow_kind k on k.code = c.kind_code
-        where c.investment_id = i.id and c.currency = i.currency and c.deleted_at is null
-    ) f
-    -- A loss of the whole company is one of every class.
-    left join lateral (
-        select p.as_of, p.price, p.equity_value, p.method_code
-        from canon.valuation p
-        where p.startup_id = i.startup_id and p.as_of <= line_figures_now.as_of and p.approved_on is not null and p.deleted_at is null
-          and p.currency = i.currency
-          and (p.method_code = 'write_off' or coalesce(p.instrument_code, 'ao') = coalesce(i.instrument_code, 'ao'))
-        order by p.as_of desc, p.approved_on desc, p.id
-        limit 1
-    ) v on true
-    left join lateral (
-        select min(p.as_of) as as_of
-        from canon.valuation p
-        where i.status_code = 'written_off' and p.startup_id = i.startup_id and p.approved_on is not null and p.deleted_at is null
-          and p.method_code = 'write_off'
-    ) o on true
-    -- Whether all of it has gone: as the line's status says, from the day of its last sale, repayment or
-    -- liquidation on, or of the valuation that writes it off; from the first day where there is neither.
-    cross join lateral (
-        select case
-            when i.status_code = 'exited' then coalesce(f.gone_on <= line_figures_now.as_of, true)
-            when i.status_code = 'written_off' then coalesce(f.gone_on <= line_figures_now.as_of, o.as_of <= line_figures_now.as_of, true)
-            else false
-        end as is_gone
-    ) e
-    cross join lateral (
-        select case when e.is_gone then 0 when i.quantity is not null then greatest(i.quantity - f.quantity_gone, 0) end as quantity,
+    select b.id, b.reference, b.member_id, b.startup_id, b.round_id, b.instrument_code, b.status_code, b.wrapper, b.signed_on,
+           b.quantity, b.unit_price, b.currency, b.first_on,
+           b.committed, b.invested, b.fees, b.proceeds, b.quantity_held, b.cost_held,
+           case b.basis
+               when 'priced' then round(b.quantity_held * b.price, 2)
+               when 'cost' then b.cost_held
+               when 'unpriced, at cost' then b.cost_held
+               else 0
+           end,
+           b.basis,
+           case when b.basis = 'priced' then b.price end,
+           case when b.basis = 'priced' then b.price_as_of end,
+           case when b.basis = 'priced' and b.equity_value > 0 and b.price > 0 then b.quantity_held * b.price / b.equity_value end,
+           b.is_follow_on, b.flow_amounts, b.flow_years
+    from (
+        select f.*, v.price, v.equity_value, v.as_of as price_as_of, h.quantity as quantity_held, h.cost as cost_held,
                case
-                   when e.is_gone then 0
-                   when n.valued_at = 'cost' and f.quantity_gone = 0 then greatest(f.invested - f.repaid, 0)
-                   when i.quantity > 0 then round(f.invested * greatest(i.quantity - f.quantity_gone, 0) / i.quantity, 2)
-                   else f.invested
-               end as cost
-    ) h
-    cross join lateral (
-        select b.basis,
-               case b.basis
-                   when 'priced' then round(h.quantity * v.price, 2)
-                   when 'cost' then h.cost
-                   when 'unpriced, at cost' then h.cost
-                   else 0
-               end as fair_value
+                   when f.invested = 0 then 'not paid'
+                   when e.is_gone and f.status_code = 'written_off' or e.is_lost then 'written off'
+                   when e.is_gone then 'exited'
+                   when n.valued_at = 'cost' then 'cost'
+                   when v.price is not null and h.quantity is not null then 'priced'
+                   else 'unpriced, at cost'
+               end as basis,
+               coalesce(f.first_on > a.signed_on and f.round_id is distinct from a.round_id, false) as is_follow_on
         from (
+            select i.id, i.reference, i.member_id, i.startup_id, i.round_id, i.instrument_code, i.status_code, i.wrapper, i.signed_on,
+                   i.quantity, i.unit_price, i.currency, i.committed,
+                   coalesce(sum(-c.amount) filter (where k.counts_as = 'paid in' and c.flow_on <= line_figures_now.as_of), 0) as invested,
+                   coalesce(sum(-c.amount) filter (where k.counts_as = 'fee' and c.flow_on <= line_figures_now.as_of), 0) as fees,
+                   coalesce(sum(c.amount) filter (where k.counts_as = 'proceeds' and c.flow_on <= line_figures_now.as_of), 0) as proceeds,
+                   coalesce(sum(c.quantity) filter (where k.ends_line and c.flow_on <= line_figures_now.as_of), 0) as quantity_gone,
+                   coalesce(sum(c.amount) filter (where c.kind_code = 'repayment' and c.flow_on <= line_figures_now.as_of), 0) as repaid,
+                   min(c.flow_on) filter (where k.counts_as = 'paid in' and c.flow_on <= line_figures_now.as_of) as first_on,
+                   max(c.flow_on) filter (where k.ends_line) as gone_on,
+                   array_agg(c.amount::float8) filter (where k.counts_as <> 'fee' and c.flow_on <= line_figures_now.as_of and c.amount <> 0) as flow_amounts,
+                   array_agg(report.years(c.flow_on)) filter (where k.counts_as <> 'fee' and c.flow_on <= line_figures_now.as_of and c.amount <> 0) as flow_years
+            from canon.investment i
+            left join canon.cash_flow c on c.investment_id = i.id and c.currency = i.currency and c.deleted_at is null
+            left join canon.cash_flow_kind k on k.code = c.kind_code
+            where i.deleted_at is null
+            group by i.id, i.reference, i.member_id, i.startup_id, i.round_id, i.instrument_code, i.status_code, i.wrapper, i.signed_on,
+                     i.quantity, i.unit_price, i.currency, i.committed
+        ) f
+        left join canon.instrument n on n.code = f.instrument_code
+        -- The latest price of its class.
+        left join (
+            select p.startup_id, p.currency, coalesce(p.instrument_code, 'ao') as class, p.as_of, p.approved_on, p.price, p.equity_value
+            from canon.valuation p
+            where p.as_of <= line_figures_now.as_of and p.approved_on is not null and p.deleted_at is null
+              and not exists (
+                  select from canon.valuation l
+                  where l.startup_id = p.startup_id and l.currency = p.currency
+                    and coalesce(l.instrument_code, 'ao') = coalesce(p.instrument_code, 'ao')
+                    and l.as_of <= line_figures_now.as_of and l.approved_on is not null and l.deleted_at is null
+                    and (l.as_of, l.approved_on, p.id) > (p.as_of, p.approved_on, l.id)
+              )
+        ) v on v.startup_id = f.startup_id and v.currency = f.currency and v.class = coalesce(f.instrument_code, 'ao')
+        -- A loss of the whole company is one of every class.
+        left join (
+            select p.startup_id, min(p.as_of) as first_on,
+                   (max(array[p.as_of, p.approved_on]) filter (where p.as_of <= line_figures_now.as_of)) as last_on
+            from canon.valuation p
+            where p.method_code = 'write_off' and p.approved_on is not null and p.deleted_at is null
+            group by p.startup_id
+        ) o on o.startup_id = f.startup_id
+        -- With what the investor first came into the company, where that may be another line.
+        left join (
+            select distinct on (p.member_id, p.startup_id) p.member_id, p.startup_id, p.signed_on, p.round_id
+            from canon.investment p
+            join (
+                select q.member_id, q.startup_id from canon.investment q where q.deleted_at is null
+                group by q.member_id, q.startup_id having count(*) > 1
+            ) d on d.member_id = p.member_id and d.startup_id = p.startup_id
+            where p.deleted_at is null
+            order by p.member_id, p.startup_id, p.signed_on, p.id
+        ) a on a.member_id = f.member_id and a.startup_id = f.startup_id
+        -- Whether all of it has gone: as the line's status says, from the day of its last sale, repayment or
+        -- liquidation on, or of the valuation that writes it off; from the first day where there is neither.
+        cross join lateral (
             select case
-                when f.invested = 0 then 'not paid'
-                when e.is_gone and i.status_code = 'written_off' or v.method_code = 'write_off' then 'written off'
-                when e.is_gone then 'exited'
-                when n.valued_at = 'cost' then 'cost'
-                when v.price is not null and h.quantity is not null then 'priced'
-                else 'unpriced, at cost'
-            end as basis
-        ) b
-    ) w
-    where i.deleted_at is null
+                       when f.status_code = 'exited' then coalesce(f.gone_on <= line_figures_now.as_of, true)
+                       when f.status_code = 'written_off' then coalesce(f.gone_on <= line_figures_now.as_of, o.first_on <= line_figures_now.as_of, true)
+                       else false
+                   end as is_gone,
+                   o.last_on is not null and (v.as_of is null or o.last_on >= array[v.as_of, v.approved_on]) as is_lost
+        ) e
+        cross join lateral (
+            select case when e.is_gone then 0 when f.quantity is not null then greatest(f.quantity - f.quantity_gone, 0) end as quantity,
+                   case
+                       when e.is_gone then 0
+                       when n.valued_at = 'cost' and f.quantity_gone = 0 then greatest(f.invested - f.repaid, 0)
+                       when f.quantity > 0 then round(f.invested * greatest(f.quantity - f.quantity_gone, 0) / f.quantity, 2)
+                       else f.invested
+                   end as cost
+        ) h
+        order by null::integer
+    ) b
 $$;
-comment on function report.line_figures_now is 'The figures of each line on a day, without names, from what is known now. amounts and dates: its movements, fees apart, for report.xirr.';
+comment on function report.line_figures_now is 'The figures of each line on a day, without names, from what is known now. flow_amounts and flow_years: its movements, fees apart, for report.irr_of.';
 
 -- The same from what was known at an instant: the same text, over the rows of that time.
 do $$
 declare
-    now_oid regprocedure := 'report.line_figures_now(date)';
-    body text := (select p.prosrc from pg_proc p where p.oid = now_oid);
+    name text;
+    now_oid regprocedure;
+    body text;
 begin
-    body := replace(body, 'line_figures_now.', 'line_figures_then.');
-    body := regexp_replace(body, 'canon\.(investment|cash_flow|valuation) (\w+)', 'report.known_\1(line_figures_then.known_at) \2', 'g');
-    body := regexp_replace(body, '(and|where) \w+\.deleted_at is null', '', 'g');
-    execute format('create or replace function report.line_figures_then(as_of date, known_at timestamptz) returns %s language sql stable parallel safe as %L',
-        pg_get_function_result(now_oid), body);
+    foreach name in array array['movement', 'line_figures'] loop
+        now_oid := format('report.%s_now(date)', name);
+        body := replace((select p.prosrc from pg_proc p where p.oid = now_oid), name || '_now.', name || '_then.');
+        body := regexp_replace(body, 'canon\.(investment|cash_flow|valuation) (\w+)', format('report.known_\1(%s_then.known_at) \2', name), 'g');
+        body := regexp_replace(body, '(and|where) \w+\.deleted_at is null', '', 'g');
+        execute format('create or replace function report.%s_then(as_of date, known_at timestamptz) returns %s language sql stable parallel safe as %L',
+            name, pg_get_function_result(now_oid), body);
+    end loop;
 end
 $$;
+comment on function report.movement_then is 'Movements of money of all lines up to a day, from what was known at an instant.';
 comment on function report.line_figures_then is 'The figures of each line on a day, from what was known at an instant.';
+
+create or replace function report.movement_at(as_of date, known_at timestamptz default null)
+returns table (
+    cash_flow_id uuid, investment_id uuid, reference text, member_id uuid, investor text, startup_id uuid, startup text,
+    flow_on date, kind_code text, kind_fr text, kind_en text, counts_as text, amount numeric, currency char(3),
+    quantity numeric, label text
+)
+language sql stable parallel safe as $$
+    select m.* from report.movement_now(movement_at.as_of) m where movement_at.known_at is null
+    union all
+    select m.* from report.movement_then(movement_at.as_of, movement_at.known_at) m where movement_at.known_at is not null
+$$;
+comment on function report.movement_at is 'Movements of money of all lines up to a day; see the view report.movement.';
 
 create or replace function report.line_figures(as_of date, known_at timestamptz default null)
 returns table (
     investment_id uuid, reference text, member_id uuid, startup_id uuid, round_id uuid, instrument_code text, status_code text,
     wrapper text, signed_on date, quantity numeric, unit_price numeric, currency char(3), first_on date,
     committed numeric, invested numeric, fees numeric, proceeds numeric, quantity_held numeric, cost_held numeric,
-    fair_value numeric, value_basis text, price numeric, price_as_of date, share_now numeric,
-    amounts numeric[], dates date[]
+    fair_value numeric, value_basis text, price numeric, price_as_of date, share_now numeric, is_follow_on boolean,
+    flow_amounts float8[], flow_years float8[]
 )
 language sql stable parallel safe as $$
     select l.* from report.line_figures_now(line_figures.as_of) l where line_figures.known_at is null
     union all
     select l.* from report.line_figures_then(line_figures.as_of, line_figures.known_at) l where line_figures.known_at is not null
 $$;
-comment on function report.line_figures is 'The figures of each line on a day, without names. amounts and dates: its movements, fees apart, for report.xirr.';
+comment on function report.line_figures is 'The figures of each line on a day, without names. flow_amounts and flow_years: its movements, fees apart, for report.irr_of.';
 
 do $$
 begin
@@ -165,9 +219,12 @@ end
 $$;
 
 -- A rate of return says little in the first year; on request, report.xirr gives it all the same.
-create or replace function report.irr_of(amounts numeric[], dates date[], first_on date, fair_value numeric, as_of date) returns report.irr
-language plpgsql immutable parallel safe as $$
+create or replace function report.irr_of(
+    flow_amounts float8[], flow_years float8[], first_on date, fair_value numeric, as_of date
+) returns report.irr
+language plpgsql immutable parallel safe cost 200 as $$
 declare
+    x float8;
     found record;
     answer report.irr;
 begin
@@ -176,20 +233,60 @@ begin
         return answer;
     end if;
     if fair_value <> 0 then
-        amounts := amounts || fair_value;
-        dates := dates || as_of;
+        flow_amounts := flow_amounts || fair_value::float8;
+        flow_years := flow_years || report.years(as_of);
     end if;
-    found := report.xirr_with_status(coalesce(amounts, '{}'), coalesce(dates, '{}'));
-    answer.status := found.status;
+    x := report.xirr_sure(flow_amounts, flow_years);
+    if x is not null then
+        answer.rate := round((exp(x) - 1)::numeric, 9);
+        answer.status := 'ok';
+        return answer;
+    end if;
+    -- Money is in cents: to 15 digits it is exact.
+    found := report.xirr_with_status(
+        coalesce(flow_amounts::numeric[], '{}'),
+        array(select date '2000-01-01' + round(f.years * 365)::integer from unnest(flow_years) with ordinality f (years, no) order by f.no));
     if found.rate > 1e6 then
         answer.status := 'out_of_range';
     else
         answer.rate := round(found.rate::numeric, 9);
+        answer.status := found.status;
     end if;
     return answer;
 end
 $$;
-comment on function report.irr_of is 'Rate of return a year of movements, the first of them on first_on, and what is held on a day, and its status: those of report.xirr_with_status, `young` for less than 365 days, `out_of_range` also for more than 1,000,000 a year.';
+comment on function report.irr_of is 'Rate of return a year of movements (amounts, and when as report.years), the first of them on first_on, and what is held on a day, and its status: those of report.xirr_with_status, `young` for less than 365 days, `out_of_range` also for more than 1,000,000 a year.';
+
+-- With the rate of return of each line. A function that is called for each line cannot be shared out among workers behind
+-- a grouping; so the lines come in two parts, which two workers may take.
+create or replace function report.line_returns(as_of date, known_at timestamptz default null)
+returns table (
+    investment_id uuid, reference text, member_id uuid, startup_id uuid, round_id uuid, instrument_code text, status_code text,
+    wrapper text, signed_on date, quantity numeric, unit_price numeric, currency char(3), first_on date,
+    committed numeric, invested numeric, fees numeric, proceeds numeric, quantity_held numeric, cost_held numeric,
+    fair_value numeric, value_basis text, price numeric, price_as_of date, share_now numeric, is_follow_on boolean,
+    flow_amounts float8[], flow_years float8[], irr report.irr
+)
+language sql stable parallel safe as $$
+    (
+        select l.investment_id, l.reference, l.member_id, l.startup_id, l.round_id, l.instrument_code, l.status_code, l.wrapper,
+               l.signed_on, l.quantity, l.unit_price, l.currency, l.first_on, l.committed, l.invested, l.fees, l.proceeds,
+               l.quantity_held, l.cost_held, l.fair_value, l.value_basis, l.price, l.price_as_of, l.share_now, l.is_follow_on,
+               l.flow_amounts, l.flow_years, report.irr_of(l.flow_amounts, l.flow_years, l.first_on, l.fair_value, line_returns.as_of)
+        from report.line_figures(line_returns.as_of, line_returns.known_at) l
+        where uuid_hash(l.investment_id) >= 0
+        order by null::integer
+    ) union all (
+        select l.investment_id, l.reference, l.member_id, l.startup_id, l.round_id, l.instrument_code, l.status_code, l.wrapper,
+               l.signed_on, l.quantity, l.unit_price, l.currency, l.first_on, l.committed, l.invested, l.fees, l.proceeds,
+               l.quantity_held, l.cost_held, l.fair_value, l.value_basis, l.price, l.price_as_of, l.share_now, l.is_follow_on,
+               l.flow_amounts, l.flow_years, report.irr_of(l.flow_amounts, l.flow_years, l.first_on, l.fair_value, line_returns.as_of)
+        from report.line_figures(line_returns.as_of, line_returns.known_at) l
+        where uuid_hash(l.investment_id) < 0
+        order by null::integer
+    )
+$$;
+comment on function report.line_returns is 'The figures of each line on a day, with its rate of return, without names.';
 
 create or replace function report.portfolio_line_at(as_of date, known_at timestamptz default null)
 returns table (
@@ -210,13 +307,10 @@ language sql stable parallel safe as $$
            l.fair_value, l.value_basis, l.price, l.price_as_of,
            l.proceeds - (l.invested - l.cost_held), l.fair_value - l.cost_held,
            (l.proceeds + l.fair_value) / nullif(l.invested, 0), l.proceeds / nullif(l.invested, 0), l.fair_value / nullif(l.invested, 0),
-           (x.irr).rate, (x.irr).status,
+           (l.irr).rate, (l.irr).status,
            o.share, l.share_now, 1 - l.share_now / nullif(o.share, 0),
-           l.first_on > (
-               select min(e.signed_on) from report.known_investment(portfolio_line_at.known_at) e
-               where e.member_id = l.member_id and e.startup_id = l.startup_id and e.round_id is distinct from l.round_id
-           )
-    from report.line_figures(portfolio_line_at.as_of, portfolio_line_at.known_at) l
+           l.is_follow_on
+    from report.line_returns(portfolio_line_at.as_of, portfolio_line_at.known_at) l
     left join canon.member m on m.id = l.member_id
     left join canon.startup s on s.id = l.startup_id
     left join canon.round r on r.id = l.round_id
@@ -225,11 +319,6 @@ language sql stable parallel safe as $$
     cross join lateral (
         select case when n.valued_at is distinct from 'cost' then l.invested / nullif(r.pre_money + r.amount_raised, 0) end as share
     ) o
-    -- An aggregate, so that it is reckoned once for both columns, and not at all where neither is asked for.
-    cross join lateral (
-        select (array_agg(report.irr_of(l.amounts, l.dates, l.first_on, l.fair_value, portfolio_line_at.as_of) order by q.one))[1] as irr
-        from (values (1)) q (one)
-    ) x
 $$;
 comment on function report.portfolio_line_at is 'Each line on a day; see the view report.portfolio_line.';
 
@@ -265,24 +354,35 @@ language sql stable parallel safe as $$
            g.committed, g.invested, g.fees, g.proceeds, g.cost_held, g.fair_value, g.fair_value_at_cost,
            g.proceeds - (g.invested - g.cost_held), g.fair_value - g.cost_held,
            (g.proceeds + g.fair_value) / nullif(g.invested, 0), g.proceeds / nullif(g.invested, 0), g.fair_value / nullif(g.invested, 0),
-           (x.irr).rate, (x.irr).status, g.line_count_at_loss, g.line_count_written_off
+           (g.irr).rate, (g.irr).status, g.line_count_at_loss, g.line_count_written_off
     from (
-        select l.member_id, l.currency, count(*)::integer as line_count, count(distinct l.startup_id)::integer as startup_count,
-               min(l.first_on) as first_on, max(l.first_on) as last_on, sum(l.committed) as committed, sum(l.invested) as invested,
-               sum(l.fees) as fees, sum(l.proceeds) as proceeds, sum(l.cost_held) as cost_held, sum(l.fair_value) as fair_value,
-               coalesce(sum(l.fair_value) filter (where l.value_basis in ('cost', 'unpriced, at cost')), 0) as fair_value_at_cost,
-               (count(*) filter (where l.fair_value + l.proceeds < l.invested))::integer as line_count_at_loss,
-               (count(*) filter (where l.value_basis = 'written off'))::integer as line_count_written_off,
-               report.array_concat(l.amounts) as amounts, report.array_concat(l.dates) as dates
-        from report.line_figures(portfolio_by_investor_at.as_of, portfolio_by_investor_at.known_at) l
-        where l.member_id is not null
-        group by l.member_id, l.currency
+        (
+            select l.member_id, l.currency, count(*)::integer as line_count, count(distinct l.startup_id)::integer as startup_count,
+                   min(l.first_on) as first_on, max(l.first_on) as last_on, sum(l.committed) as committed, sum(l.invested) as invested,
+                   sum(l.fees) as fees, sum(l.proceeds) as proceeds, sum(l.cost_held) as cost_held, sum(l.fair_value) as fair_value,
+                   coalesce(sum(l.fair_value) filter (where l.value_basis in ('cost', 'unpriced, at cost')), 0) as fair_value_at_cost,
+                   (count(*) filter (where l.fair_value + l.proceeds < l.invested))::integer as line_count_at_loss,
+                   (count(*) filter (where l.value_basis = 'written off'))::integer as line_count_written_off,
+                   report.irr_of(report.array_concat(l.flow_amounts), report.array_concat(l.flow_years), min(l.first_on), sum(l.fair_value),
+                       portfolio_by_investor_at.as_of) as irr
+            from report.line_figures(portfolio_by_investor_at.as_of, portfolio_by_investor_at.known_at) l
+            where uuid_hash(l.member_id) >= 0
+            group by l.member_id, l.currency
+        ) union all (
+            select l.member_id, l.currency, count(*)::integer as line_count, count(distinct l.startup_id)::integer as startup_count,
+                   min(l.first_on) as first_on, max(l.first_on) as last_on, sum(l.committed) as committed, sum(l.invested) as invested,
+                   sum(l.fees) as fees, sum(l.proceeds) as proceeds, sum(l.cost_held) as cost_held, sum(l.fair_value) as fair_value,
+                   coalesce(sum(l.fair_value) filter (where l.value_basis in ('cost', 'unpriced, at cost')), 0) as fair_value_at_cost,
+                   (count(*) filter (where l.fair_value + l.proceeds < l.invested))::integer as line_count_at_loss,
+                   (count(*) filter (where l.value_basis = 'written off'))::integer as line_count_written_off,
+                   report.irr_of(report.array_concat(l.flow_amounts), report.array_concat(l.flow_years), min(l.first_on), sum(l.fair_value),
+                       portfolio_by_investor_at.as_of) as irr
+            from report.line_figures(portfolio_by_investor_at.as_of, portfolio_by_investor_at.known_at) l
+            where uuid_hash(l.member_id) < 0
+            group by l.member_id, l.currency
+        )
     ) g
     left join canon.member m on m.id = g.member_id
-    cross join lateral (
-        select (array_agg(report.irr_of(g.amounts, g.dates, g.first_on, g.fair_value, portfolio_by_investor_at.as_of) order by q.one))[1] as irr
-        from (values (1)) q (one)
-    ) x
 $$;
 comment on function report.portfolio_by_investor_at is 'Each investor''s portfolio on a day; see the view report.portfolio_by_investor.';
 
@@ -307,24 +407,34 @@ language sql stable parallel safe as $$
            g.committed, g.invested, g.fees, g.proceeds, g.cost_held, g.fair_value, g.fair_value_at_cost,
            g.proceeds - (g.invested - g.cost_held), g.fair_value - g.cost_held,
            (g.proceeds + g.fair_value) / nullif(g.invested, 0), g.proceeds / nullif(g.invested, 0), g.fair_value / nullif(g.invested, 0),
-           (x.irr).rate, (x.irr).status, g.share_now, g.price_as_of
+           (g.irr).rate, (g.irr).status, g.share_now, g.price_as_of
     from (
-        select l.startup_id, l.currency, count(distinct l.member_id)::integer as investor_count, count(*)::integer as line_count,
-               min(l.first_on) as first_on, max(l.first_on) as last_on, sum(l.committed) as committed, sum(l.invested) as invested,
-               sum(l.fees) as fees, sum(l.proceeds) as proceeds, sum(l.cost_held) as cost_held, sum(l.fair_value) as fair_value,
-               coalesce(sum(l.fair_value) filter (where l.value_basis in ('cost', 'unpriced, at cost')), 0) as fair_value_at_cost,
-               sum(l.share_now) as share_now, max(l.price_as_of) as price_as_of,
-               report.array_concat(l.amounts) as amounts, report.array_concat(l.dates) as dates
-        from report.line_figures(portfolio_by_startup_at.as_of, portfolio_by_startup_at.known_at) l
-        where l.startup_id is not null
-        group by l.startup_id, l.currency
+        (
+            select l.startup_id, l.currency, count(distinct l.member_id)::integer as investor_count, count(*)::integer as line_count,
+                   min(l.first_on) as first_on, max(l.first_on) as last_on, sum(l.committed) as committed, sum(l.invested) as invested,
+                   sum(l.fees) as fees, sum(l.proceeds) as proceeds, sum(l.cost_held) as cost_held, sum(l.fair_value) as fair_value,
+                   coalesce(sum(l.fair_value) filter (where l.value_basis in ('cost', 'unpriced, at cost')), 0) as fair_value_at_cost,
+                   sum(l.share_now) as share_now, max(l.price_as_of) as price_as_of,
+                   report.irr_of(report.array_concat(l.flow_amounts), report.array_concat(l.flow_years), min(l.first_on), sum(l.fair_value),
+                       portfolio_by_startup_at.as_of) as irr
+            from report.line_figures(portfolio_by_startup_at.as_of, portfolio_by_startup_at.known_at) l
+            where uuid_hash(l.startup_id) >= 0
+            group by l.startup_id, l.currency
+        ) union all (
+            select l.startup_id, l.currency, count(distinct l.member_id)::integer as investor_count, count(*)::integer as line_count,
+                   min(l.first_on) as first_on, max(l.first_on) as last_on, sum(l.committed) as committed, sum(l.invested) as invested,
+                   sum(l.fees) as fees, sum(l.proceeds) as proceeds, sum(l.cost_held) as cost_held, sum(l.fair_value) as fair_value,
+                   coalesce(sum(l.fair_value) filter (where l.value_basis in ('cost', 'unpriced, at cost')), 0) as fair_value_at_cost,
+                   sum(l.share_now) as share_now, max(l.price_as_of) as price_as_of,
+                   report.irr_of(report.array_concat(l.flow_amounts), report.array_concat(l.flow_years), min(l.first_on), sum(l.fair_value),
+                       portfolio_by_startup_at.as_of) as irr
+            from report.line_figures(portfolio_by_startup_at.as_of, portfolio_by_startup_at.known_at) l
+            where uuid_hash(l.startup_id) < 0
+            group by l.startup_id, l.currency
+        )
     ) g
     left join canon.startup s on s.id = g.startup_id
     left join canon.sector c on c.code = s.sector_code
-    cross join lateral (
-        select (array_agg(report.irr_of(g.amounts, g.dates, g.first_on, g.fair_value, portfolio_by_startup_at.as_of) order by q.one))[1] as irr
-        from (values (1)) q (one)
-    ) x
 $$;
 comment on function report.portfolio_by_startup_at is 'What is held of each company on a day; see the view report.portfolio_by_startup.';
 
@@ -357,11 +467,11 @@ language sql stable parallel safe as $$
                coalesce(sum(l.fair_value) filter (where l.value_basis in ('cost', 'unpriced, at cost')), 0) as fair_value_at_cost,
                (count(*) filter (where l.fair_value + l.proceeds < l.invested))::integer as line_count_at_loss,
                (count(*) filter (where l.value_basis = 'written off'))::integer as line_count_written_off
-        from report.line_figures(network_total_at.as_of, network_total_at.known_at) l
+        from report.line_returns(network_total_at.as_of, network_total_at.known_at) l
         group by l.currency
     ) g
     cross join lateral (
-        select report.irr_of(array_agg(d.amount), array_agg(d.flow_on), min(d.flow_on), g.fair_value, network_total_at.as_of) as irr
+        select report.irr_of(array_agg(d.amount::float8), array_agg(report.years(d.flow_on)), min(d.flow_on), g.fair_value, network_total_at.as_of) as irr
         from (
             select f.flow_on, sum(f.amount) as amount
             from report.known_investment(network_total_at.known_at) i
@@ -369,6 +479,7 @@ language sql stable parallel safe as $$
             join canon.cash_flow_kind k on k.code = f.kind_code and k.counts_as <> 'fee'
             where i.currency = g.currency and f.flow_on <= network_total_at.as_of
             group by f.flow_on
+            having sum(f.amount) <> 0
         ) d
     ) x
 $$;

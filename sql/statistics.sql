@@ -62,38 +62,36 @@ left join flows f using (year);
 comment on view report.network_by_year is 'A row a year and currency: members who joined, applications, what was invested and what came back in that year.';
 
 create or replace view report.network_by_vintage with (security_invoker) as
+with lines as materialized (
+    select extract(year from l.first_on)::integer as vintage, l.currency, l.startup_id, l.invested, l.proceeds, l.fair_value,
+           l.flow_amounts, l.flow_years
+    from report.line_returns(current_date) l
+    where l.first_on is not null
+)
 select g.vintage, g.currency, g.startup_count, g.line_count, g.invested::numeric(18,2), g.proceeds::numeric(18,2), g.fair_value::numeric(18,2),
        ((g.proceeds + g.fair_value) / nullif(g.invested, 0))::numeric(18,6) as multiple, (g.proceeds / nullif(g.invested, 0))::numeric(18,6) as dpi,
        (g.loss_count / nullif(g.line_count, 0)::numeric)::numeric(9,6) as loss_ratio,
        (x.irr).rate::numeric(18,9) as irr, (x.irr).status as irr_status
 from (
-    select extract(year from l.first_on)::integer as vintage, l.currency, count(distinct l.startup_id)::integer as startup_count,
-           count(*)::integer as line_count, sum(l.invested) as invested, sum(l.proceeds) as proceeds, sum(l.fair_value) as fair_value,
+    select l.vintage, l.currency, count(distinct l.startup_id)::integer as startup_count, count(*)::integer as line_count,
+           sum(l.invested) as invested, sum(l.proceeds) as proceeds, sum(l.fair_value) as fair_value,
            count(*) filter (where l.fair_value + l.proceeds < l.invested) as loss_count
-    from report.line_figures(current_date) l
-    where l.first_on is not null
-    group by 1, 2
+    from lines l
+    group by l.vintage, l.currency
 ) g
 left join (
-    select d.vintage, d.currency, array_agg(d.amount) as amounts, array_agg(d.flow_on) as dates
+    -- By day first: there are few of them.
+    select d.vintage, d.currency, array_agg(d.amount) as amounts, array_agg(d.years) as years
     from (
-        select v.vintage, f.currency, f.flow_on, sum(f.amount) as amount
-        from canon.investment i
-        join (
-            select f.investment_id, f.currency, extract(year from min(f.flow_on))::integer as vintage
-            from canon.cash_flow f join canon.cash_flow_kind k on k.code = f.kind_code and k.counts_as = 'paid in'
-            where f.deleted_at is null and f.flow_on <= current_date
-            group by f.investment_id, f.currency
-        ) v on v.investment_id = i.id and v.currency = i.currency
-        join canon.cash_flow f on f.investment_id = i.id and f.currency = i.currency and f.deleted_at is null and f.flow_on <= current_date
-        join canon.cash_flow_kind k on k.code = f.kind_code and k.counts_as <> 'fee'
-        where i.deleted_at is null
-        group by v.vintage, f.currency, f.flow_on
+        select l.vintage, l.currency, f.years, round(sum(f.amount)::numeric, 2)::float8 as amount
+        from lines l cross join lateral unnest(l.flow_amounts, l.flow_years) f (amount, years)
+        group by l.vintage, l.currency, f.years
     ) d
+    where d.amount <> 0
     group by d.vintage, d.currency
 ) d on d.vintage = g.vintage and d.currency = g.currency
 cross join lateral (
-    select (array_agg(report.irr_of(d.amounts, d.dates, make_date(g.vintage, 1, 1), g.fair_value, current_date) order by q.one))[1] as irr from (values (1)) q (one)
+    select report.irr_of(d.amounts, d.years, make_date(g.vintage, 1, 1), g.fair_value, current_date) as irr order by null::integer
 ) x;
 comment on view report.network_by_vintage is 'A row a year of first payment and currency: what became of the lines that began in it.';
 
@@ -103,7 +101,7 @@ select s.sector_code, c.label_fr as sector_fr, c.label_en as sector_en, l.curren
        sum(l.proceeds)::numeric(18,2) as proceeds, sum(l.fair_value)::numeric(18,2) as fair_value,
        ((sum(l.proceeds) + sum(l.fair_value)) / nullif(sum(l.invested), 0))::numeric(18,6) as multiple,
        (sum(l.invested) / nullif(sum(sum(l.invested)) over (partition by l.currency), 0))::numeric(9,6) as share_of_invested
-from report.line_figures(current_date) l
+from report.line_returns(current_date) l
 left join canon.startup s on s.id = l.startup_id
 left join canon.sector c on c.code = s.sector_code
 group by s.sector_code, c.label_fr, c.label_en, l.currency;
@@ -137,7 +135,7 @@ select case when x.is_startup then 'startup' else 'investor' end as dimension, c
        (sum(x.invested) over (size rows unbounded preceding) / nullif(sum(x.invested) over total, 0))::numeric(9,6) as share_with_those_before
 from (
     select l.startup_id, l.member_id, l.currency, grouping(l.startup_id) = 0 as is_startup, sum(l.invested) as invested, sum(l.fair_value) as fair_value
-    from report.line_figures(current_date) l
+    from report.line_returns(current_date) l
     group by grouping sets ((l.startup_id, l.currency), (l.member_id, l.currency))
 ) x
 left join canon.startup s on x.is_startup and s.id = x.startup_id
@@ -152,7 +150,7 @@ select l.startup_id, s.name as startup, l.currency, l.value_basis as outcome, co
        sum(l.invested)::numeric(18,2) as invested, sum(l.proceeds)::numeric(18,2) as proceeds,
        (sum(l.proceeds) / nullif(sum(l.invested), 0))::numeric(18,6) as multiple,
        (sum(l.proceeds) - sum(l.invested))::numeric(18,2) as gain
-from report.line_figures(current_date) l
+from report.line_returns(current_date) l
 left join canon.startup s on s.id = l.startup_id
 left join lateral (
     select max(f.flow_on) as ended_on

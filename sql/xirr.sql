@@ -84,6 +84,95 @@ end
 $$;
 comment on function report.xirr_is_only is 'True: no other rate than x solves the flows (Laguerre''s rule of signs on the discounted partial sums, forwards and backwards). False: another may.';
 
+-- Most lines are simple: all was paid before anything came back, so that there is one rate and no more, and Newton finds it
+-- in four steps. This comes first for all of them, since a report may ask for as many rates as there are lines; the flows
+-- are as they come, in no order, and those of a day need no adding up.
+create or replace function report.xirr_sure(a float8[], t float8[]) returns float8
+language plpgsql immutable parallel safe as $$
+declare
+    n constant integer := coalesce(cardinality(a), 0);
+    w float8;
+    coming float8 := 0;
+    going float8 := 0;
+    coming_time float8 := 0;
+    going_time float8 := 0;
+    first_out float8;
+    last_out float8;
+    first_in float8;
+    last_in float8;
+    x float8;
+    slope float8;
+    step float8;
+    bend float8;
+begin
+    for i in 1..n loop
+        if a[i] > 0 then
+            coming := coming + a[i];
+            coming_time := coming_time + a[i] * t[i];
+            first_in := least(first_in, t[i]);
+            last_in := greatest(last_in, t[i]);
+        else
+            going := going - a[i];
+            going_time := going_time - a[i] * t[i];
+            first_out := least(first_out, t[i]);
+            last_out := greatest(last_out, t[i]);
+        end if;
+    end loop;
+    -- Below, e^600 is no overflow yet.
+    if coming = 0 or going = 0 or least(first_in, first_out) < -66 or greatest(last_in, last_out) > 66 then
+        return null;
+    end if;
+    slope := going_time / going - coming_time / coming;
+    if slope >= 0 then
+        return null;
+    end if;
+    x := -ln(coming / going) / slope;
+    -- Half of what the slope may change by, a unit of x.
+    bend := (greatest(last_in, last_out) - least(first_in, first_out)) ^ 2 / 8;
+    -- As in xirr_gap, without a call each time.
+    for i in 1..20 loop
+        if abs(x) > 9 then
+            return null;
+        end if;
+        coming := 0;
+        going := 0;
+        coming_time := 0;
+        going_time := 0;
+        for i in 1..n loop
+            w := a[i] * exp(-x * t[i]);
+            if w > 0 then
+                coming := coming + w;
+                coming_time := coming_time + w * t[i];
+            else
+                going := going - w;
+                going_time := going_time - w * t[i];
+            end if;
+        end loop;
+        slope := going_time / going - coming_time / coming;
+        if slope >= 0 then
+            return null;
+        end if;
+        step := ln(coming / going) / slope;
+        x := x - step;
+        -- What is left of the error is less than step² * bend / -slope.
+        exit when step * step * bend < -1e-11 * slope;
+    end loop;
+    if step * step * bend >= -1e-11 * slope then
+        return null;
+    end if;
+    if first_in <= last_out then
+        -- On one day what comes back is first, so that no order within the day would be worse.
+        select array_agg(f.a), array_agg(f.t) into a, t
+        from (select f.a, f.t from unnest(a, t) f (a, t) order by f.t, f.a desc) f;
+        if a[1] > 0 or not report.xirr_is_only(a, t, x) then
+            return null;
+        end if;
+    end if;
+    return x;
+end
+$$;
+comment on function report.xirr_sure is 'x = ln(1 + rate) of amounts at years (from any day on), in any order, where it is told at little cost, and is the only one; null says nothing: ask xirr_with_status.';
+
 -- Whether x is the only root between rates of -99.99 % and 10,000 %, where the partial sums do not tell. With all flows
 -- within `span` years, the gap never falls or rises faster than by `span` a unit of x, and its slope never changes faster
 -- than by span² / 4: so beside x there is a stretch without a root, and from its end on the gap says how far it is to the
