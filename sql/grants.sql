@@ -11,6 +11,7 @@ begin
         grant select on all tables in schema report to plait_analyst;
         revoke all on report.reader, report.member_contact from plait_analyst;
         grant execute on all functions in schema report to plait_analyst;
+        revoke all on function report.keep from plait_analyst;
         -- Views run with the rights of whoever asks; so he needs the tables, less what identifies or reaches a person.
         for t in
             select c.relname, string_agg(quote_ident(a.attname), ', ' order by a.attnum) as columns

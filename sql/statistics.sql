@@ -1,6 +1,15 @@
 -- The network in figures: by year, vintage, sector, region; how concentrated it is; how its lines ended.
 
-create or replace view report.network_by_year with (security_invoker) as
+-- Yearly statistics count everything there is, and are read often: `plait run` keeps them (report.keep), and they are read
+-- from there as long as nothing has changed since. Everybody who may read them reads all of it.
+create or replace function report.kept(name text) returns jsonb
+language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp as $$
+    select k.rows from mirror.kept_report k
+    where k.name = kept.name and k.made_on = current_date and not exists (select from mirror.canon_change)
+$$;
+comment on function report.kept is 'The rows of a report that is kept, if it is up to date; else null.';
+
+create or replace view report.network_by_year_counted with (security_invoker) as
 with years as (
     select generate_series(
         (select min(extract(year from d))::integer from (
@@ -59,7 +68,31 @@ from years y
 left join members m using (year)
 left join projects p using (year)
 left join flows f using (year);
+comment on view report.network_by_year_counted is 'The same as report.network_by_year, counted anew each time.';
+
+create or replace view report.network_by_year with (security_invoker) as
+select k.* from jsonb_populate_recordset(null::report.network_by_year_counted, report.kept('network_by_year')) k
+union all
+select c.* from report.network_by_year_counted c where report.kept('network_by_year') is null;
 comment on view report.network_by_year is 'A row a year and currency: members who joined, applications, what was invested and what came back in that year.';
+
+create or replace function report.keep() returns void
+language plpgsql as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'report.keep has to see what was committed before it: call it in a transaction that is read committed'
+            using errcode = 'invalid_transaction_state';
+    end if;
+    -- One at a time, and each with what the one before has seen.
+    perform pg_advisory_xact_lock(hashtext('report.keep'));
+    -- One statement, so that what is deleted is what is counted.
+    with seen as (delete from mirror.canon_change)
+    insert into mirror.kept_report (name, made_on, rows)
+    select 'network_by_year', current_date, coalesce(jsonb_agg(to_jsonb(c)), '[]') from report.network_by_year_counted c
+    on conflict (name) do update set made_on = excluded.made_on, made_at = excluded.made_at, rows = excluded.rows;
+end
+$$;
+comment on function report.keep is 'Counts the reports that are kept. For plait run.';
 
 create or replace view report.network_by_vintage with (security_invoker) as
 with lines as materialized (
