@@ -5,6 +5,7 @@
 mod budget;
 mod erasures;
 mod exports;
+mod kept;
 mod known;
 mod places;
 mod pushes;
@@ -213,6 +214,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         tokio::spawn(budget::keep_counting(pool.clone(), client, bases, reporter_stop.clone()))
     });
     let finishing = tokio::spawn(erasures::keep_finishing(pool.clone(), reporter_stop.clone()));
+    let keeping = tokio::spawn(kept::keep_keeping(pool.clone(), reporter_stop.clone()));
     let mut applying =
         tokio::spawn(apply.run(received).instrument(info_span!("apply", task = "apply")));
 
@@ -233,6 +235,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     reporter_stop.cancel();
     drop(reporting.await);
     drop(tokio::time::timeout(STOP_PATIENCE, alerting).await);
+    drop(tokio::time::timeout(STOP_PATIENCE, keeping).await);
     if let Some(counting) = counting {
         drop(counting.await);
     }

@@ -16,6 +16,7 @@ mod decided;
 mod first_copy;
 pub(crate) mod history;
 mod identity;
+pub(crate) mod kept;
 mod operation;
 mod outbox;
 mod owed;
