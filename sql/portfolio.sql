@@ -219,12 +219,32 @@ end
 $$;
 
 -- A rate of return says little in the first year; on request, report.xirr gives it all the same.
-create or replace function report.irr_of(
-    flow_amounts float8[], flow_years float8[], first_on date, fair_value numeric, as_of date
-) returns report.irr
+--
+-- Most lines are simple: all was paid before anything came back, so that there is one rate and no more, and Newton finds it
+-- in two steps or three. That is tried first, on the movements as they come, since a report may ask for as many rates as
+-- there are lines; what it does not settle is for report.xirr_with_status.
+create or replace function report.irr_of(flow_amounts float8[], flow_years float8[], first_on date, fair_value numeric, as_of date) returns report.irr
 language plpgsql immutable parallel safe cost 200 as $$
 declare
+    n constant integer := coalesce(cardinality(flow_amounts), 0);
+    held constant float8 := fair_value;
+    now_at constant float8 := report.years(as_of);
+    -- Worth of what comes in and of what goes out, and the same times the years, at x = ln(1 + rate); at 0 first.
+    coming float8 := held;
+    going float8 := 0;
+    coming_time float8 := held * now_at;
+    going_time float8 := 0;
+    first_in float8 := case when held > 0 then now_at end;
+    first_out float8;
+    last_out float8;
+    w float8;
     x float8;
+    slope float8;
+    step float8;
+    bend float8;
+    is_settled boolean := false;
+    a float8[];
+    t float8[];
     found record;
     answer report.irr;
 begin
@@ -232,20 +252,70 @@ begin
         answer.status := 'young';
         return answer;
     end if;
-    if fair_value <> 0 then
-        flow_amounts := flow_amounts || fair_value::float8;
-        flow_years := flow_years || report.years(as_of);
+    for i in 1..n loop
+        if flow_amounts[i] > 0 then
+            coming := coming + flow_amounts[i];
+            coming_time := coming_time + flow_amounts[i] * flow_years[i];
+            first_in := least(first_in, flow_years[i]);
+        else
+            going := going - flow_amounts[i];
+            going_time := going_time - flow_amounts[i] * flow_years[i];
+            first_out := least(first_out, flow_years[i]);
+            last_out := greatest(last_out, flow_years[i]);
+        end if;
+    end loop;
+    -- At 66 years e^600 is no overflow yet.
+    if held >= 0 and coming > 0 and going > 0 and least(first_in, first_out) > -66 and now_at < 66 then
+        slope := going_time / going - coming_time / coming;
+        x := ln(coming / going) / nullif(-slope, 0);
+        -- Half of what the slope may change by, a unit of x.
+        bend := (now_at - least(first_in, first_out)) ^ 2 / 8;
+        for i in 1..20 loop
+            exit when not (slope < 0 and abs(x) < 9);
+            w := exp(-x * now_at) * held;
+            coming := w;
+            coming_time := w * now_at;
+            going := 0;
+            going_time := 0;
+            for i in 1..n loop
+                w := flow_amounts[i] * exp(-x * flow_years[i]);
+                if w > 0 then
+                    coming := coming + w;
+                    coming_time := coming_time + w * flow_years[i];
+                else
+                    going := going - w;
+                    going_time := going_time - w * flow_years[i];
+                end if;
+            end loop;
+            slope := going_time / going - coming_time / coming;
+            step := ln(coming / going) / nullif(slope, 0);
+            x := x - step;
+            -- What is left of the error is less than step² * bend / -slope.
+            is_settled := step * step * bend < -1e-11 * slope;
+            exit when is_settled;
+        end loop;
     end if;
-    x := report.xirr_sure(flow_amounts, flow_years);
-    if x is not null then
+    if is_settled and first_in <= last_out then
+        -- The one rate, if a payment is never more than what is owed of the ones before. On one day what comes back is first,
+        -- so that no order within the day would be worse.
+        select array_agg(f.a), array_agg(f.t) into a, t
+        from (
+            select f.a, f.t from unnest(flow_amounts || held, flow_years || now_at) f (a, t) where f.a <> 0 order by f.t, f.a desc
+        ) f;
+        is_settled := a[1] < 0 and report.xirr_is_only(a, t, x);
+    end if;
+    if is_settled then
         answer.rate := round((exp(x) - 1)::numeric, 9);
         answer.status := 'ok';
         return answer;
     end if;
     -- Money is in cents: to 15 digits it is exact.
-    found := report.xirr_with_status(
-        coalesce(flow_amounts::numeric[], '{}'),
-        array(select date '2000-01-01' + round(f.years * 365)::integer from unnest(flow_years) with ordinality f (years, no) order by f.no));
+    select x.rate, x.status into found
+    from (
+        select array_agg(f.amount::numeric) as amounts, array_agg(date '2000-01-01' + round(f.years * 365)::integer) as dates
+        from unnest(flow_amounts || held, flow_years || now_at) f (amount, years)
+    ) f
+    cross join lateral report.xirr_with_status(f.amounts, f.dates) x;
     if found.rate > 1e6 then
         answer.status := 'out_of_range';
     else
