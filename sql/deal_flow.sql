@@ -69,21 +69,20 @@ comment on view report.stage_time is 'A row a stage: how many projects are there
 
 create or replace view report.deal_flow_funnel with (security_invoker) as
 with reached as (
-    select x.project_id, max(r.ordinal) as ordinal
-    from (
-        select p.id as project_id, p.stage_code as code from canon.project p
-        union all select t.project_id, t.from_code from canon.stage_transition t
-        union all select t.project_id, t.to_code from canon.stage_transition t
-    ) x
-    join canon.project p on p.id = x.project_id and p.deleted_at is null
-    join canon.stage r on r.code = x.code and r.kind in ('open', 'won')
-    group by x.project_id
+    select p.id, greatest(h.ordinal, max(f.ordinal), max(o.ordinal)) as ordinal
+    from canon.project p
+    left join canon.stage h on h.code = p.stage_code and h.kind in ('open', 'won')
+    left join canon.stage_transition t on t.project_id = p.id
+    left join canon.stage f on f.code = t.from_code and f.kind in ('open', 'won')
+    left join canon.stage o on o.code = t.to_code and o.kind in ('open', 'won')
+    where p.deleted_at is null
+    group by p.id, h.ordinal
 ),
 here as (
-    select s.code, s.label_fr, s.label_en, s.ordinal, count(r.project_id) as count
-    from canon.stage s left join reached r on r.ordinal = s.ordinal
+    select s.code, s.label_fr, s.label_en, s.ordinal, coalesce(r.count, 0) as count
+    from canon.stage s
+    left join (select ordinal, count(*) as count from reached group by ordinal) r on r.ordinal = s.ordinal
     where s.kind in ('open', 'won')
-    group by s.code, s.label_fr, s.label_en, s.ordinal
 ),
 funnel as (
     select h.*, sum(h.count) over (order by h.ordinal desc) as reached_count from here h

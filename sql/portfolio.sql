@@ -14,8 +14,8 @@ returns table (
     quantity numeric, label text
 )
 language sql stable parallel safe as $$
-    select f.id, i.id, i.reference, i.member_id, i.investor, i.startup_id, i.startup,
-           f.flow_on, f.kind_code, k.label_fr, k.label_en, k.counts_as, f.amount, f.currency, f.quantity, f.label
+    select f.id as cash_flow_id, i.id as investment_id, i.reference, i.member_id, i.investor, i.startup_id, i.startup,
+           f.flow_on, f.kind_code, k.label_fr as kind_fr, k.label_en as kind_en, k.counts_as, f.amount, f.currency, f.quantity, f.label
     from canon.cash_flow f
     -- Ordered by nothing, so that names are looked up for each line and not for each movement.
     join (
@@ -30,6 +30,15 @@ language sql stable parallel safe as $$
     where f.flow_on <= movement_now.as_of and f.deleted_at is null
 $$;
 comment on function report.movement_now is 'Movements of money of all lines up to a day, from what is known now.';
+
+-- The view is the same text: so the amounts are of their columns' types, and no million of them has to be cast.
+do $$
+begin
+    execute 'create or replace view report.movement with (security_invoker) as' || replace(
+        (select p.prosrc from pg_proc p where p.oid = 'report.movement_now(date)'::regprocedure), 'movement_now.as_of', 'current_date');
+end
+$$;
+comment on view report.movement is 'A row a movement of money of a line, up to today; paid out by the investor is negative.';
 
 do $$
 begin
@@ -403,12 +412,6 @@ select investment_id, reference, member_id, investor, startup_id, startup, round
        share_entry::numeric(9,6), share_now::numeric(9,6), dilution::numeric(18,6), is_follow_on
 from report.portfolio_line_at(current_date);
 comment on view report.portfolio_line is 'A row a line: what one investor put into one company at a time, what came back, what it is worth today.';
-
-create or replace view report.movement with (security_invoker) as
-select cash_flow_id, investment_id, reference, member_id, investor, startup_id, startup, flow_on, kind_code, kind_fr, kind_en,
-       counts_as, amount::numeric(18,2), currency, quantity::numeric(20,6), label
-from report.movement_at(current_date);
-comment on view report.movement is 'A row a movement of money of a line, up to today; paid out by the investor is negative.';
 
 -- ---- sums ------------------------------------------------------------------------------------------------------------------
 
