@@ -664,8 +664,10 @@ async fn reports_are_installed_anew_only_where_they_differ_and_spare_the_views_o
     lab.client.batch_execute(older).await.unwrap();
     let refused = install_reports(&lab.config).await.unwrap_err().to_string();
     assert!(refused.contains("public.mine"), "{refused}");
-    lab.client.batch_execute("drop view public.mine").await.unwrap();
+    lab.client.batch_execute("drop view public.mine; select report.keep()").await.unwrap();
     install_reports(&lab.config).await.unwrap();
+    // What was kept is of the view before.
+    assert_eq!(lab.texts("select count(*)::text from mirror.kept_report").await, ["0"]);
     assert_eq!(lab.texts("select count(*)::text from report.exit_list").await, ["2"]);
     assert_eq!(
         rows(&analyst, "select count(*)::text from report.portfolio_line").await.unwrap(),

@@ -117,6 +117,8 @@ async fn run(client: &mut Client, first: Option<&str>, digest: &str) -> Result<(
     for (name, text) in FILES {
         transaction.batch_execute(text).await.map_err(|source| Error::Report { name, source })?;
     }
+    // What was kept is of the views before.
+    transaction.execute("delete from mirror.kept_report", &[]).await?;
     transaction.execute("delete from mirror.report_installation", &[]).await?;
     let note = "insert into mirror.report_installation (digest) values ($1)";
     transaction.execute(note, &[&digest]).await?;

@@ -7,7 +7,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use plait::sandbox::{NETWORK_BASE, OWNER_TOKEN};
+use plait::sandbox::{NETWORK_BASE, OWNER_TOKEN, OWNER_USER};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
@@ -117,11 +117,13 @@ impl Hands {
         assert_eq!(edit.send().await.unwrap().status(), 200);
     }
 
+    /// As a person in the app: a call over REST beside the mirror's own may be one too many for the base's allowance.
     async fn edit_in_airtable(&self, city: &str) {
-        let record =
-            format!("{}/v0/{NETWORK_BASE}/Startups/{}", self.welcome.sandbox, self.startup);
-        let fields = json!({ "fields": { "Ville": city } });
-        let edit = http().patch(record).bearer_auth(OWNER_TOKEN).json(&fields);
+        let fields = json!({ "Ville": city });
+        let edit = json!({ "do": "update", "table": "Startups", "record": self.startup, "fields": fields });
+        let person = json!({ "source": "client", "user": OWNER_USER });
+        let edits = json!({ "base": NETWORK_BASE, "as": person, "edits": [edit] });
+        let edit = http().post(format!("{}/sandbox/edit", self.welcome.sandbox)).json(&edits);
         assert_eq!(edit.send().await.unwrap().status(), 200);
     }
 }
