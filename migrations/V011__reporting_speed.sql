@@ -2,7 +2,7 @@
 create index cash_flow_line on canon.cash_flow (investment_id, flow_on) include (kind_code, amount, currency, quantity, deleted_at);
 drop index canon.cash_flow_investment_id;
 -- Who put money into a company twice: read in the order of the index, since there are about as many pairs as lines.
-create index investment_member on canon.investment (member_id, startup_id) where deleted_at is null;
+create index investment_member on canon.investment (member_id, startup_id) include (deleted_at);
 create statistics canon.investment_pairs (ndistinct) on member_id, startup_id from canon.investment;
 drop index canon.investment_member_id;
 -- Companies that were written off: few.
@@ -13,13 +13,13 @@ create index valuation_write_off on canon.valuation (startup_id) include (as_of,
 alter table canon.investment set (parallel_workers = 0);
 
 -- Yearly statistics are read often and count everything: they are kept, and counted anew after a change. A row for each
--- transaction that changed what they count; whoever keeps them deletes the rows that he saw, so that a transaction that was
+-- statement that changed what they count; whoever keeps them deletes the rows that he saw, so that a transaction that was
 -- not over yet leaves its own behind.
 create table mirror.canon_change (
-    transaction_id xid8 constraint canon_change_pkey primary key
+    change_id bigint generated always as identity constraint canon_change_pkey primary key
 );
-comment on table mirror.canon_change is 'Transactions that changed what kept reports count, since these were last kept. Empty: they are up to date.';
-comment on column mirror.canon_change.transaction_id is 'Which.';
+comment on table mirror.canon_change is 'Changes of what kept reports count, since these were last kept. Empty: they are up to date.';
+comment on column mirror.canon_change.change_id is 'Which.';
 
 create table mirror.kept_report (
     name text constraint kept_report_pkey primary key,
@@ -36,7 +36,7 @@ comment on column mirror.kept_report.rows is 'Its rows, an array of objects.';
 -- All names are whole: to set a path would cost as much again, at each statement.
 create function mirror.note_canon_change() returns trigger language plpgsql security definer as $$
 begin
-    insert into mirror.canon_change (transaction_id) values (pg_catalog.pg_current_xact_id()) on conflict do nothing;
+    insert into mirror.canon_change default values;
     return null;
 end
 $$;
@@ -54,3 +54,11 @@ create trigger kept_reports after insert or update or delete or truncate on cano
     for each statement execute function mirror.note_canon_change();
 create trigger kept_reports after insert or update or delete or truncate on canon.cash_flow_kind
     for each statement execute function mirror.note_canon_change();
+
+-- Also for who loads data as a replica does.
+alter table canon.member enable always trigger kept_reports;
+alter table canon.project enable always trigger kept_reports;
+alter table canon.stage enable always trigger kept_reports;
+alter table canon.investment enable always trigger kept_reports;
+alter table canon.cash_flow enable always trigger kept_reports;
+alter table canon.cash_flow_kind enable always trigger kept_reports;

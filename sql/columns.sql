@@ -80,7 +80,7 @@ begin
             ('irr', 'Internal rate of return a year of all movements, fees apart, and the fair value today: 0.1 is 10 %. Empty where irr_status is not ok.'),
             ('irr_status', 'ok; total_loss: nothing came back; young: held for less than 365 days; no_flows, no_sign_change, none: there is no rate; several: more than one; out_of_range.'),
             ('is_approved', 'Has a day of approval.'),
-            ('is_follow_on', 'The investor had put money into the company before, in another round.'),
+            ('is_follow_on', 'In another round than the one that the investor came into the company with, and paid after that one was signed.'),
             ('is_latest', 'Is the latest of its company and class, among those approved or among those not.'),
             ('is_open', 'Something is missing.'),
             ('is_to_review', 'Older than twelve months.'),

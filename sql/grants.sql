@@ -1,5 +1,6 @@
 -- What the reporting roles may read, where they exist (`plait setup roles` makes them). Run after each installation of
--- this schema, since a view that is made anew has no rights. Nobody sees anything of `mirror` but report.mirror_health.
+-- this schema, since a view that is made anew has no rights. Nobody sees anything of `mirror` but report.mirror_health, and
+-- through report.kept a report that is kept.
 
 do $$
 declare

@@ -128,7 +128,7 @@ language sql stable parallel safe as $$
                     and (l.as_of, l.approved_on, p.id) > (p.as_of, p.approved_on, l.id)
               )
         ) v on v.startup_id = f.startup_id and v.currency = f.currency and v.class = coalesce(f.instrument_code, 'ao')
-        -- A loss of the whole company is one of every class.
+        -- A loss of the whole company is one of every class and currency; entered with a price of the same day, it is the later one.
         left join (
             select p.startup_id, min(p.as_of) as first_on,
                    (max(array[p.as_of, p.approved_on]) filter (where p.as_of <= line_figures_now.as_of)) as last_on
@@ -334,7 +334,7 @@ begin
     return answer;
 end
 $$;
-comment on function report.irr_of is 'Rate of return a year of movements (amounts, and when as report.years), the first of them on first_on, and what is held on a day, and its status: those of report.xirr_with_status, `young` for less than 365 days, `out_of_range` also for more than 1,000,000 a year.';
+comment on function report.irr_of is 'Rate of return a year of movements up to a day (amounts, and when as report.years), the first of them on first_on, and what is held on a day, and its status: those of report.xirr_with_status, `young` for less than 365 days, `out_of_range` also for more than 1,000,000 a year.';
 
 -- With the rate of return of each line. A function that is called for each line cannot be shared out among workers behind
 -- a grouping; so the lines come in two parts, which two workers may take.
@@ -552,7 +552,6 @@ language sql stable parallel safe as $$
             join canon.cash_flow_kind k on k.code = f.kind_code and k.counts_as <> 'fee'
             where i.currency = g.currency and f.flow_on <= network_total_at.as_of
             group by f.flow_on
-            having sum(f.amount) <> 0
         ) d
     ) x
 $$;

@@ -16,11 +16,21 @@ const REST: u32 = 20;
 
 /// Keeps them until `stop`.
 pub(super) async fn keep_keeping(pool: PgPool, stop: CancellationToken) {
+    let mut is_told = false;
     loop {
-        let rest = match keep(&pool).await {
-            Ok(took) => PERIOD.max(took * REST),
+        let kept = tokio::select! {
+            () = stop.cancelled() => return,
+            kept = keep(&pool) => kept,
+        };
+        let rest = match kept {
+            Ok(took) => {
+                is_told = false;
+                PERIOD.max(took * REST)
+            }
             Err(error) => {
-                warn!(%error, "could not keep the yearly statistics; they are counted by whoever reads them");
+                if !std::mem::replace(&mut is_told, true) {
+                    warn!(%error, "could not keep the yearly statistics; they are counted by whoever reads them");
+                }
                 PERIOD * REST
             }
         };

@@ -235,7 +235,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     reporter_stop.cancel();
     drop(reporting.await);
     drop(tokio::time::timeout(STOP_PATIENCE, alerting).await);
-    drop(tokio::time::timeout(STOP_PATIENCE, keeping).await);
+    drop(keeping.await);
     if let Some(counting) = counting {
         drop(counting.await);
     }

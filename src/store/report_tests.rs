@@ -424,6 +424,11 @@ async fn reports_that_are_kept_are_never_old() {
         assert_eq!(lab.texts(differing).await, ["0"], "{change}");
     }
 
+    let as_a_replica = "select report.keep(); set session_replication_role = replica; update canon.member set city = 'Brest';
+        reset session_replication_role";
+    lab.client.batch_execute(as_a_replica).await.unwrap();
+    assert_eq!(lab.texts(is_kept).await, ["false"]);
+
     // One who sees only what was there when his transaction began would delete what he has not counted.
     let late =
         other.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await;
