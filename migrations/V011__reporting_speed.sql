@@ -42,23 +42,15 @@ end
 $$;
 comment on function mirror.note_canon_change is 'Says that kept reports are no longer up to date.';
 
-create trigger kept_reports after insert or update or delete or truncate on canon.member
-    for each statement execute function mirror.note_canon_change();
-create trigger kept_reports after insert or update or delete or truncate on canon.project
-    for each statement execute function mirror.note_canon_change();
-create trigger kept_reports after insert or update or delete or truncate on canon.stage
-    for each statement execute function mirror.note_canon_change();
-create trigger kept_reports after insert or update or delete or truncate on canon.investment
-    for each statement execute function mirror.note_canon_change();
-create trigger kept_reports after insert or update or delete or truncate on canon.cash_flow
-    for each statement execute function mirror.note_canon_change();
-create trigger kept_reports after insert or update or delete or truncate on canon.cash_flow_kind
-    for each statement execute function mirror.note_canon_change();
-
--- Also for who loads data as a replica does.
-alter table canon.member enable always trigger kept_reports;
-alter table canon.project enable always trigger kept_reports;
-alter table canon.stage enable always trigger kept_reports;
-alter table canon.investment enable always trigger kept_reports;
-alter table canon.cash_flow enable always trigger kept_reports;
-alter table canon.cash_flow_kind enable always trigger kept_reports;
+-- Always: also for who loads data as a replica does.
+do $$
+declare
+    name text;
+begin
+    foreach name in array array['member', 'project', 'stage', 'investment', 'cash_flow', 'cash_flow_kind'] loop
+        execute format('create trigger kept_reports after insert or update or delete or truncate on canon.%I
+            for each statement execute function mirror.note_canon_change()', name);
+        execute format('alter table canon.%I enable always trigger kept_reports', name);
+    end loop;
+end
+$$;

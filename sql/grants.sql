@@ -36,7 +36,7 @@ begin
         grant execute on function report.reader_member_id, report.known_investment, report.known_cash_flow, report.known_valuation,
             report.movement_at, report.movement_now, report.movement_then, report.line_figures, report.line_figures_now,
             report.line_figures_then, report.line_returns, report.portfolio_line_at, report.portfolio_by_investor_at,
-            report.portfolio_by_startup_at, report.irr_of, report.years, report.array_concat, report.xirr, report.xirr_with_status,
+            report.portfolio_by_startup_at, report.investor_sums, report.startup_sums, report.irr_of, report.years, report.array_concat, report.xirr, report.xirr_with_status,
             report.xirr_gap, report.xirr_root, report.xirr_is_only, report.xirr_is_alone, report.xirr_scan
             to plait_investor;
         -- Not report.known: the past of the journal is everybody's.

@@ -348,18 +348,12 @@ returns table (
 )
 language sql stable parallel safe as $$
     (
-        select l.investment_id, l.reference, l.member_id, l.startup_id, l.round_id, l.instrument_code, l.status_code, l.wrapper,
-               l.signed_on, l.quantity, l.unit_price, l.currency, l.first_on, l.committed, l.invested, l.fees, l.proceeds,
-               l.quantity_held, l.cost_held, l.fair_value, l.value_basis, l.price, l.price_as_of, l.share_now, l.is_follow_on,
-               l.flow_amounts, l.flow_years, report.irr_of(l.flow_amounts, l.flow_years, l.first_on, l.fair_value, line_returns.as_of)
+        select l.*, report.irr_of(l.flow_amounts, l.flow_years, l.first_on, l.fair_value, line_returns.as_of)
         from report.line_figures(line_returns.as_of, line_returns.known_at) l
         where uuid_hash(l.investment_id) >= 0
         order by null::integer
     ) union all (
-        select l.investment_id, l.reference, l.member_id, l.startup_id, l.round_id, l.instrument_code, l.status_code, l.wrapper,
-               l.signed_on, l.quantity, l.unit_price, l.currency, l.first_on, l.committed, l.invested, l.fees, l.proceeds,
-               l.quantity_held, l.cost_held, l.fair_value, l.value_basis, l.price, l.price_as_of, l.share_now, l.is_follow_on,
-               l.flow_amounts, l.flow_years, report.irr_of(l.flow_amounts, l.flow_years, l.first_on, l.fair_value, line_returns.as_of)
+        select l.*, report.irr_of(l.flow_amounts, l.flow_years, l.first_on, l.fair_value, line_returns.as_of)
         from report.line_figures(line_returns.as_of, line_returns.known_at) l
         where uuid_hash(l.investment_id) < 0
         order by null::integer
@@ -415,6 +409,27 @@ comment on view report.portfolio_line is 'A row a line: what one investor put in
 
 -- ---- sums ------------------------------------------------------------------------------------------------------------------
 
+create or replace function report.investor_sums(as_of date, known_at timestamptz, is_first boolean)
+returns table (
+    member_id uuid, currency char(3), line_count integer, startup_count integer, first_on date, last_on date,
+    committed numeric, invested numeric, fees numeric, proceeds numeric, cost_held numeric, fair_value numeric,
+    fair_value_at_cost numeric, line_count_at_loss integer, line_count_written_off integer, irr report.irr
+)
+language sql stable parallel safe as $$
+    select l.member_id, l.currency, count(*)::integer as line_count, count(distinct l.startup_id)::integer as startup_count,
+           min(l.first_on) as first_on, max(l.first_on) as last_on, sum(l.committed) as committed, sum(l.invested) as invested,
+           sum(l.fees) as fees, sum(l.proceeds) as proceeds, sum(l.cost_held) as cost_held, sum(l.fair_value) as fair_value,
+           coalesce(sum(l.fair_value) filter (where l.value_basis in ('cost', 'unpriced, at cost')), 0) as fair_value_at_cost,
+           (count(*) filter (where l.fair_value + l.proceeds < l.invested))::integer as line_count_at_loss,
+           (count(*) filter (where l.value_basis = 'written off'))::integer as line_count_written_off,
+           report.irr_of(report.array_concat(l.flow_amounts), report.array_concat(l.flow_years), min(l.first_on), sum(l.fair_value),
+               investor_sums.as_of) as irr
+    from report.line_figures(investor_sums.as_of, investor_sums.known_at) l
+    where (uuid_hash(l.member_id) < 0) = investor_sums.is_first
+    group by l.member_id, l.currency
+$$;
+comment on function report.investor_sums is 'The sums of half of the investors.';
+
 create or replace function report.portfolio_by_investor_at(as_of date, known_at timestamptz default null)
 returns table (
     member_id uuid, investor text, currency char(3), line_count integer, startup_count integer, first_on date, last_on date,
@@ -429,31 +444,9 @@ language sql stable parallel safe as $$
            (g.proceeds + g.fair_value) / nullif(g.invested, 0), g.proceeds / nullif(g.invested, 0), g.fair_value / nullif(g.invested, 0),
            (g.irr).rate, (g.irr).status, g.line_count_at_loss, g.line_count_written_off
     from (
-        (
-            select l.member_id, l.currency, count(*)::integer as line_count, count(distinct l.startup_id)::integer as startup_count,
-                   min(l.first_on) as first_on, max(l.first_on) as last_on, sum(l.committed) as committed, sum(l.invested) as invested,
-                   sum(l.fees) as fees, sum(l.proceeds) as proceeds, sum(l.cost_held) as cost_held, sum(l.fair_value) as fair_value,
-                   coalesce(sum(l.fair_value) filter (where l.value_basis in ('cost', 'unpriced, at cost')), 0) as fair_value_at_cost,
-                   (count(*) filter (where l.fair_value + l.proceeds < l.invested))::integer as line_count_at_loss,
-                   (count(*) filter (where l.value_basis = 'written off'))::integer as line_count_written_off,
-                   report.irr_of(report.array_concat(l.flow_amounts), report.array_concat(l.flow_years), min(l.first_on), sum(l.fair_value),
-                       portfolio_by_investor_at.as_of) as irr
-            from report.line_figures(portfolio_by_investor_at.as_of, portfolio_by_investor_at.known_at) l
-            where uuid_hash(l.member_id) >= 0
-            group by l.member_id, l.currency
-        ) union all (
-            select l.member_id, l.currency, count(*)::integer as line_count, count(distinct l.startup_id)::integer as startup_count,
-                   min(l.first_on) as first_on, max(l.first_on) as last_on, sum(l.committed) as committed, sum(l.invested) as invested,
-                   sum(l.fees) as fees, sum(l.proceeds) as proceeds, sum(l.cost_held) as cost_held, sum(l.fair_value) as fair_value,
-                   coalesce(sum(l.fair_value) filter (where l.value_basis in ('cost', 'unpriced, at cost')), 0) as fair_value_at_cost,
-                   (count(*) filter (where l.fair_value + l.proceeds < l.invested))::integer as line_count_at_loss,
-                   (count(*) filter (where l.value_basis = 'written off'))::integer as line_count_written_off,
-                   report.irr_of(report.array_concat(l.flow_amounts), report.array_concat(l.flow_years), min(l.first_on), sum(l.fair_value),
-                       portfolio_by_investor_at.as_of) as irr
-            from report.line_figures(portfolio_by_investor_at.as_of, portfolio_by_investor_at.known_at) l
-            where uuid_hash(l.member_id) < 0
-            group by l.member_id, l.currency
-        )
+        select f.* from report.investor_sums(portfolio_by_investor_at.as_of, portfolio_by_investor_at.known_at, true) f
+        union all
+        select f.* from report.investor_sums(portfolio_by_investor_at.as_of, portfolio_by_investor_at.known_at, false) f
     ) g
     left join canon.member m on m.id = g.member_id
 $$;
@@ -467,6 +460,26 @@ select member_id, investor, currency, line_count, startup_count, first_on, last_
        line_count_at_loss, line_count_written_off
 from report.portfolio_by_investor_at(current_date);
 comment on view report.portfolio_by_investor is 'A row an investor and currency: the sums of his lines today, and his rate of return over all of them.';
+
+create or replace function report.startup_sums(as_of date, known_at timestamptz, is_first boolean)
+returns table (
+    startup_id uuid, currency char(3), investor_count integer, line_count integer, first_on date, last_on date,
+    committed numeric, invested numeric, fees numeric, proceeds numeric, cost_held numeric, fair_value numeric,
+    fair_value_at_cost numeric, share_now numeric, price_as_of date, irr report.irr
+)
+language sql stable parallel safe as $$
+    select l.startup_id, l.currency, count(distinct l.member_id)::integer as investor_count, count(*)::integer as line_count,
+           min(l.first_on) as first_on, max(l.first_on) as last_on, sum(l.committed) as committed, sum(l.invested) as invested,
+           sum(l.fees) as fees, sum(l.proceeds) as proceeds, sum(l.cost_held) as cost_held, sum(l.fair_value) as fair_value,
+           coalesce(sum(l.fair_value) filter (where l.value_basis in ('cost', 'unpriced, at cost')), 0) as fair_value_at_cost,
+           sum(l.share_now) as share_now, max(l.price_as_of) as price_as_of,
+           report.irr_of(report.array_concat(l.flow_amounts), report.array_concat(l.flow_years), min(l.first_on), sum(l.fair_value),
+               startup_sums.as_of) as irr
+    from report.line_figures(startup_sums.as_of, startup_sums.known_at) l
+    where (uuid_hash(l.startup_id) < 0) = startup_sums.is_first
+    group by l.startup_id, l.currency
+$$;
+comment on function report.startup_sums is 'The sums of half of the companies.';
 
 create or replace function report.portfolio_by_startup_at(as_of date, known_at timestamptz default null)
 returns table (
@@ -482,29 +495,9 @@ language sql stable parallel safe as $$
            (g.proceeds + g.fair_value) / nullif(g.invested, 0), g.proceeds / nullif(g.invested, 0), g.fair_value / nullif(g.invested, 0),
            (g.irr).rate, (g.irr).status, g.share_now, g.price_as_of
     from (
-        (
-            select l.startup_id, l.currency, count(distinct l.member_id)::integer as investor_count, count(*)::integer as line_count,
-                   min(l.first_on) as first_on, max(l.first_on) as last_on, sum(l.committed) as committed, sum(l.invested) as invested,
-                   sum(l.fees) as fees, sum(l.proceeds) as proceeds, sum(l.cost_held) as cost_held, sum(l.fair_value) as fair_value,
-                   coalesce(sum(l.fair_value) filter (where l.value_basis in ('cost', 'unpriced, at cost')), 0) as fair_value_at_cost,
-                   sum(l.share_now) as share_now, max(l.price_as_of) as price_as_of,
-                   report.irr_of(report.array_concat(l.flow_amounts), report.array_concat(l.flow_years), min(l.first_on), sum(l.fair_value),
-                       portfolio_by_startup_at.as_of) as irr
-            from report.line_figures(portfolio_by_startup_at.as_of, portfolio_by_startup_at.known_at) l
-            where uuid_hash(l.startup_id) >= 0
-            group by l.startup_id, l.currency
-        ) union all (
-            select l.startup_id, l.currency, count(distinct l.member_id)::integer as investor_count, count(*)::integer as line_count,
-                   min(l.first_on) as first_on, max(l.first_on) as last_on, sum(l.committed) as committed, sum(l.invested) as invested,
-                   sum(l.fees) as fees, sum(l.proceeds) as proceeds, sum(l.cost_held) as cost_held, sum(l.fair_value) as fair_value,
-                   coalesce(sum(l.fair_value) filter (where l.value_basis in ('cost', 'unpriced, at cost')), 0) as fair_value_at_cost,
-                   sum(l.share_now) as share_now, max(l.price_as_of) as price_as_of,
-                   report.irr_of(report.array_concat(l.flow_amounts), report.array_concat(l.flow_years), min(l.first_on), sum(l.fair_value),
-                       portfolio_by_startup_at.as_of) as irr
-            from report.line_figures(portfolio_by_startup_at.as_of, portfolio_by_startup_at.known_at) l
-            where uuid_hash(l.startup_id) < 0
-            group by l.startup_id, l.currency
-        )
+        select f.* from report.startup_sums(portfolio_by_startup_at.as_of, portfolio_by_startup_at.known_at, true) f
+        union all
+        select f.* from report.startup_sums(portfolio_by_startup_at.as_of, portfolio_by_startup_at.known_at, false) f
     ) g
     left join canon.startup s on s.id = g.startup_id
     left join canon.sector c on c.code = s.sector_code

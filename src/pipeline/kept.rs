@@ -15,7 +15,7 @@ const PERIOD: Duration = Duration::from_secs(2);
 const REST: u32 = 20;
 
 /// Keeps them until `stop`.
-pub(super) async fn keep_keeping(pool: PgPool, stop: CancellationToken) {
+pub(super) async fn keep_current(pool: PgPool, stop: CancellationToken) {
     let mut is_told = false;
     loop {
         let kept = tokio::select! {

@@ -214,7 +214,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         tokio::spawn(budget::keep_counting(pool.clone(), client, bases, reporter_stop.clone()))
     });
     let finishing = tokio::spawn(erasures::keep_finishing(pool.clone(), reporter_stop.clone()));
-    let keeping = tokio::spawn(kept::keep_keeping(pool.clone(), reporter_stop.clone()));
+    let keeping = tokio::spawn(kept::keep_current(pool.clone(), reporter_stop.clone()));
     let mut applying =
         tokio::spawn(apply.run(received).instrument(info_span!("apply", task = "apply")));
 

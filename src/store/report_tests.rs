@@ -509,6 +509,11 @@ async fn reports_an_investor_sees_own_lines_and_nothing_else() {
                         .map(String::from)
                         .into()
                 }
+                "as_of date, known_at timestamp with time zone, is_first boolean" => {
+                    ["current_date, null, true", "current_date, null, false"]
+                        .map(String::from)
+                        .into()
+                }
                 "known_at timestamp with time zone" => vec!["null".into(), "now()".into()],
                 "shape anyelement, known_at timestamp with time zone" => {
                     ["member", "startup", "investment", "cash_flow"]
