@@ -3,39 +3,25 @@
 
 pub(crate) mod alert;
 mod export;
+mod secret;
+mod server;
 
 use std::{
-    fmt,
+    cell::RefCell,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 pub(crate) use export::{Every, Export, Format, Locale, Timetable, What};
+pub use secret::Secret;
+pub(crate) use secret::{SecretFileError, read_secret_file};
+
+use server::{Trust, default_tls, judge_database, judge_url};
 
 use crate::{
     document::{Document, Problems, Section, beside, did_you_mean, read_file},
     postgres::TlsMode,
 };
-
-/// A password or token. It prints as `[hidden]`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    pub(crate) fn new(secret: String) -> Self {
-        Self(secret)
-    }
-
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[hidden]")
-    }
-}
 
 /// The whole document, checked.
 #[derive(Clone, Debug)]
@@ -50,6 +36,8 @@ pub struct Settings {
     pub(crate) exports: Vec<Export>,
     /// What people want to be told of.
     pub(crate) alerts: Vec<alert::Rule>,
+    /// What weakens security by a person's choice, a line each: `check` and `run` say it.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// How to reach a Postgres.
@@ -156,7 +144,7 @@ impl Settings {
                 "alert",
                 "export",
             ]);
-            Reader { path }.settings(&root)
+            Reader { path, warnings: RefCell::default() }.settings(&root)
         };
         document.finish(settings)?.ok_or_else(|| {
             Problems::one(
@@ -169,14 +157,15 @@ impl Settings {
 
 struct Reader<'p> {
     path: &'p Path,
+    warnings: RefCell<Vec<String>>,
 }
 
 impl Reader<'_> {
     fn settings(&self, root: &Section<'_, '_>) -> Option<Settings> {
         let mapping = root.text("mapping").unwrap_or_else(|| "mapping.toml".into());
         let canonical = root.section("canonical").map(|section| {
-            section.only(&["url", "password_env", "password_file", "tls", "ca_file"]);
-            self.database(&section, "url")
+            section.only(&["url", "password_env", "password_file", "tls", "ca_file", "unverified"]);
+            self.database(&section, "canonical", "url")
         });
         if canonical.is_none() && root.get("canonical").is_none() {
             root.problem(
@@ -185,43 +174,52 @@ impl Reader<'_> {
             );
         }
         let alerts = alert::read(root, &self.path.display().to_string());
+        let directus = root.section("directus").map(|section| self.directus(&section));
+        let airtable = root.section("airtable").map(|section| self.airtable(&section));
         Some(Settings {
             mapping: beside(self.path, &mapping),
             canonical: canonical?,
-            directus: root.section("directus").map(|section| self.directus(&section)),
-            airtable: root.section("airtable").map(|section| self.airtable(&section)),
+            directus,
+            airtable,
             apply: apply(root.section("apply").as_ref()),
             log: log(root.section("log").as_ref()),
             exports: export::exports(self.path, root),
             alerts,
+            warnings: self.warnings.take(),
         })
     }
 
-    fn database(&self, section: &Section<'_, '_>, key: &str) -> Database {
+    /// Tells what follows from how far the server that `key` names is trusted.
+    fn trust(&self, section: &Section<'_, '_>, key: &str, trust: Trust) {
+        match trust {
+            Trust::Proved => {}
+            Trust::Weak(what) => self.warnings.borrow_mut().push(what),
+            Trust::Refused(what) => section.problem(&section.span_of(key), what),
+        }
+    }
+
+    /// The database whose address is at `key` of the section called `name`.
+    fn database(&self, section: &Section<'_, '_>, name: &str, key: &str) -> Database {
         let mut database = Database {
             host: "localhost".into(),
             port: 5432,
             user: "plait".into(),
             database: "plait".into(),
             password: self.secret(section, "password"),
-            tls: section
-                .choice(
-                    "tls",
-                    &[
-                        ("disable", TlsMode::Disable),
-                        ("prefer", TlsMode::Prefer),
-                        ("require", TlsMode::Require),
-                        ("verify-ca", TlsMode::VerifyCa),
-                        ("verify-full", TlsMode::VerifyFull),
-                    ],
-                )
-                .unwrap_or(TlsMode::Prefer),
+            tls: TlsMode::VerifyFull,
             ca_file: section.text("ca_file").map(|file| beside(self.path, &file)),
         };
+        let tls = section.choice("tls", &TlsMode::ALL.map(|mode| (mode.name(), mode)));
+        let is_unverified_accepted = section.flag("unverified").unwrap_or(false);
         let Some(url) = section.needed_text(key) else { return database };
         if let Err(what) = read_url(&url, &mut database) {
             section.problem(&section.span_of(key), format!("`{key}`: {what}"));
+            return database;
         }
+        database.tls = tls.unwrap_or_else(|| default_tls(&database.host));
+        let at = if section.get("tls").is_some() { "tls" } else { key };
+        let trust = judge_database(name, &database.host, database.tls, is_unverified_accepted);
+        self.trust(section, at, trust);
         database
     }
 
@@ -241,7 +239,7 @@ impl Reader<'_> {
         }
         if let Some(variable) = section.text(&in_variable) {
             match std::env::var(&variable) {
-                Ok(secret) if !secret.is_empty() => return Some(Secret(secret)),
+                Ok(secret) if !secret.is_empty() => return Some(Secret::new(secret)),
                 _ => section.problem(
                     &section.span_of(&in_variable),
                     format!(
@@ -251,15 +249,14 @@ impl Reader<'_> {
             }
         }
         let file = section.text(&in_file)?;
-        let wrong = match std::fs::read_to_string(beside(self.path, &file)) {
-            Ok(text) => match text.trim_end_matches(['\r', '\n']) {
-                "" => String::from("it is empty"),
-                secret => return Some(Secret(secret.to_owned())),
-            },
-            Err(error) => error.kind().to_string(),
-        };
-        section.problem(&section.span_of(&in_file), format!("could not read {file}: {wrong}"));
-        None
+        match read_secret_file(&beside(self.path, &file)) {
+            Ok(secret) => Some(secret),
+            Err(wrong) => {
+                let what = format!("could not use {file}: {wrong}");
+                section.problem(&section.span_of(&in_file), what);
+                None
+            }
+        }
     }
 
     fn directus(&self, section: &Section<'_, '_>) -> Directus {
@@ -269,6 +266,7 @@ impl Reader<'_> {
             "password_file",
             "tls",
             "ca_file",
+            "unverified",
             "schema",
             "slot",
             "publication",
@@ -287,7 +285,7 @@ impl Reader<'_> {
             usize::try_from(mebibytes * MEBIBYTE).unwrap_or(usize::MAX)
         };
         Directus {
-            database: self.database(section, "database_url"),
+            database: self.database(section, "directus", "database_url"),
             schema: section.text("schema").unwrap_or_else(|| "public".into()),
             slot: slot_name(section),
             publication: section.text("publication").unwrap_or_else(|| "plait".into()),
@@ -321,6 +319,8 @@ impl Reader<'_> {
             let what = "`api_url` has to be like `https://directus.example.org`, without user, query and fragment";
             section.problem(&section.span_of("api_url"), what);
         }
+        let is_unverified_accepted = section.flag("unverified").unwrap_or(false);
+        self.trust(section, "api_url", judge_url("directus", &url, is_unverified_accepted));
         if variable.is_none() && file.is_none() {
             let what = "`api_url` needs a token: say `token_file = \"directus-token\"` and run `plait setup directus`, which makes it";
             section.problem(&section.span_of("api_url"), what);
@@ -380,8 +380,16 @@ impl Reader<'_> {
         });
         let poll_interval_min_ms =
             section.whole("poll_interval_min_ms", 200..=3_600_000).unwrap_or(1_000);
+        let api_url = section.text("api_url").unwrap_or_else(|| "https://api.airtable.com".into());
+        if !is_web_address(&api_url) {
+            section.problem(
+                &section.span_of("api_url"),
+                "`api_url` has to be like `https://api.airtable.com`",
+            );
+        }
+        self.trust(section, "api_url", judge_url("airtable", &api_url, false));
         Airtable {
-            api_url: section.text("api_url").unwrap_or_else(|| "https://api.airtable.com".into()),
+            api_url,
             token,
             poll_interval_min_ms,
             poll_interval_max_ms: section
@@ -481,13 +489,20 @@ fn read_url(url: &str, database: &mut Database) -> Result<(), String> {
         None => authority,
     };
     let (host, port) = match place.rsplit_once(':') {
+        Some((_, rest)) if rest.ends_with(']') => (place, 5432),
         Some((host, port)) => (host, port.parse().map_err(|_| form.to_owned())?),
         None => (place, 5432),
     };
     if host.is_empty() || name.is_empty() {
         return Err(form.to_owned());
     }
-    host.clone_into(&mut database.host);
+    // The folder of a socket, as libpq takes it in an address; and an IPv6 address without its brackets.
+    let folder = host
+        .to_ascii_lowercase()
+        .starts_with("%2f")
+        .then(|| host.replace("%2F", "/").replace("%2f", "/"));
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    database.host = folder.unwrap_or_else(|| address.to_owned());
     database.port = port;
     name.clone_into(&mut database.database);
     Ok(())
@@ -517,9 +532,14 @@ pub(crate) fn missing_bases(settings: &Settings, mapping: &crate::mapping::Mappi
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
-    use super::Settings;
+    use super::{Settings, TlsMode};
+
+    fn write_secret(path: &Path) {
+        std::fs::write(path, "hunter2\n").unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
 
     fn problems(text: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
@@ -575,7 +595,7 @@ mod tests {
     fn config_example_is_well_and_its_secrets_are_hidden() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("plait.toml");
-        std::fs::write(folder.path().join("secret"), "hunter2\n").unwrap();
+        write_secret(&folder.path().join("secret"));
         let example: String = include_str!("../plait.example.toml")
             .lines()
             .map(|line| match line.split_once("_env = ") {
@@ -623,7 +643,7 @@ mod tests {
         assert_eq!(
             said,
             "plait.toml:4: [canonical]: `password_env` and `password_file` exclude each other: keep one of \
-             them\nplait.toml:7: [directus]: could not read plait.toml.none: entity not found\n\
+             them\nplait.toml:7: [directus]: could not use plait.toml.none: entity not found\n\
              plait.toml:8: [directus]: `slot` has to be of small letters, digits and `_`, at most 63 of them"
         );
     }
@@ -636,7 +656,7 @@ mod tests {
                  database_url = \"postgres://d@h/d\"\n{lines}"
             );
             let folder = tempfile::tempdir().unwrap();
-            std::fs::write(folder.path().join("there"), "hunter2\n").unwrap();
+            write_secret(&folder.path().join("there"));
             let path = folder.path().join("plait.toml");
             std::fs::write(&path, text).unwrap();
             Settings::read(&path).map(|settings| settings.directus.unwrap().api)
@@ -655,6 +675,53 @@ mod tests {
         // To be made by `plait setup directus`.
         let missing = directus(&format!("{url}token_file = \"missing\"\n")).unwrap().unwrap();
         assert!(missing.token.is_none() && missing.token_file.unwrap().ends_with("missing"));
+    }
+
+    #[test]
+    fn config_server_that_does_not_prove_who_it_is_needs_a_persons_word() {
+        let canonical = "[canonical]\nurl = \"postgres://plait@localhost/plait\"\n";
+        let directus = |lines: &str| {
+            format!(
+                "{canonical}[directus]\ndatabase_url = \"postgres://d@db.example.org/d\"\n{lines}"
+            )
+        };
+        let read = |text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("plait.toml");
+            std::fs::write(&path, text).unwrap();
+            Settings::read(&path)
+        };
+        let well = read(&directus("")).unwrap();
+        assert_eq!(well.canonical.tls, TlsMode::Prefer);
+        assert_eq!(well.directus.unwrap().database.tls, TlsMode::VerifyFull);
+        assert!(well.warnings.is_empty());
+
+        let refused = problems(&directus("tls = \"require\"\n"));
+        assert!(
+            refused.starts_with("plait.toml:5: [directus]: `tls = \"require\"` would give"),
+            "{refused}"
+        );
+        let refused =
+            problems(&directus("api_url = \"http://directus:8055\"\ntoken_file = \"none\"\n"));
+        assert!(refused.contains(":5: [directus]: `api_url` with `http://`"), "{refused}");
+        let refused = problems(&format!(
+            "{canonical}[airtable]\ntoken_env = \"PATH\"\napi_url = \"http://10.0.0.1\"\n"
+        ));
+        assert!(refused.contains(":5: [airtable]: `api_url` with `http://`"), "{refused}");
+
+        let accepted = "tls = \"disable\"\nunverified = true\napi_url = \"http://directus:8055\"\ntoken_file = \"none\"\n";
+        let warnings = read(&directus(accepted)).unwrap().warnings;
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(
+            warnings[0].contains("[directus]") && warnings[1].contains("plain text"),
+            "{warnings:?}"
+        );
+
+        let socket = "[canonical]\nurl = \"postgres://plait@%2Frun%2Fpostgresql/plait\"\ntls = \"disable\"\n";
+        assert_eq!(read(socket).unwrap().canonical.host, "/run/postgresql");
+        let ipv6 =
+            read("[canonical]\nurl = \"postgres://plait@[::1]:5433/plait\"\n").unwrap().canonical;
+        assert_eq!((ipv6.host.as_str(), ipv6.port), ("::1", 5433));
     }
 
     #[test]

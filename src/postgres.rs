@@ -22,17 +22,32 @@ use tokio_postgres::config::SslMode;
 pub(crate) enum TlsMode {
     Disable,
     /// Encrypted if the server can; proves nothing.
-    #[default]
     Prefer,
     /// Encrypted; proves nothing.
     Require,
     /// The certificate is signed by the authority.
     VerifyCa,
     /// And made out to this host.
+    #[default]
     VerifyFull,
 }
 
 impl TlsMode {
+    /// From the weakest to the strongest.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
+
+    /// The word for it in the settings.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+
     /// What tokio-postgres asks the server for; what is proven, the configuration decides.
     pub(crate) fn ssl_mode(self) -> SslMode {
         match self {
@@ -59,6 +74,32 @@ pub(crate) fn reason(error: &tokio_postgres::Error) -> String {
         text.push_str(" (is that a Postgres?)");
     }
     text
+}
+
+/// What the server, or the connection, says of a failed statement, without values of fields: for logs. Postgres quotes values
+/// in the detail of a data exception (class 22) or a violated constraint (23), and in the message of the former.
+pub(crate) fn without_values(error: &tokio_postgres::Error) -> String {
+    let Some(said) = error.as_db_error() else { return reason(error) };
+    let (code, message) = (said.code().code(), said.message());
+    let (message, detail) = match code.get(..2) {
+        Some("22") => (without_quoted(message), None),
+        Some("23") => (message.to_owned(), None),
+        _ => (message.to_owned(), said.detail()),
+    };
+    let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+    format!("{message}{detail} [{code}]")
+}
+
+/// `text` with `…` in the place of what is within double quotes, from the first to the last of them.
+pub(crate) fn without_quoted(text: &str) -> String {
+    match (text.split_once('"'), text.rsplit_once('"')) {
+        // One that is cut off has no end: nothing behind it is shown.
+        (Some((before, rest)), Some((_, after))) => {
+            let after = if rest.contains('"') { after } else { "" };
+            format!("{before}\"…\"{after}")
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// Whether something answered that does not speak as a Postgres does, which has a code for all that it refuses.
@@ -170,5 +211,25 @@ impl ServerCertVerifier for Lenient {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_quoted;
+
+    #[test]
+    fn quoted_values_stay_behind() {
+        for (text, rest) in [
+            (
+                "invalid input syntax for type date: \"31-02\"",
+                "invalid input syntax for type date: \"…\"",
+            ),
+            ("option \"a \"b\" c\" is new", "option \"…\" is new"),
+            ("cut off: \"abc", "cut off: \"…\""),
+            ("no quotes", "no quotes"),
+        ] {
+            assert_eq!(without_quoted(text), rest);
+        }
     }
 }

@@ -32,6 +32,12 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = settings::read(&arguments.config)?;
     let mut findings = vec![Finding::ok(format!("{} can be used", arguments.config.display()))];
+    findings.extend(settings.warnings.iter().map(|warning| {
+        Finding::warning(
+            warning.clone(),
+            "docs/settings.md, \"Who is trusted\", says what else can be done",
+        )
+    }));
     let mapping = match settings::read_mapping(&settings) {
         Ok(mapping) => {
             let count = mapping.entities.len();

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     desk::{Who, instead, time},
     settings,
-    terminal::{Paint, say},
+    terminal::{Paint, say, warn},
 };
 use crate::{
     config::{Export, Format, Locale, Settings, What},
@@ -253,7 +253,7 @@ fn tell_pack(pack: &Pack, folder: &Path) -> anyhow::Result<ExitCode> {
     let s = if count == 1 { "" } else { "s" };
     say(&format!("{count} investor{s} → {}", folder.display()))?;
     if count == 0 && pack.failed.is_empty() {
-        eprintln!("plait: no investor has a row in any of these reports");
+        warn("plait: no investor has a row in any of these reports");
     }
     Ok(failures(&pack.failed))
 }
@@ -261,10 +261,10 @@ fn tell_pack(pack: &Pack, folder: &Path) -> anyhow::Result<ExitCode> {
 /// Reports that are missing in what was written, which nobody shall overlook.
 fn left_out(names: &[String]) {
     if !names.is_empty() {
-        eprintln!(
+        warn(&format!(
             "plait: left out, since they cannot answer what was asked (`plait reports` says which can): {}",
             names.join(", ")
-        );
+        ));
     }
 }
 
@@ -273,9 +273,9 @@ fn failures(failed: &[(String, Error)]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let paint = Paint::for_stderr();
-    eprintln!("plait: {}", paint.red(&format!("{} could not be written:", failed.len())));
+    warn(&format!("plait: {}", paint.red(&format!("{} could not be written:", failed.len()))));
     for (name, error) in failed {
-        eprintln!("  {name}: {error}");
+        warn(&format!("  {name}: {error}"));
     }
     ExitCode::FAILURE
 }

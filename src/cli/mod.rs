@@ -110,7 +110,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("plait: could not start: {error}");
+            terminal::warn(&format!("plait: could not start: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -143,7 +143,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("plait: {}", terminal::chain(&error));
+            terminal::warn(&format!("plait: {}", terminal::chain(&error)));
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use sqlx::PgPool;
+use tracing::warn;
 
 use crate::{
     apply::Limits,
@@ -41,7 +42,7 @@ pub(super) fn read_mapping(settings: &Settings) -> Result<Mapping, Problems> {
     if problems.is_empty() { Ok(mapping) } else { Err(Problems(problems)) }
 }
 
-/// Starts logging as the settings say.
+/// Starts logging as the settings say; what weakens security there comes first, a line each.
 pub(super) fn start_logging(settings: &Settings) {
     let format = match settings.log.format {
         LogFormat::Auto => telemetry::Format::Auto,
@@ -49,6 +50,9 @@ pub(super) fn start_logging(settings: &Settings) {
         LogFormat::Json => telemetry::Format::Json,
     };
     telemetry::start(format, &settings.log.level);
+    for warning in &settings.warnings {
+        warn!("{warning}");
+    }
 }
 
 /// Connections to the canonical database, for reading.

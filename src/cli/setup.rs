@@ -14,7 +14,7 @@ use super::{
     terminal::{Paint, say},
 };
 use crate::{
-    config::{DirectusApi, Secret},
+    config::{DirectusApi, Secret, read_secret_file},
     demo::secret,
     remote::directus::{
         Client, Error,
@@ -136,8 +136,10 @@ pub(super) fn given_token(
     let token = match (variable, file) {
         (Some(variable), _) => std::env::var(variable)
             .with_context(|| format!("the environment variable {variable} is not set"))?,
-        (None, Some(file)) => std::fs::read_to_string(file)
-            .with_context(|| format!("could not read {}", file.display()))?,
+        (None, Some(file)) => {
+            let read = read_secret_file(file);
+            read.with_context(|| format!("could not use {}", file.display()))?.reveal().to_owned()
+        }
         (None, None) => return Ok(None),
     };
     let token = token.trim();

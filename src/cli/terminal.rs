@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::model::visible;
+
 /// Cancels `stop` at the first Ctrl-C or SIGTERM; at a second one the process ends at once.
 pub(super) async fn stop_on_signal(stop: CancellationToken) {
     let (Ok(mut interrupt), Ok(mut terminate)) =
@@ -37,13 +39,19 @@ pub(super) fn chain(error: &anyhow::Error) -> String {
     text
 }
 
-/// Writes a line to standard output; `false` when nobody reads it any more (`| head`).
+/// Writes a line to standard output, with nothing in it that a terminal would not show; `false` when nobody reads it any
+/// more (`| head`).
 pub(super) fn say(line: &str) -> io::Result<bool> {
-    match writeln!(io::stdout(), "{line}") {
+    match writeln!(io::stdout(), "{}", visible(line)) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Writes a line for people to standard error, with nothing in it that a terminal would not show.
+pub(super) fn warn(line: &str) {
+    eprintln!("{}", visible(line));
 }
 
 /// Colours, where a person looks and has not asked for none.

@@ -121,26 +121,6 @@ fn precision_and_scale(modifier: i32) -> Option<(u32, u32)> {
     }
 }
 
-/// Whether a program for tables may take a text for a formula. What is only a number, or `+` with digits and spaces (a
-/// telephone number), is none.
-pub(super) fn looks_like_formula(text: &str) -> bool {
-    let Some(first) = text.chars().next() else { return false };
-    if !matches!(first, '=' | '+' | '-' | '@' | '\t' | '\n' | '\r') {
-        return false;
-    }
-    let rest = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let is_number = |text: &str| {
-        let (whole, fraction) = text.split_once(['.', ',']).unwrap_or((text, "0"));
-        let is_digits =
-            |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        is_digits(whole) && is_digits(fraction)
-    };
-    let is_phone = first == '+'
-        && rest.starts_with(|letter: char| letter.is_ascii_digit())
-        && rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b' ');
-    !(is_number(rest) || is_phone)
-}
-
 /// A name as SQL wants it.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -148,22 +128,7 @@ pub(super) fn quoted(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, looks_like_formula, precision_and_scale};
-
-    #[test]
-    fn export_formulas_are_told_from_numbers_and_telephones() {
-        for harmless in
-            ["", "a=1", "-5", "+5,25", "-0.5", "+33612345678", "+33 6 12 34 56 78", " =1", "é"]
-        {
-            assert!(!looks_like_formula(harmless), "{harmless:?}");
-        }
-        for formula in [
-            "=cmd()", "+A1", "-A1", "@x", "\t=1", "\r", "+", "-", "-5 €", "+1+1", "-1 2", "+1.",
-            "--5",
-        ] {
-            assert!(looks_like_formula(formula), "{formula:?}");
-        }
-    }
+    use super::{Kind, precision_and_scale};
 
     #[test]
     fn export_numeric_modifiers_are_unpacked() {

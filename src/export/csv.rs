@@ -5,14 +5,8 @@ use std::io::{BufWriter, Write as _};
 
 use bigdecimal::BigDecimal;
 
-use super::{
-    Error, Locale,
-    column::{Kind, looks_like_formula},
-    copy::Sink,
-    file::Out,
-    query::Query,
-    rows::unescaped,
-};
+use super::{Error, Locale, column::Kind, copy::Sink, file::Out, query::Query, rows::unescaped};
+use crate::model::{looks_like_formula, without_formula};
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
@@ -44,7 +38,7 @@ impl Csv {
             if at > 0 {
                 csv.line.push(csv.form.delimiter());
             }
-            csv.form.put_text(column.name.as_bytes(), &mut csv.line);
+            csv.form.put_text(without_formula(&column.name).as_bytes(), &mut csv.line);
         }
         csv.form.end_line(&mut csv.line);
         csv.write()?;

@@ -2,15 +2,16 @@
 //! output. Whatever breaks it off, nothing is left.
 
 use std::{
-    fs::{self, File, Permissions},
-    io::{self, ErrorKind, Write},
-    os::unix::fs::PermissionsExt as _,
+    fs::{self, DirBuilder, File, Permissions},
+    io::{self, ErrorKind, IsTerminal as _, Write},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 use tempfile::NamedTempFile;
 
 use super::Error;
+use crate::model::VisibleWriter;
 
 /// Where an export goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +59,8 @@ impl Out {
         let temp = tempfile::Builder::new()
             .prefix(".plait-")
             .suffix(".part")
-            // Less what the umask takes, as for any new file.
-            .permissions(Permissions::from_mode(0o666))
+            // Exports hold people's data: nobody else may read them, whatever the umask.
+            .permissions(Permissions::from_mode(0o600))
             .tempfile_in(folder_of(path))
             .map_err(|error| fault(path, 0, error))?;
         let to = To::Draft { temp, path: path.to_owned(), overwrite };
@@ -109,6 +110,8 @@ impl Write for Out {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = match &mut self.to {
             To::Draft { temp, .. } => temp.as_file_mut().write(bytes),
+            // On a terminal a person reads it, and a cut character matters less than one that moves the cursor.
+            To::Stdout(stdout) if stdout.is_terminal() => VisibleWriter(stdout).write(bytes),
             To::Stdout(stdout) => stdout.write(bytes),
         };
         match written {
@@ -173,7 +176,7 @@ impl FolderDraft {
         let temp = tempfile::Builder::new()
             .prefix(".plait-")
             .suffix(".part")
-            .permissions(Permissions::from_mode(0o777))
+            .permissions(Permissions::from_mode(0o700))
             .tempdir_in(folder_of(path))
             .map_err(|error| fault(path, 0, error))?;
         Ok(Self { temp, path: path.to_owned(), overwrite })
@@ -211,12 +214,13 @@ impl FolderDraft {
     }
 }
 
-/// Makes a folder; whether it was not there.
+/// Makes a folder that nobody else may read; whether it was not there. One that is there keeps its mode.
 pub(super) fn make_folder(path: &Path) -> Result<bool, Error> {
     if path.is_dir() {
         return Ok(false);
     }
-    fs::create_dir_all(path).map_err(|error| fault(path, 0, error))?;
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| fault(path, 0, error))?;
     Ok(true)
 }
 
@@ -256,9 +260,13 @@ pub(crate) fn bytes(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write as _};
+    use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path};
 
-    use super::{Error, FolderDraft, Out, bytes};
+    use super::{Error, FolderDraft, Out, bytes, make_folder};
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
 
     #[test]
     fn export_file_is_there_when_it_is_whole_and_not_before() {
@@ -284,6 +292,7 @@ mod tests {
         assert_eq!(out.end().unwrap().put().unwrap(), Some(path.clone()));
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(mode(&path), 0o600);
         assert!(Out::file(&folder.path().join("no/a.csv"), false).is_err());
         assert!(Out::file(folder.path(), true).is_err());
     }
@@ -298,7 +307,12 @@ mod tests {
             draft.put().unwrap();
             assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
             assert!(path.join(text).exists());
+            assert_eq!(mode(&path), 0o700);
         }
+        let deep = folder.path().join("of/two");
+        assert!(make_folder(&deep).unwrap() && !make_folder(&deep).unwrap());
+        assert_eq!([mode(&deep), mode(deep.parent().unwrap())], [0o700, 0o700]);
+        fs::remove_dir_all(deep.parent().unwrap()).unwrap();
         assert!(FolderDraft::begin(&path, false).is_err());
         drop(FolderDraft::begin(&path, true).unwrap());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -14,13 +14,14 @@ use rust_xlsxwriter::{Format, FormatAlign, Workbook, Worksheet, XlsxError};
 
 use super::{
     Error, Locale,
-    column::{Column, Kind, looks_like_formula},
+    column::{Column, Kind},
     copy::Sink,
     cover::{Cover, Entry},
     file::Out,
     query::Query,
     rows::{self, Row},
 };
+use crate::model::looks_like_formula;
 
 /// Beside the header.
 const ROW_COUNT_MAX: u64 = 1_048_575;

@@ -6,7 +6,9 @@ mod finding;
 mod language;
 mod observation;
 mod position;
+mod spreadsheet;
 mod value;
+mod visible;
 
 pub(crate) use decision::{Decision, Wish};
 pub(crate) use erased::{ERASED, is_erased};
@@ -16,7 +18,9 @@ pub(crate) use observation::{
     Author, Cell, Change, Delivery, Element, Observation, Refusal, RefusalKind, Stamp,
 };
 pub(crate) use position::{Cursor, Lsn, Position};
+pub(crate) use spreadsheet::{looks_like_formula, without_formula};
 pub(crate) use value::{MICROS_PER_SECOND, Value};
+pub(crate) use visible::{VisibleWriter, visible};
 
 use std::fmt;
 

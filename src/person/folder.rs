@@ -7,6 +7,8 @@ use std::{
     path::Path,
 };
 
+use crate::model::without_formula;
+
 /// Writes these files into a new folder beside its place, which nobody else may read, and then gives it its name.
 ///
 /// # Errors
@@ -37,16 +39,20 @@ fn fill(folder: &Path, files: &[(String, String)]) -> Result<(), Error> {
     fs::File::open(folder)?.sync_all()
 }
 
-/// A row of a table as other programs read it: commas, and quotes where they are needed.
+/// A row of a table as other programs read it: commas, quotes where they are needed, and no formulas.
 pub(crate) fn csv_row(cells: &[Option<String>]) -> String {
     let cells: Vec<String> = cells
         .iter()
         .map(|cell| match cell {
             None => String::new(),
-            Some(text) if text.is_empty() || text.contains(['"', ',', ';', '\n', '\r']) => {
-                format!("\"{}\"", text.replace('"', "\"\""))
+            Some(text) => {
+                let text = without_formula(text);
+                if text.is_empty() || text.contains(['"', ',', ';', '\n', '\r']) {
+                    format!("\"{}\"", text.replace('"', "\"\""))
+                } else {
+                    text.into_owned()
+                }
             }
-            Some(text) => text.clone(),
         })
         .collect();
     format!("{}\r\n", cells.join(","))
@@ -80,5 +86,10 @@ mod tests {
     fn folder_csv_quotes_what_has_to_be() {
         let row = csv_row(&[Some("a".into()), None, Some("b, \"c\"".into()), Some(String::new())]);
         assert_eq!(row, "a,,\"b, \"\"c\"\"\",\"\"\r\n");
+        let formulas = ["=HYPERLINK(\"http://x\")", "+33 6 12 34 56 78", "-5", "@a,b"];
+        assert_eq!(
+            csv_row(&formulas.map(|text| Some(text.into()))),
+            "\"'=HYPERLINK(\"\"http://x\"\")\",+33 6 12 34 56 78,-5,\"'@a,b\"\r\n"
+        );
     }
 }

@@ -92,7 +92,7 @@ fn refused(config: &Config, error: tokio_postgres::Error) -> Error {
     if reason.contains("does not support TLS") {
         return Error::Tls {
             reason: format!(
-                "{place} does not offer it; set `ssl = on` there, or say `tls = \"prefer\"` in [canonical]"
+                "{place} does not offer it; set `ssl = on` there; docs/settings.md, \"Who is trusted\", says what else can be done"
             ),
         };
     }

@@ -60,8 +60,9 @@ pub(crate) enum Error {
     Unreachable { place: String, source: tokio_postgres::Error },
     #[error("could not set up TLS for the canonical database: {reason}")]
     Tls { reason: String },
-    #[error("the canonical database refused a statement")]
-    Sql(#[from] tokio_postgres::Error),
+    /// Without a source, whose text quotes values.
+    #[error("the canonical database refused a statement: {}", crate::postgres::without_values(.0))]
+    Sql(tokio_postgres::Error),
     #[error("could not read from the canonical database")]
     Read(#[from] sqlx::Error),
     #[error("could not migrate the canonical database")]
@@ -76,6 +77,12 @@ pub(crate) enum Error {
     BrokenOff(#[source] tokio::task::JoinError),
     #[error("{0}")]
     Shape(String),
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Sql(error)
+    }
 }
 
 impl Error {

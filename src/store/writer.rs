@@ -296,7 +296,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                debug!(error = ?error, "a part was refused");
+                debug!(%error, "a part was refused");
                 self.client().batch_execute("rollback to savepoint part").await?;
                 Err(error)
             }

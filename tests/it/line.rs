@@ -21,7 +21,10 @@ use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
-use crate::world::eventually;
+use crate::world::{eventually, write_secret};
+
+/// Of a form that no message has by chance.
+const CANONICAL_PASSWORD: &str = "geheim-canonical-7d1c";
 
 /// How long a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -50,21 +53,26 @@ impl Line {
         let mut options = Options::default();
         options.config.limits = false;
         let sandbox = Sandbox::start(options).await.unwrap();
-        cluster.create_database("plait", "plait", "secret").await.unwrap();
+        cluster.create_database("plait", "plait", CANONICAL_PASSWORD).await.unwrap();
 
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
-        file("canonical", "secret");
-        file("directus", &directus.capture.password);
-        file("airtable", MIRROR_TOKEN);
-        file("push", &directus.push_token);
+        for (name, secret) in [
+            ("canonical", CANONICAL_PASSWORD),
+            ("directus", &directus.capture.password),
+            ("airtable", MIRROR_TOKEN),
+            ("push", &directus.push_token),
+        ] {
+            write_secret(&folder.path().join(name), secret);
+        }
         file("mapping.toml", model::MAPPING);
         let settings = format!(
             "[canonical]\nurl = \"postgres://plait@127.0.0.1:{port}/plait\"\npassword_file = \"canonical\"\ntls = \"disable\"\n\
              [directus]\ndatabase_url = \"postgres://{user}@127.0.0.1:{port}/directus\"\npassword_file = \"directus\"\ntls = \"disable\"\n\
              api_url = \"{api}\"\ntoken_file = \"push\"\n\
              [airtable]\napi_url = \"{url}\"\ntoken_file = \"airtable\"\npoll_interval_min_ms = 200\npoll_interval_max_ms = 500\n\
-             [airtable.base.reseau]\nid = \"{NETWORK_BASE}\"\n",
+             [airtable.base.reseau]\nid = \"{NETWORK_BASE}\"\n\
+             [log]\nlevel = \"trace\"\n",
             port = cluster.port(),
             user = directus.capture.user,
             api = directus.server.url(),
@@ -155,6 +163,19 @@ impl Line {
     pub(crate) fn log(&self) -> String {
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         log.lines().rev().take(3).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Asserts that the log, which is written at the level `trace`, has lines of all levels and neither the secrets nor any of
+    /// `values`.
+    pub(crate) fn assert_discreet(&self, values: &[&str]) {
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
+        assert!(log.contains("\"DEBUG\"") && log.contains("\"INFO\""), "{log}");
+        let passwords = [CANONICAL_PASSWORD, &self.directus.capture.password];
+        let tokens = [MIRROR_TOKEN, &self.directus.push_token];
+        for value in passwords.iter().chain(&tokens).chain(values) {
+            let line = log.lines().find(|line| line.contains(value));
+            assert!(line.is_none(), "`{value}` is in the log: {line:?}");
+        }
     }
 
     /// What a command says; it has to end well.

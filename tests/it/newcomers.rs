@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     line::{Line, fields},
-    world::eventually,
+    world::{eventually, write_secret},
 };
 
 /// All that Directus lacks is pushed before.
@@ -24,7 +24,7 @@ async fn line_with_passwords() -> Line {
     let mapping = model::MAPPING.replace(users, &format!("{users}{password}"));
     assert!(mapping.contains(password));
     fs::write(line.folder.path().join("mapping.toml"), mapping).unwrap();
-    fs::write(line.folder.path().join("admin"), &line.directus.admin.token).unwrap();
+    write_secret(&line.folder.path().join("admin"), &line.directus.admin.token);
     line
 }
 

@@ -10,7 +10,7 @@ use plait::demo::{cache, cluster::SUPERUSER};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
-use crate::world::{cluster, database};
+use crate::world::{cluster, database, write_secret};
 
 pub(crate) const ZOE: &str = "11111111-1111-4111-8111-111111111111";
 
@@ -33,7 +33,7 @@ impl Office {
             cluster().await.port(),
         );
         fs::write(folder.path().join("plait.toml"), settings).unwrap();
-        fs::write(folder.path().join("secret"), cluster().await.password()).unwrap();
+        write_secret(&folder.path().join("secret"), cluster().await.password());
         fs::create_dir(folder.path().join("files")).unwrap();
         Self { folder, database }
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     line::{Line, fields, update},
-    world::eventually,
+    world::{eventually, write_secret},
 };
 use plait::sandbox::Edit;
 
@@ -168,7 +168,7 @@ async fn person_is_exported_and_then_erased_on_both_sides_and_in_the_past() {
     assert!(plan.contains("Personne-effacée-") && plan.contains("nothing is done yet"), "{plan}");
     assert!(!places(&line).await.is_empty());
     let admin = line.folder.path().join("admin");
-    fs::write(&admin, &line.directus.admin.token).unwrap();
+    write_secret(&admin, &line.directus.admin.token);
     // Somebody else works on.
     let other = text(&line, &format!("select id::text from canon.member where email is not null and city is not null and id <> '{record}' order by id limit 1")).await;
     rest.patch(&format!("/users/{other}"), &json!({ "city": "Saint-Malo" })).await.unwrap();

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
-use crate::world::{self, eventually};
+use crate::world::{self, eventually, write_secret};
 
 /// How long a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -126,9 +126,9 @@ impl<'c> Plain<'c> {
 
         let folder = tempfile::tempdir().unwrap();
         for (file, secret) in ["canonical", "capture"].iter().zip(&secrets) {
-            fs::write(folder.path().join(file), secret).unwrap();
+            write_secret(&folder.path().join(file), secret);
         }
-        fs::write(folder.path().join("airtable"), MIRROR_TOKEN).unwrap();
+        write_secret(&folder.path().join("airtable"), MIRROR_TOKEN);
         let settings = format!(
             r#"[canonical]
 url = "postgres://{name}@127.0.0.1:{port}/{name}"

@@ -226,4 +226,20 @@ async fn two_way_each_event_reaches_the_other_side() {
     let verified = line.said(&["verify", "--allow-owed"]);
     assert!(!verified.contains("UNEXPLAINED"), "{verified}");
     assert_eq!(line.number("select count(*) from mirror.operation").await, operations);
+    // At whatever level it is written, a log has no values of fields.
+    line.assert_discreet(&[
+        "Jeanne",
+        "MARTIN",
+        "emonde.fr",
+        "6 12 34 56",
+        "612345678",
+        "29-02-2024",
+        "Voile",
+        "INV-900",
+        "12500",
+        "Brest",
+        "Moreau",
+        "Marée",
+        "Vannes",
+    ]);
 }

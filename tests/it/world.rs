@@ -3,6 +3,10 @@
 
 use std::{
     fmt::Debug,
+    fs,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -36,6 +40,13 @@ pub(crate) async fn database() -> String {
 pub(crate) async fn directus() -> &'static Source {
     let make = async || Source::start(cluster().await, "directus", &Secrets::new()).await.unwrap();
     DIRECTUS.get_or_init(make).await
+}
+
+/// Writes a file that only its owner can read: Plait takes a secret from no other.
+pub(crate) fn write_secret(path: &Path, secret: &str) {
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.unwrap().write_all(secret.as_bytes()).unwrap();
 }
 
 /// Asks `look` until it answers `Ok`, every 20 ms; after `limit` panics with what was seen last.

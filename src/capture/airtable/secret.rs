@@ -3,21 +3,22 @@
 //! but the webhook, which is made anew.
 
 use std::{
-    fs,
     io::{self, Write as _},
     path::Path,
 };
 
+use crate::config::{SecretFileError, read_secret_file};
+
 /// The secret of `webhook`, base64; or why there is none.
 pub(super) fn read(file: &Path, webhook: &str) -> Result<String, String> {
-    let text = match fs::read_to_string(file) {
+    let text = match read_secret_file(file) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(SecretFileError::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
             return Err(format!("{} is not there", file.display()));
         }
-        Err(error) => return Err(format!("{} cannot be read: {error}", file.display())),
+        Err(error) => return Err(format!("{} cannot be used: {error}", file.display())),
     };
-    match text.trim_end().split_once(' ') {
+    match text.reveal().trim_end().split_once(' ') {
         Some((of, secret)) if of == webhook && !secret.is_empty() => Ok(secret.to_owned()),
         Some(_) => Err(format!("{} holds that of another webhook", file.display())),
         None => Err(format!("{} does not hold one", file.display())),
@@ -46,8 +47,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ping-secret");
         assert!(read(&file, "ach1").unwrap_err().contains("is not there"));
-        std::fs::write(&file, "").unwrap();
+        std::fs::write(&file, "c2VjcmV0").unwrap();
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+        assert!(read(&file, "ach1").unwrap_err().contains("others can read it"));
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
         assert!(read(&file, "ach1").unwrap_err().contains("does not hold one"));
         write(&file, "ach1", "c2VjcmV0").unwrap();
         assert_eq!(read(&file, "ach1").as_deref(), Ok("c2VjcmV0"));

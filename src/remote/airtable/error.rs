@@ -1,9 +1,11 @@
 //! Why a call to Airtable failed, and how its many error bodies are read.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use reqwest::StatusCode;
 use serde_json::Value;
+
+use crate::postgres::without_quoted;
 
 /// After a refusal for the rate, Airtable refuses everything for this long.
 pub(crate) const PENALTY: Duration = Duration::from_secs(30);
@@ -25,14 +27,14 @@ pub(crate) enum Error {
         "airtable does not accept the token ({call}); make a new one at airtable.com/create/tokens"
     )]
     Unauthorized { call: String },
-    #[error("airtable refuses the token this call: {message} ({call})")]
+    #[error("airtable refuses the token this call: {} ({call})", discreet(kind, message))]
     Forbidden { call: String, kind: String, message: String },
     #[error("airtable does not know what was asked for: {kind} ({call})")]
     NotFound { call: String, kind: String },
     /// The listing has to begin again.
     #[error("airtable lost the place in the listing ({call})")]
     IteratorLost { call: String },
-    #[error("airtable refused the request: {kind}: {message} ({call})")]
+    #[error("airtable refused the request: {kind}: {} ({call})", discreet(kind, message))]
     Refused { call: String, status: u16, kind: String, message: String },
     #[error("airtable failed with status {status} ({call})")]
     Server { call: String, status: u16, pause: Option<Duration> },
@@ -132,6 +134,15 @@ impl Error {
     }
 }
 
+/// The message for logs and people. Airtable quotes in it the value that it refuses; of an unknown field it quotes the name.
+fn discreet<'m>(kind: &str, message: &'m str) -> Cow<'m, str> {
+    if kind == "UNKNOWN_FIELD_NAME" || !message.contains('"') {
+        Cow::Borrowed(message)
+    } else {
+        Cow::Owned(without_quoted(message))
+    }
+}
+
 /// What an error body says.
 #[derive(Debug, PartialEq, Eq)]
 struct Said {
@@ -213,6 +224,19 @@ mod tests {
             assert_eq!(said(body), expected, "{body}");
         }
         assert_eq!(said(&"é".repeat(1000)).1.chars().count(), RAW_LENGTH_MAX);
+    }
+
+    #[test]
+    fn error_text_quotes_no_value() {
+        let said = |kind: &str, message: &str| {
+            let body = serde_json::json!({ "error": { "type": kind, "message": message } });
+            classified(422, &body.to_string()).to_string()
+        };
+        let option = "Insufficient permissions to create new select option \"\"s3cret\"\"";
+        let text = said("INVALID_MULTIPLE_CHOICE_OPTIONS", option);
+        assert!(text.contains("create new select option") && !text.contains("s3cret"), "{text}");
+        let text = said("UNKNOWN_FIELD_NAME", "Unknown field name: \"Vile\"");
+        assert!(text.contains("\"Vile\""), "{text}");
     }
 
     fn classified(status: u16, body: &str) -> Error {
