@@ -494,7 +494,7 @@ fn apply_queueing_while_a_push_looks_is_not_lost_to_it() {
         let due = "select concat_ws(' ', side, due_at <= now()) from mirror.outbox";
         let write = |no: u8| {
             let (id, side, kind) = (operation(Side::Directus, CARD, no), Side::Directus, OperationKind::Update);
-            vec![(RecordId(record), Operation { id, side, kind, cells: Vec::new(), is_settled: false })]
+            vec![(RecordId(record), Operation::new(id, side, kind, Vec::new()))]
         };
         let later = || [Again { record: RecordId(record), after: PATIENCE, waits_for: None }];
 

@@ -25,4 +25,6 @@ mod histories;
 #[cfg(test)]
 mod mutant;
 #[cfg(test)]
-mod tests;
+mod own_tests;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -26,6 +26,10 @@ pub(super) enum Mutant {
     DeletesWin,
     /// Our own create is taken for somebody's.
     OwnCreateForeign,
+    /// What an operation names was sent, whichever of its requests the log shows.
+    PartIsWhole,
+    /// A cell that our write does not name, and that comes back empty, was emptied by somebody.
+    UnnamedIsEdit,
 }
 
 thread_local!(static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) });

@@ -25,6 +25,9 @@ pub(crate) struct Operation {
     pub(crate) cells: Vec<SentCell>,
     /// Its effect was read in the side's log. At most one a record and side is not settled.
     pub(crate) is_settled: bool,
+    /// It goes in several requests, some of which may never be taken: a cell that one of them leaves out comes back
+    /// as the side held it before, and that is nobody's edit.
+    pub(crate) is_partial: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +62,17 @@ impl OperationKind {
 }
 
 impl Operation {
+    /// A write that was not sent yet.
+    pub(crate) fn new(id: Uuid, side: Side, kind: OperationKind, cells: Vec<SentCell>) -> Self {
+        Self { id, side, kind, cells, is_settled: false, is_partial: false }
+    }
+
     pub(super) fn sent(&self, field: FieldNo) -> Option<&Value> {
-        self.cells.iter().find(|cell| cell.field == field).map(|cell| &cell.value)
+        self.cell(field).map(|cell| &cell.value)
+    }
+
+    fn cell(&self, field: FieldNo) -> Option<&SentCell> {
+        self.cells.iter().find(|cell| cell.field == field)
     }
 }
 
@@ -71,10 +83,13 @@ pub(super) enum Echo {
     Ours,
     /// Our own write, but the side keeps something else than this value, which was sent.
     Altered(Value),
+    /// A cell of the row that our own write made or changed, as it is because no request of ours has brought it: the
+    /// side says nothing by it, and what canonical holds stays owed.
+    Unsent,
     Foreign,
 }
 
-/// Recognises our own write of one cell.
+/// Recognises our own write of one cell. `was_here`: the side had the record before.
 ///
 /// Never by its value alone: a person who returns to a value that we have sent is heard. On Directus the operation's
 /// id says it; on Airtable the account says that it is ours, and the value which of our writes it is: the one in
@@ -87,35 +102,110 @@ pub(super) fn echo(
     origin: Origin,
     field: FieldNo,
     observed: &Value,
+    was_here: bool,
 ) -> Echo {
     #[cfg(test)]
     if let Some(wrong) = super::mutant::echo(state, side, field, observed) {
         return wrong;
     }
-    let in_flight = || state.in_flight(side).and_then(|operation| operation.sent(field));
+    let in_flight = || state.in_flight(side);
     match origin {
         Origin::Somebody => Echo::Foreign,
-        Origin::Scan if in_flight() == Some(observed) => Echo::Ours,
-        Origin::Scan => Echo::Foreign,
+        Origin::Scan => match in_flight().and_then(|operation| operation.cell(field)) {
+            Some(cell) if cell.value == *observed => Echo::Ours,
+            Some(cell) if in_flight().is_some_and(is_in_parts) && is_between(cell, observed) => {
+                Echo::Unsent
+            }
+            _ => Echo::Foreign,
+        },
         Origin::Ours(Some(id)) => {
             let named = |operation: &&Operation| operation.id == id && operation.side == side;
             let Some(operation) = state.operations.iter().find(named) else { return Echo::Foreign };
-            match operation.sent(field) {
-                Some(sent) if sent == observed => Echo::Ours,
+            match operation.cell(field) {
+                Some(cell) if cell.value == *observed => Echo::Ours,
+                Some(cell)
+                    if is_in_parts(operation)
+                        && is_left_out(state, side, cell, observed, was_here) =>
+                {
+                    Echo::Unsent
+                }
                 // Its echo was read before: this is a flow that goes on with our name.
                 Some(_) if operation.is_settled => Echo::Foreign,
-                Some(sent) => Echo::Altered(sent.clone()),
+                // The side's default, in place of a cell that a later request brings.
+                Some(_) if is_in_parts(operation) && !was_here => Echo::Foreign,
+                Some(cell) => Echo::Altered(cell.value.clone()),
+                None if is_unnamed(operation, observed) => Echo::Unsent,
                 None => Echo::Foreign,
             }
         }
         Origin::Ours(None) => {
-            let ours = || state.operations.iter().filter(|operation| operation.side == side);
-            if ours().any(|operation| operation.sent(field) == Some(observed)) {
+            let mut ours = state.operations.iter().filter(|operation| operation.side == side);
+            if ours.clone().any(|operation| operation.sent(field) == Some(observed)) {
                 return Echo::Ours;
             }
-            in_flight().map_or(Echo::Foreign, |sent| Echo::Altered(sent.clone()))
+            // Nothing but our own request acts in the transaction that makes a record there.
+            if !was_here && observed.is_null() {
+                return Echo::Unsent;
+            }
+            if !was_here && ours.any(is_in_parts) {
+                return Echo::Foreign;
+            }
+            let Some((operation, cell)) =
+                in_flight().and_then(|operation| Some((operation, operation.cell(field)?)))
+            else {
+                return Echo::Foreign;
+            };
+            if is_in_parts(operation) && is_left_out(state, side, cell, observed, was_here) {
+                Echo::Unsent
+            } else {
+                Echo::Altered(cell.value.clone())
+            }
         }
     }
+}
+
+/// Whether some request of the operation may leave cells out.
+fn is_in_parts(operation: &Operation) -> bool {
+    #[cfg(test)]
+    if super::mutant::is(super::mutant::Mutant::PartIsWhole) {
+        return false;
+    }
+    operation.is_partial
+}
+
+/// Whether a cell that the operation does not name is empty: in the transaction of our own write, that is no edit of
+/// the side's. Where canonical has a value, it is owed, or parked.
+fn is_unnamed(operation: &Operation, observed: &Value) -> bool {
+    #[cfg(test)]
+    if super::mutant::is(super::mutant::Mutant::UnnamedIsEdit) {
+        return false;
+    }
+    !operation.is_settled && observed.is_null()
+}
+
+/// Whether a cell of an operation in parts shows that the request at hand did not bring it: it is empty, as the side
+/// held it before, or a set of which some elements have come.
+fn is_left_out(
+    state: &RecordState,
+    side: Side,
+    cell: &SentCell,
+    observed: &Value,
+    was_here: bool,
+) -> bool {
+    observed.is_null()
+        || was_here && state.held_by(side, cell.field) == observed
+        || is_between(cell, observed)
+}
+
+/// Whether a set is on its way from what the side held to what it is sent: rows of a junction table come and go in
+/// requests of their own.
+fn is_between(cell: &SentCell, observed: &Value) -> bool {
+    let (Value::Set(_) | Value::Null, Value::Set(_) | Value::Null) = (&cell.value, observed) else {
+        return false;
+    };
+    let (from, to, now) = (cell.expected.elements(), cell.value.elements(), observed.elements());
+    now.iter().all(|element| from.contains(element) || to.contains(element))
+        && from.iter().filter(|element| to.contains(element)).all(|element| now.contains(element))
 }
 
 /// Whether all that our account shows on a side without operation ids is a late copy of a write that was settled
@@ -152,7 +242,11 @@ pub(super) fn is_our_record(state: &RecordState, side: Side, origin: Origin) -> 
     match origin {
         Origin::Somebody => false,
         Origin::Scan => {
-            state.in_flight(side).is_some_and(|operation| operation.kind == OperationKind::Create)
+            let is_create = |operation: &Operation| operation.kind == OperationKind::Create;
+            // One that was given up after a part of it was taken: the record came of that part.
+            let was_deleted = state.absent.contains(&(side, true));
+            state.in_flight(side).is_some_and(is_create)
+                || !was_deleted && operations.any(|it| is_create(it) && is_in_parts(it))
         }
         Origin::Ours(Some(id)) => operations.any(|operation| operation.id == id),
         // An update by the id in a field makes the record anew if it was deleted meanwhile.

@@ -209,7 +209,7 @@ impl<'a> Present<'a> {
     }
 
     fn echo(&self, field: FieldNo, observed: &Value) -> Echo {
-        match echo(self.state, self.side, self.origin, field, observed) {
+        match echo(self.state, self.side, self.origin, field, observed, self.was_here) {
             Echo::Altered(_) if self.is_late_copy => Echo::Foreign,
             echo => echo,
         }
@@ -233,7 +233,9 @@ impl<'a> Present<'a> {
         let was_owed = self.state.shadow_at(self.side, field);
         let base = match &echo {
             // An echo never says that a person has come round: a held conflict stays held.
-            Echo::Ours => return self.state.set_shadow(self.side, field, observed),
+            Echo::Ours | Echo::Unsent => {
+                return self.state.set_shadow(self.side, field, observed);
+            }
             // The difference is the side's edit of what we sent.
             Echo::Altered(sent) => Base::Known(sent),
             // A default is taken where there is nothing else.

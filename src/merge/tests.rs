@@ -18,7 +18,7 @@ use crate::{
 const A: Side = Side::Airtable;
 const D: Side = Side::Directus;
 
-pub(super) fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
+pub(crate) fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
     Field {
         name: name.into(),
         store: Store::Column(name.into()),
@@ -43,7 +43,7 @@ pub(super) fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
     }
 }
 
-pub(super) fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
+pub(crate) fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
     Entity {
         name: "startup".into(),
         table: "startup".into(),

@@ -177,7 +177,8 @@ impl Drain {
             Owed::Nothing => return Step::Done,
         };
         let side = self.side;
-        let operation = Operation { id: Uuid::nil(), side, kind, cells, is_settled: false };
+        let is_partial = goes_in_parts(entity, side, kind, &cells);
+        let operation = Operation { is_partial, ..Operation::new(Uuid::nil(), side, kind, cells) };
         let is_bound = false;
         Step::Send(Box::new(Task { record, operation, key, writes_id, is_bound, state }))
     }
@@ -191,9 +192,14 @@ impl Drain {
         let mut notes = Notes::default();
         let ready = self.form_all(entity, tasks, &mut notes).await?;
         let ready = self.bind_all(entity, ready).await?;
+        self.note_sent_again(entity, &ready).await?;
         let bounds: Vec<Bound> = ready.iter().map(|ready| ready.bound.clone()).collect();
         let record_count = bounds.len();
-        let outcomes = if bounds.is_empty() { Vec::new() } else { self.pusher.send(bounds).await };
+        let outcomes = if bounds.is_empty() {
+            Vec::new()
+        } else {
+            self.pusher.send(bounds, &self.books).await
+        };
         let outcomes: HashMap<RecordId, Outcome> = outcomes.into_iter().collect();
         for ready in ready {
             let outcome = outcomes.get(&ready.bound.record).cloned();
@@ -300,6 +306,13 @@ impl Drain {
         Ok(ready)
     }
 
+    /// Of a write that is sent again, a request may have been taken, with cells that are not among these any more.
+    async fn note_sent_again(&self, entity: EntityNo, ready: &[Ready]) -> Result<(), store::Error> {
+        let again = ready.iter().filter(|ready| ready.is_bound && !ready.operation.is_partial);
+        let again: Vec<_> = again.map(|ready| (ready.operation.id, ready.bound.record)).collect();
+        if again.is_empty() { Ok(()) } else { self.books.note_parts(entity, &again).await }
+    }
+
     async fn targets(&self, entity: &Entity, tasks: &[Task]) -> Result<Targets, store::Error> {
         let cells = tasks.iter().flat_map(|task| &task.operation.cells);
         let mut targets = Targets::new();
@@ -386,6 +399,19 @@ impl Notes {
             }
         }
     }
+}
+
+/// Whether a write takes several requests in any case: a set in a junction table of Directus is rows of their own, which
+/// come and go one request after the other.
+fn goes_in_parts(entity: &Entity, side: Side, kind: OperationKind, cells: &[SentCell]) -> bool {
+    let change_count = |cell: &SentCell| {
+        let is_set = side == Side::Directus
+            && matches!(entity.field(cell.field).directus, Some(DirectusField::Junction { .. }));
+        is_set.then(|| form::changed_count(cell))
+    };
+    let changes: Vec<usize> = cells.iter().filter_map(change_count).collect();
+    let is_with_others = kind == OperationKind::Create || changes.len() < cells.len();
+    !changes.is_empty() && (is_with_others || changes.iter().sum::<usize>() > 1)
 }
 
 /// In words, what a write waits for.

@@ -99,6 +99,11 @@ pub(super) fn taken_out(cell: &SentCell) -> Vec<String> {
     cell.expected.elements().iter().filter(|element| !kept.contains(element)).cloned().collect()
 }
 
+/// How many elements of a set come or go.
+pub(super) fn changed_count(cell: &SentCell) -> usize {
+    taken_out(cell).len() + added(cell).elements().len()
+}
+
 /// The elements that come into it.
 fn added(cell: &SentCell) -> Value {
     let held = cell.expected.elements();

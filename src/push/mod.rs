@@ -15,7 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::model::{EntityNo, FieldNo, RecordId, SideKey};
+use crate::{
+    model::{EntityNo, FieldNo, RecordId, SideKey},
+    store::Books,
+};
 
 pub(crate) use drain::Drain;
 
@@ -66,11 +69,40 @@ pub(crate) trait Pusher: Send + Sync {
     /// Records that are taken from the outbox at a time.
     fn drain_record_count_max(&self) -> usize;
 
-    /// Sends them and says what became of each. A record is named once only.
+    /// Sends them and says what became of each. A record is named once only. Before a request that leaves out cells of
+    /// a record's write, `parts` is told.
     fn send<'a>(
         &'a self,
         bounds: Vec<Bound>,
+        parts: &'a dyn Parts,
     ) -> Pin<Box<dyn Future<Output = Vec<(RecordId, Outcome)>> + Send + 'a>>;
+}
+
+/// Notes writes that go in several requests. The side's log shows each request by itself; without the note, a cell that
+/// the first one leaves out would look as if the side had emptied it.
+pub(crate) trait Parts: Send + Sync {
+    /// Notes it of these writes, by operation and record. `false`: it could not be noted, and nothing may be sent.
+    fn note(
+        &self,
+        entity: EntityNo,
+        writes: Vec<(Uuid, RecordId)>,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+}
+
+impl Parts for Books {
+    fn note(
+        &self,
+        entity: EntityNo,
+        writes: Vec<(Uuid, RecordId)>,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(async move {
+            let noted = self.note_parts(entity, &writes).await;
+            if let Err(error) = &noted {
+                warn!(error = %error, "could not note that a write goes in parts; it is not sent");
+            }
+            noted.is_ok()
+        })
+    }
 }
 
 /// The cell of a set that lives in a junction table of Directus: `{"add": [element, …], "remove": [row key, …]}`.
@@ -110,5 +142,22 @@ pub(crate) async fn keep_draining(drain: Drain, nudge: &Notify, stop: &Cancellat
             () = nudge.notified() => {}
             () = sleep(pause) => {}
         }
+    }
+}
+
+/// For tests that look at requests alone: which writes were said to go in parts.
+#[cfg(test)]
+#[derive(Default)]
+pub(crate) struct NotedParts(pub(crate) std::sync::Mutex<Vec<(Uuid, RecordId)>>);
+
+#[cfg(test)]
+impl Parts for NotedParts {
+    fn note(
+        &self,
+        _: EntityNo,
+        writes: Vec<(Uuid, RecordId)>,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        self.0.lock().unwrap().extend(writes);
+        Box::pin(async { true })
     }
 }

@@ -201,8 +201,8 @@ impl Books {
     }
 
     async fn read_flights(&self, wanted: &Wanted<'_>, to: &mut Standings) -> Result<(), Error> {
-        let rows: Vec<(Uuid, Uuid, String, Json, bool)> = sqlx::query_as(
-            "select record_id, operation_id, kind, cells, sent_at is not null from mirror.operation
+        let rows: Vec<(Uuid, Uuid, String, Json, bool, bool)> = sqlx::query_as(
+            "select record_id, operation_id, kind, cells, sent_at is not null, is_partial from mirror.operation
              where entity_no = $1 and side = $2 and record_id = any($3) and settled_at is null",
         )
         .bind(self.number(wanted.entity))
@@ -210,15 +210,15 @@ impl Books {
         .bind(wanted.records)
         .fetch_all(&self.pool)
         .await?;
-        for (record, id, kind, cells, is_acknowledged) in rows {
+        for (record, id, kind, cells, is_acknowledged, is_partial) in rows {
             let (Some(standing), Some(kind)) =
                 (to.get_mut(&record), OperationKind::from_name(&kind))
             else {
                 continue;
             };
             let cells = cells_from_json(wanted.described, &cells);
-            let side = wanted.side;
-            standing.state.operations.push(Operation { id, side, kind, cells, is_settled: false });
+            let operation = Operation::new(id, wanted.side, kind, cells);
+            standing.state.operations.push(Operation { is_partial, ..operation });
             standing.is_acknowledged = is_acknowledged;
         }
         Ok(())

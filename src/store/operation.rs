@@ -19,7 +19,7 @@ use crate::{
 
 /// The writes to these records, the newest last: `$1`, the entity's number; `$2`, the records.
 pub(crate) const OPERATIONS: &str =
-    "select record_id, operation_id, side, kind, cells::text, settled_at is not null
+    "select record_id, operation_id, side, kind, cells::text, settled_at is not null, is_partial
      from mirror.operation where entity_no = $1 and record_id = any($2) order by bound_at, operation_id";
 
 /// Puts all that is owed into the outbox, or may be: `$1`, the entities' numbers. What is in it already stays as it
@@ -73,6 +73,7 @@ pub(crate) fn read_operation(entity: &Entity, row: &Row) -> Option<Operation> {
         kind: OperationKind::from_name(row.get(3))?,
         cells: cells_from_json(entity, &cells),
         is_settled: row.get(5),
+        is_partial: row.get(6),
     })
 }
 

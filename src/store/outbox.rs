@@ -160,10 +160,12 @@ impl Books {
         let kinds: Vec<&str> = operations.iter().map(|(_, it)| it.kind.name()).collect();
         let cells: Vec<serde_json::Value> =
             operations.iter().map(|(_, it)| cells_to_json(described, &it.cells)).collect();
+        let partial: Vec<bool> = operations.iter().map(|(_, it)| it.is_partial).collect();
         let bound: Vec<Uuid> = sqlx::query_scalar(
-            "insert into mirror.operation (operation_id, side, entity_no, record_id, kind, cells)
-             select operation_id, $1, $2, record_id, kind, cells
-             from unnest($3::uuid[], $4::uuid[], $5::text[], $6::jsonb[]) as u (operation_id, record_id, kind, cells)
+            "insert into mirror.operation (operation_id, side, entity_no, record_id, kind, cells, is_partial)
+             select operation_id, $1, $2, record_id, kind, cells, is_partial
+             from unnest($3::uuid[], $4::uuid[], $5::text[], $6::jsonb[], $7::bool[])
+                 as u (operation_id, record_id, kind, cells, is_partial)
              where exists (select from mirror.outbox o
                            where o.side = $1 and o.entity_no = $2 and o.record_id = u.record_id and o.attempt_count > 0)
              on conflict do nothing returning record_id",
@@ -174,6 +176,7 @@ impl Books {
         .bind(&records)
         .bind(&kinds)
         .bind(&cells)
+        .bind(&partial)
         .fetch_all(&self.pool)
         .await?;
         Ok(bound.into_iter().map(RecordId).collect())
@@ -210,7 +213,32 @@ impl Books {
         Ok(())
     }
 
-    /// These writes were not taken, and are not sent again as they are.
+    /// Notes that these writes go in several requests, before the first one that leaves a cell out is sent. The side's
+    /// log is read with it (`merge::operation`).
+    pub(crate) async fn note_parts(
+        &self,
+        entity: EntityNo,
+        operations: &[(Uuid, RecordId)],
+    ) -> Result<(), Error> {
+        let ids: Vec<Uuid> = operations.iter().map(|(id, _)| *id).collect();
+        let records: Vec<Uuid> = operations.iter().map(|(_, record)| record.0).collect();
+        // May wait for `apply`, which holds such a row for the end of one batch; `apply` never waits for this.
+        sqlx::query(
+            "update mirror.operation o set is_partial = true
+             from unnest($2::uuid[], $3::uuid[]) as u (operation_id, record_id)
+             where o.entity_no = $1 and o.operation_id = u.operation_id and o.record_id = u.record_id
+               and not o.is_partial",
+        )
+        .bind(self.number(entity))
+        .bind(&ids)
+        .bind(&records)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// These writes were not taken, and are not sent again as they are. One of which some requests may have been taken
+    /// is settled and kept: the side's log shows these as ours.
     pub(crate) async fn give_up(
         &self,
         entity: EntityNo,
@@ -222,8 +250,14 @@ impl Books {
         let ids: Vec<Uuid> = refused.iter().map(|(id, _)| *id).collect();
         let records: Vec<Uuid> = refused.iter().map(|(_, record)| record.0).collect();
         sqlx::query(
-            "delete from mirror.operation o using unnest($2::uuid[], $3::uuid[]) as u (operation_id, record_id)
-             where o.entity_no = $1 and o.operation_id = u.operation_id and o.record_id = u.record_id and o.settled_at is null",
+            "with kept as (
+                 update mirror.operation o set settled_at = now()
+                 from unnest($2::uuid[], $3::uuid[]) as u (operation_id, record_id)
+                 where o.entity_no = $1 and o.operation_id = u.operation_id and o.record_id = u.record_id
+                   and o.settled_at is null and o.is_partial)
+             delete from mirror.operation o using unnest($2::uuid[], $3::uuid[]) as u (operation_id, record_id)
+             where o.entity_no = $1 and o.operation_id = u.operation_id and o.record_id = u.record_id
+               and o.settled_at is null and not o.is_partial",
         )
         .bind(self.number(entity))
         .bind(&ids)

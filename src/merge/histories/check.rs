@@ -176,7 +176,8 @@ impl History<'_> {
         let mine: Vec<usize> = (0..self.ghosts.len())
             .filter(|at| (self.ghosts[*at].record, self.ghosts[*at].field) == (record, field))
             .collect();
-        if !is_plain || mine.iter().any(|at| self.ghosts[*at].is_in_gap) {
+        let is_meddled = self.meddled.contains(&(record, field));
+        if !is_plain || is_meddled || mine.iter().any(|at| self.ghosts[*at].is_in_gap) {
             return Ok(());
         }
         let seen: HashSet<usize> =

@@ -1,6 +1,9 @@
 //! What happens in a history: people, the hub that reads and pushes, and everything that goes wrong between.
 
-use std::{collections::BTreeMap, io::Write as _};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::Write as _,
+};
 
 use uuid::Uuid;
 
@@ -71,6 +74,14 @@ pub(super) struct History<'a> {
     pub(super) parked: Vec<(usize, Side, usize, Value)>,
     /// Whether requests are checked against what the side holds before they are sent.
     is_checking: bool,
+    /// Whether requests may be taken apart.
+    is_splitting: bool,
+    /// Whether Directus has defaults, and hooks that empty cells.
+    is_meddling: bool,
+    /// The keys under which the hub knows the records of each side.
+    known_keys: [[usize; RECORD_COUNT]; 2],
+    /// Cells that a side has changed by itself: who was last is nobody's to say.
+    pub(super) meddled: HashSet<(usize, usize)>,
     block_count: usize,
     pub(super) write_count: usize,
     pub(super) cause_count: usize,
@@ -99,6 +110,7 @@ impl<'a> History<'a> {
     ) -> Self {
         let is_checking = mutant == Some(Mutant::StaleCheck) || dice.chance(30);
         let is_upserting = dice.chance(25);
+        let (is_splitting, is_meddling) = (dice.chance(50), dice.chance(30));
         let nothing = |record, field| Ghost {
             record,
             field,
@@ -123,6 +135,10 @@ impl<'a> History<'a> {
             approved: Vec::new(),
             parked: Vec::new(),
             is_checking,
+            is_splitting,
+            is_meddling,
+            known_keys: [[0; RECORD_COUNT]; 2],
+            meddled: HashSet::new(),
             block_count: 0,
             write_count: 0,
             cause_count: 0,
@@ -147,11 +163,10 @@ impl<'a> History<'a> {
             36..62 => self.read(side)?,
             62..74 => self.bind(side, record)?,
             74..90 => self.send(false),
-            // A record that was made anew from a few cells, all unread, would look as if a person had emptied it.
-            90..92 if !self.worlds[at(side)].is_upserting => self.scan(side)?,
-            90..92 => self.read(side)?,
+            90..92 => self.scan(side)?,
             92..95 => self.arrive_late(),
             95..97 => self.approve(),
+            97 => self.undo(record)?,
             _ => self.decide()?,
         }
         Ok(())
@@ -195,7 +210,8 @@ impl<'a> History<'a> {
         self.ghosts[ghost].is_human = true;
         self.cause_count += 1;
         self.tell(|| format!("{side} record {record}.{field}: {:?} -> {value:?}", shown.value));
-        self.worlds[at(side)].write(record, vec![(field, Shown { value, ghost })], None);
+        let cells = vec![(field, Shown { value, ghost })];
+        self.worlds[at(side)].write(record, cells, None, None);
     }
 
     /// A person makes the record, where nobody else has done so.
@@ -259,19 +275,16 @@ impl<'a> History<'a> {
             ),
             What::Gone => Seen::Absent,
         };
+        if matches!(entry.what, What::Cells(_)) {
+            self.known_keys[at(side)][record] = entry.key;
+        }
         let before = self.states[record].clone();
         let merged = merge(self.entity, &mut self.states[record], side, origin, seen);
         self.tell(|| {
             let (what, state) = (&entry.what, &self.states[record]);
             format!("  hub reads {side} {origin:?} {what:?}\n    {merged:?}\n    {state:?}")
         });
-        if matches!(origin, Origin::Ours(_))
-            && (merged.action.is_some() || !merged.clashes.is_empty())
-        {
-            return Err(format!(
-                "own write taken for somebody's: an echo on {side} did {merged:?}"
-            ));
-        }
+        self.check_own(&before, side, origin, entry, &merged)?;
         for clash in &merged.clashes {
             self.record_conflict(record, side, clash);
         }
@@ -304,6 +317,42 @@ impl<'a> History<'a> {
         }
         self.write_journal(record, &merged);
         self.check_state(record)
+    }
+
+    /// I14: our own write coming back changes nothing. What the side fills in by itself is taken where canonical has
+    /// nothing; a hook is heard once the echo of the write was read before.
+    fn check_own(
+        &mut self,
+        before: &RecordState,
+        side: Side,
+        origin: Origin,
+        entry: &Entry,
+        merged: &Merged,
+    ) -> Result<(), Broken> {
+        if !matches!(origin, Origin::Ours(_)) {
+            return Ok(());
+        }
+        let record = entry.record;
+        self.meddled.extend(entry.by_itself.iter().map(|field| (record, *field)));
+        let is_open = |operation: &&Operation| {
+            Some(operation.id) == entry.operation && operation.side == side && !operation.is_settled
+        };
+        let is_first = before.operations.iter().any(|operation| is_open(&operation));
+        let may_change = |changed: &crate::merge::Changed| {
+            let field = place(changed.field);
+            entry.by_itself.contains(&field) && changed.before.is_null()
+        };
+        // A late copy of a write, with what a hook does to it anew, is a flow's that goes on with our name.
+        let is_flow = !is_first && !entry.by_itself.is_empty();
+        let is_quiet = merged.changed.iter().all(may_change)
+            && matches!(merged.action, None | Some(Action::Update))
+            && merged.clashes.is_empty();
+        if is_quiet || is_flow {
+            return Ok(());
+        }
+        Err(format!(
+            "I14 our own write was taken for somebody's: its echo on {side} did {merged:?}"
+        ))
     }
 
     fn write_journal(&mut self, record: usize, merged: &Merged) {
@@ -380,7 +429,7 @@ impl<'a> History<'a> {
             (field, Shown { value, ghost: self.canon_ghosts[record][field] })
         });
         let shown = shown.collect();
-        let operation = Operation { id, side, kind, cells, is_settled: false };
+        let operation = Operation::new(id, side, kind, cells);
         self.tell(|| format!("  hub binds {operation:?} for record {record}"));
         self.states[record].operations.push(operation.clone());
         self.requests.push(Request {
@@ -415,7 +464,13 @@ impl<'a> History<'a> {
             self.block(which);
             return;
         }
-        self.requests[which].is_sent = true;
+        let is_first = !std::mem::replace(&mut self.requests[which].is_sent, true);
+        if self.is_splitting && !is_calm && self.dice.chance(30) {
+            return self.send_in_parts(which);
+        }
+        if !is_first {
+            self.note_parts(which);
+        }
         if is_calm || self.dice.chance(65) {
             let answer = self.perform(which);
             if is_calm || self.dice.chance(75) {
@@ -431,15 +486,113 @@ impl<'a> History<'a> {
         }
     }
 
-    fn perform(&mut self, which: usize) -> Answer {
-        let request = &self.requests[which];
-        let (record, operation) = (request.record, &request.operation);
+    /// The hub knows from now on that a request may leave out some of the operation's cells.
+    fn note_parts(&mut self, which: usize) {
+        let Request { record, operation, .. } = &self.requests[which];
+        let known = self.states[*record].operations.iter_mut();
+        known.filter(|it| it.id == operation.id).for_each(|it| it.is_partial = true);
+    }
+
+    /// The request goes in two: because one of its cells is refused, or has to go alone. The second part may never go.
+    fn send_in_parts(&mut self, which: usize) {
+        let Request { record, operation, cells, .. } = self.requests[which].clone();
+        if operation.kind == OperationKind::Delete || cells.is_empty() {
+            return;
+        }
+        self.note_parts(which);
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for (field, shown) in cells {
+            let elements = shown.value.elements();
+            if self.dice.chance(50) {
+                first.push((field, shown));
+            } else {
+                // Of a set in a junction table, some rows come before the others.
+                let expected = operation.cells.iter().find(|cell| place(cell.field) == field);
+                let held = expected.map_or(Value::Null, |cell| cell.expected.clone());
+                let mut now = held.elements().to_vec();
+                now.extend(elements.iter().take(1).cloned());
+                if operation.side == Side::Directus && now.len() > 1 && self.dice.chance(50) {
+                    let ghost =
+                        self.ghost(record, field, &Value::set(now.clone()), vec![shown.ghost]);
+                    first.push((field, Shown { value: Value::set(now), ghost }));
+                }
+                second.push((field, shown));
+            }
+        }
+        let mut answer = Answer::Taken;
+        if operation.kind == OperationKind::Create || !first.is_empty() {
+            answer = self.perform_part(which, operation.kind, first);
+        }
+        if answer == Answer::Gone {
+            return self.answered(which, answer);
+        }
+        match self.dice.below(4) {
+            // Nothing more is heard of it for now.
+            0 => self.cause_count += 1,
+            // One cell is refused, and the others go.
+            1 if !second.is_empty() => {
+                let (field, shown) = second.swap_remove(self.dice.below(second.len()));
+                if !second.is_empty() {
+                    self.perform_part(which, OperationKind::Update, second);
+                }
+                self.parked.push((record, operation.side, field, shown.value));
+                self.requests[which].is_answered = true;
+                let known = self.states[record].operations.iter_mut();
+                known.filter(|it| it.id == operation.id).for_each(|it| it.is_settled = true);
+                self.cause_count += 1;
+                self.tell(|| format!("  field {field} was refused, the rest is given up"));
+            }
+            _ => {
+                let answer = if second.is_empty() {
+                    Answer::Taken
+                } else {
+                    self.perform_part(which, OperationKind::Update, second)
+                };
+                self.answered(which, answer);
+            }
+        }
+    }
+
+    fn perform_part(
+        &mut self,
+        which: usize,
+        kind: OperationKind,
+        cells: Vec<(usize, Shown)>,
+    ) -> Answer {
+        let Request { record, operation, .. } = self.requests[which].clone();
         self.write_count += 1;
+        let by_itself = self.meddling(record, &operation);
         self.tell(|| {
-            format!("  {} carries out {:?} {:?}", operation.side, operation.kind, request.cells)
+            let (side, rest) = (operation.side, &by_itself);
+            format!("  {side} carries out {kind:?} {cells:?}, of itself {rest:?}")
         });
         let world = &mut self.worlds[at(operation.side)];
-        world.perform(record, operation.kind, request.cells.clone(), operation.id)
+        world.perform(record, kind, cells, operation.id, by_itself)
+    }
+
+    /// What Directus does by itself with a write of ours: a default where it makes the record, a hook that empties.
+    fn meddling(&mut self, record: usize, operation: &Operation) -> Option<(usize, Shown)> {
+        if !self.is_meddling || operation.side == Side::Airtable || !self.dice.chance(25) {
+            return None;
+        }
+        let field = self.dice.below(FIELD_COUNT);
+        let row = self.worlds[at(operation.side)].rows[record].as_ref();
+        // A hook that answers every write would answer for ever.
+        let is_new = row.is_none();
+        if operation.sent(no(field)).is_some() || !is_new && self.meddled.len() > 2 {
+            return None;
+        }
+        let old = row.map(|row| row[field].ghost);
+        let value = if is_new { self.fresh_value(field, &Value::Null) } else { Value::Null };
+        let ghost = self.ghost(record, field, &value, old.into_iter().collect());
+        self.meddled.insert((record, field));
+        self.cause_count += 2;
+        Some((field, Shown { value, ghost }))
+    }
+
+    fn perform(&mut self, which: usize) -> Answer {
+        let Request { operation, cells, .. } = &self.requests[which];
+        self.perform_part(which, operation.kind, cells.clone())
     }
 
     fn answered(&mut self, which: usize, answer: Answer) {
@@ -523,11 +676,18 @@ impl<'a> History<'a> {
         }
         for record in 0..RECORD_COUNT {
             self.unblock(side, record);
-            let what = match &self.worlds[at(side)].rows[record] {
+            let world = &self.worlds[at(side)];
+            let key = world.keys[record];
+            let what = match &world.rows[record] {
                 Some(row) => What::Cells(row.iter().cloned().enumerate().collect()),
                 None => What::Gone,
             };
-            self.take_in(side, Origin::Scan, &Entry { record, what, operation: None })?;
+            let entry = |what| Entry { record, what, operation: None, key, by_itself: Vec::new() };
+            // The listing does not have the old key of a record that was made anew.
+            if self.known_keys[at(side)][record] != key {
+                self.take_in(side, Origin::Scan, &entry(What::Gone))?;
+            }
+            self.take_in(side, Origin::Scan, &entry(what))?;
         }
         Ok(())
     }
@@ -578,6 +738,40 @@ impl<'a> History<'a> {
         }
         for known in &mut self.conflicts {
             known.is_open &= (known.record, known.field) != (record, Some(field));
+        }
+        self.write_journal(record, &decided.merged);
+        self.cause_count += 2;
+        self.check_state(record)
+    }
+
+    /// A person takes a delete back.
+    fn undo(&mut self, record: usize) -> Result<(), Broken> {
+        let state = &self.states[record];
+        if state.is_alive() {
+            return Ok(());
+        }
+        let mut cells = BTreeMap::new();
+        if !state.exists && !state.is_remembered() {
+            let is_it = |(at, action, _): &&(usize, Action, Vec<_>)| {
+                *at == record && *action == Action::Delete
+            };
+            let Some((_, _, last)) = self.journal.iter().rfind(is_it) else { return Ok(()) };
+            for (field, before, _) in last {
+                cells.insert(self.entity.fields[*field].name.clone(), before.to_json());
+            }
+        }
+        let entity = self.entity.name.clone();
+        let decision = Decision::Restore { entity, record: Uuid::nil(), cells };
+        let before = state.canon.clone();
+        let decided = decide(self.entity, &mut self.states[record], &decision)
+            .map_err(|objection| format!("I7 a delete that cannot be undone: {objection}"))?;
+        self.tell(|| format!("  a person takes the delete of record {record} back"));
+        for (field, was) in before.iter().enumerate() {
+            let is = self.states[record].canon[field].clone();
+            if is != *was {
+                let old = self.canon_ghosts[record][field];
+                self.canon_ghosts[record][field] = self.ghost(record, field, &is, vec![old]);
+            }
         }
         self.write_journal(record, &decided.merged);
         self.cause_count += 2;

@@ -1,9 +1,9 @@
 //! Random histories of two sides, their logs and a hub between them, against the invariants of
-//! ARCHITECTURE.md, "What the histories hold", where a pure world can break them: I1 to I5, I7 to I9 and I13.
+//! ARCHITECTURE.md, "What the histories hold", where a pure world can break them: I1 to I5, I7 to I9, I13 and I14.
 //!
-//! People edit, return to earlier values, delete, create and restore; the hub reads the logs late and in any order,
-//! pushes with late binding, loses answers and sends again, stops between any two steps, reads an entry twice, lists
-//! a side instead of its log. Airtable's log is silent of writes that change nothing, Directus's is not. `cargo test`
+//! People edit, return to earlier values, delete, create, restore and take deletes back; the hub reads the logs late and
+//! in any order, pushes with late binding, loses answers and sends again, takes requests apart, stops between any two
+//! steps, reads an entry twice, lists a side instead of its log. A side fills in defaults and empties cells by itself. Airtable's log is silent of writes that change nothing, Directus's is not. `cargo test`
 //! runs 10,000 of them; `PLAIT_HISTORIES=1000000 cargo test --release --lib histories` as many as one likes, and
 //! `PLAIT_SEED=n` just one, with what it did. A failure names its seed.
 
@@ -150,7 +150,7 @@ fn histories_kill_a_check_against_an_old_value() {
 
 #[test]
 fn histories_kill_a_delete_of_ours_that_is_taken_for_somebody_s() {
-    is_killed(Mutant::OwnDeleteForeign, &["I1", "I2", "I3", "own"]);
+    is_killed(Mutant::OwnDeleteForeign, &["I1", "I2", "I3", "I14"]);
 }
 
 #[test]
@@ -160,7 +160,17 @@ fn histories_kill_deletes_that_win_over_edits() {
 
 #[test]
 fn histories_kill_a_create_of_ours_that_is_taken_for_somebody_s() {
-    is_killed(Mutant::OwnCreateForeign, &["I1", "I2", "I13", "own"]);
+    is_killed(Mutant::OwnCreateForeign, &["I1", "I2", "I13", "I14"]);
+}
+
+#[test]
+fn histories_kill_a_part_of_a_write_that_is_taken_for_the_whole() {
+    is_killed(Mutant::PartIsWhole, &["I14"]);
+}
+
+#[test]
+fn histories_kill_a_cell_that_was_not_sent_and_is_taken_for_emptied() {
+    is_killed(Mutant::UnnamedIsEdit, &["I14"]);
 }
 
 /// The elements of sets.

@@ -314,6 +314,7 @@ mod tests {
         Item {
             at: 0,
             record: RecordId(Uuid::nil()),
+            operation: Uuid::nil(),
             key: Some("recOwn".into()),
             made: None,
             writes_id: false,

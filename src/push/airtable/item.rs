@@ -1,6 +1,7 @@
 //! A record's write on its way: how it is put into a request, and how the answer is read.
 
 use serde_json::{Map, Value as Json};
+use uuid::Uuid;
 
 use super::{Place, words};
 use crate::{
@@ -27,6 +28,7 @@ pub(super) struct Item {
     /// Its place among what was handed in.
     pub(super) at: usize,
     pub(super) record: RecordId,
+    pub(super) operation: Uuid,
     /// How Airtable calls it, if it has it.
     pub(super) key: Option<String>,
     /// The key of the record that this write made.
@@ -144,6 +146,7 @@ pub(super) fn prepare(
     let mut item = Item {
         at,
         record: bound.record,
+        operation: bound.operation,
         key: bound.key.as_ref().map(ToString::to_string),
         made: None,
         writes_id: bound.writes_id,

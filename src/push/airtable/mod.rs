@@ -6,6 +6,8 @@ mod blame;
 pub(crate) mod form;
 mod item;
 #[cfg(test)]
+mod parts_tests;
+#[cfg(test)]
 mod sandbox_tests;
 mod search;
 mod words;
@@ -23,7 +25,7 @@ use self::{
     blame::{Blame, Schema, Trouble, Verdict, Why},
     item::{Item, Reply, Stage},
 };
-use super::{Bound, Outcome, Pusher};
+use super::{Bound, Outcome, Parts, Pusher};
 use crate::{
     mapping::Mapping,
     model::{EntityNo, FieldNo, RecordId, Side},
@@ -89,7 +91,7 @@ impl AirtablePush {
     ///
     /// What is refused for one of its cells may have been written without it: every cell that leaves is one that the
     /// record's operation names, with the value that it names.
-    async fn send_all(&self, bounds: Vec<Bound>) -> Vec<(RecordId, Outcome)> {
+    async fn send_all(&self, bounds: Vec<Bound>, parts: &dyn Parts) -> Vec<(RecordId, Outcome)> {
         let records: Vec<RecordId> = bounds.iter().map(|bound| bound.record).collect();
         let mut outcomes: Vec<Option<Outcome>> = vec![None; bounds.len()];
         let mut groups: Vec<((EntityNo, Stage), Place, Vec<Item>)> = Vec::new();
@@ -122,7 +124,10 @@ impl AirtablePush {
             batches
         });
         let sent = futures_util::stream::iter(batches)
-            .map(|(entity, place, stage, items)| self.settle(entity, place, stage, items))
+            .map(|(entity, place, stage, items)| {
+                let work = Work { push: self, parts, entity, place };
+                async move { work.settle(stage, items).await }
+            })
             .buffer_unordered(REQUEST_COUNT_MAX)
             .collect::<Vec<_>>();
         for (at, outcome) in sent.await.into_iter().flatten() {
@@ -130,37 +135,6 @@ impl AirtablePush {
         }
         let outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Unanswered));
         records.into_iter().zip(outcomes).collect()
-    }
-
-    /// Sends a batch, taken apart as far as it has to be.
-    async fn settle(
-        &self,
-        entity: EntityNo,
-        place: Place,
-        stage: Stage,
-        items: Vec<Item>,
-    ) -> Vec<(usize, Outcome)> {
-        let work = Work { push: self, entity, place: &place };
-        let mut done = Vec::new();
-        let mut queue = vec![(stage, items)];
-        while let Some((stage, items)) = queue.pop() {
-            if items.is_empty() {
-                continue;
-            }
-            if let Some(outcome) = self.held_up(&place.base) {
-                done.extend(items.into_iter().map(|item| (item.at, outcome.clone())));
-                continue;
-            }
-            match item::request(&self.client, &place, stage, &items).await {
-                Ok(replies) => {
-                    let (taken, more) = after(stage, items, replies);
-                    done.extend(taken);
-                    queue.push((Stage::Options, more));
-                }
-                Err(error) => work.sort_out(error, stage, items, &mut queue, &mut done).await,
-            }
-        }
-        done
     }
 
     /// Why nothing is sent to this base now; `None`: nothing speaks against it.
@@ -223,8 +197,9 @@ impl Pusher for AirtablePush {
     fn send<'a>(
         &'a self,
         bounds: Vec<Bound>,
+        parts: &'a dyn Parts,
     ) -> Pin<Box<dyn Future<Output = Vec<(RecordId, Outcome)>> + Send + 'a>> {
-        Box::pin(self.send_all(bounds))
+        Box::pin(self.send_all(bounds, parts))
     }
 }
 
@@ -257,11 +232,42 @@ fn after(
 /// One entity's batch being taken apart.
 struct Work<'a> {
     push: &'a AirtablePush,
+    parts: &'a dyn Parts,
     entity: EntityNo,
-    place: &'a Place,
+    place: Place,
 }
 
 impl Work<'_> {
+    /// Sends a batch, taken apart as far as it has to be.
+    async fn settle(&self, stage: Stage, items: Vec<Item>) -> Vec<(usize, Outcome)> {
+        let mut done = Vec::new();
+        let mut queue = vec![(stage, items)];
+        while let Some((stage, items)) = queue.pop() {
+            if items.is_empty() {
+                continue;
+            }
+            if let Some(outcome) = self.push.held_up(&self.place.base) {
+                done.extend(items.into_iter().map(|item| (item.at, outcome.clone())));
+                continue;
+            }
+            match item::request(&self.push.client, &self.place, stage, &items).await {
+                Ok(replies) => {
+                    let (taken, more) = after(stage, items, replies);
+                    done.extend(taken);
+                    queue.push((Stage::Options, more));
+                }
+                Err(error) => self.sort_out(error, stage, items, &mut queue, &mut done).await,
+            }
+        }
+        done
+    }
+
+    /// Notes that the item's write goes in several requests, before the first of them.
+    async fn note_parts(&self, item: &Item) -> Result<(), Outcome> {
+        let noted = self.parts.note(self.entity, vec![(item.operation, item.record)]).await;
+        if noted { Ok(()) } else { Err(Outcome::Later { after: Some(PLACE_PAUSE) }) }
+    }
+
     /// What follows from a refusal: outcomes for those whose fault is known, the others back to the queue.
     async fn sort_out(
         &self,
@@ -289,7 +295,10 @@ impl Work<'_> {
                             if self.may_add_option(stage, &item, id, *why) {
                                 item.hold_back(id);
                                 if item.has_plain_part(stage) {
-                                    rest.push(item);
+                                    match self.note_parts(&item).await {
+                                        Ok(()) => rest.push(item),
+                                        Err(outcome) => done.push((item.at, outcome)),
+                                    }
                                 } else {
                                     queue.push((Stage::Options, vec![item]));
                                 }
@@ -330,7 +339,7 @@ impl Work<'_> {
             .as_ref()
             .and_then(|tables| tables.iter().find(|table| table.id == self.place.table));
         let entity = self.push.mapping.entity(self.entity);
-        blame::judge(error, stage, items, &Schema { entity, place: self.place, table })
+        blame::judge(error, stage, items, &Schema { entity, place: &self.place, table })
     }
 
     /// Whether the cell is to be sent again, alone and with leave to add its options.

@@ -10,7 +10,7 @@ use super::{AirtablePush, Place};
 use crate::{
     mapping::{Mapping, read},
     model::{EntityNo, FieldNo, RecordId, SideKey},
-    push::{Bound, Outcome, Pusher as _, Write},
+    push::{Bound, NotedParts, Outcome, Pusher as _, Write},
     remote::airtable::{Client, Table},
     sandbox::{
         Actor, Edit, Fault, FaultKind, MIRROR_TOKEN, MIRROR_USER, NETWORK_BASE, OWNER_USER,
@@ -21,8 +21,8 @@ use crate::{
 const STARTUP: EntityNo = EntityNo(0);
 const PROJECT: EntityNo = EntityNo(1);
 const MEMBER: EntityNo = EntityNo(2);
-const NAME: FieldNo = FieldNo(0);
-const SECTOR: FieldNo = FieldNo(1);
+pub(super) const NAME: FieldNo = FieldNo(0);
+pub(super) const SECTOR: FieldNo = FieldNo(1);
 const HEADCOUNT: FieldNo = FieldNo(2);
 const RATING: FieldNo = FieldNo(3);
 const NUMBER: FieldNo = FieldNo(4);
@@ -59,17 +59,18 @@ roles = { type = "csv", airtable = "Rôles" }
 "#;
 
 /// A push to a sandbox.
-struct World {
+pub(super) struct World {
     sandbox: Sandbox,
     push: AirtablePush,
-    client: Arc<Client>,
+    pub(super) parts: NotedParts,
+    pub(super) client: Arc<Client>,
     incidents: mpsc::Receiver<(String, String, String)>,
 }
 
-struct Setup {
-    token: &'static str,
-    monthly_calls: Option<u64>,
-    new_options: bool,
+pub(super) struct Setup {
+    pub(super) token: &'static str,
+    pub(super) monthly_calls: Option<u64>,
+    pub(super) new_options: bool,
 }
 
 impl Default for Setup {
@@ -83,7 +84,7 @@ impl World {
         Self::with(Setup::default()).await
     }
 
-    async fn with(setup: Setup) -> Self {
+    pub(super) async fn with(setup: Setup) -> Self {
         let sandbox = Sandbox::start(Options::default()).await.unwrap();
         let text = if setup.new_options {
             MAPPING.replace("new_options = false", "new_options = true")
@@ -105,11 +106,15 @@ impl World {
         );
         // What the one who looked has used does not count: two clients share this sandbox.
         sandbox.configure(|config| config.base_requests_per_second = 10);
-        Self { sandbox, push, client, incidents }
+        Self { sandbox, push, parts: NotedParts::default(), client, incidents }
     }
 
-    async fn send_one(&self, bound: Bound) -> Outcome {
-        let mut outcomes = self.push.send(vec![bound]).await;
+    async fn send(&self, bounds: Vec<Bound>) -> Vec<(RecordId, Outcome)> {
+        self.push.send(bounds, &self.parts).await
+    }
+
+    pub(super) async fn send_one(&self, bound: Bound) -> Outcome {
+        let mut outcomes = self.send(vec![bound]).await;
         assert_eq!(outcomes.len(), 1);
         outcomes.remove(0).1
     }
@@ -123,14 +128,19 @@ impl World {
         records.into_iter().find(|(id, _)| id == key).map(|(_, cells)| cells).unwrap()
     }
 
-    fn startup_keys(&self, count: usize) -> Vec<String> {
+    pub(super) fn startup_keys(&self, count: usize) -> Vec<String> {
         let records = self.sandbox.records(NETWORK_BASE, "Startups").into_iter();
         records.map(|(id, _)| id).take(count).collect()
     }
 
-    fn carrying(&self, record: RecordId) -> Vec<(String, Json)> {
+    pub(super) fn carrying(&self, record: RecordId) -> Vec<(String, Json)> {
         let records = self.sandbox.records(NETWORK_BASE, "Startups").into_iter();
         records.filter(|(_, cells)| cells["UUID"] == record.to_string()).collect()
+    }
+
+    /// The key of the record that a create has made.
+    pub(super) fn key_of(&self, bound: &Bound) -> String {
+        self.carrying(bound.record).remove(0).0
     }
 
     fn incident(&mut self) -> (String, String, String) {
@@ -141,7 +151,7 @@ impl World {
         self.sandbox.stats()[name].as_u64().unwrap()
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.sandbox.stop().await.unwrap();
     }
 }
@@ -175,11 +185,11 @@ fn bound(entity: EntityNo, key: Option<&str>, write: Write) -> Bound {
     Bound { operation: Uuid::new_v4(), entity, record: new_id(), key, write, writes_id: false }
 }
 
-fn create(cells: &[(FieldNo, Json)]) -> Bound {
+pub(super) fn create(cells: &[(FieldNo, Json)]) -> Bound {
     bound(STARTUP, None, Write::Create(cells.to_vec()))
 }
 
-fn update(key: &str, cells: &[(FieldNo, Json)]) -> Bound {
+pub(super) fn update(key: &str, cells: &[(FieldNo, Json)]) -> Bound {
     bound(STARTUP, Some(key), Write::Update(cells.to_vec()))
 }
 
@@ -196,7 +206,7 @@ fn refused(outcome: &Outcome, words: &[&str]) -> (Option<FieldNo>, &'static str)
     (*field, code)
 }
 
-fn is_taken(outcome: &Outcome) -> bool {
+pub(super) fn is_taken(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Taken { .. })
 }
 
@@ -215,7 +225,7 @@ async fn push_airtable_writes_ten_records_a_request_and_gives_the_keys_in_order(
     let before = world.stat("request_count");
     let creates: Vec<Bound> =
         (0..25).map(|no| create(&[(NAME, json!(format!("Voilier {no}")))])).collect();
-    let outcomes = world.push.send(creates.clone()).await;
+    let outcomes = world.send(creates.clone()).await;
     assert_eq!(world.stat("request_count") - before, 3);
     let mut keys = Vec::new();
     for (no, (bound, (record, outcome))) in creates.iter().zip(&outcomes).enumerate() {
@@ -227,7 +237,7 @@ async fn push_airtable_writes_ten_records_a_request_and_gives_the_keys_in_order(
         keys.push(key.to_string());
     }
     // The answer was lost, and they are sent again: nothing is made twice.
-    let again = world.push.send(creates).await;
+    let again = world.send(creates).await;
     assert_eq!(again, outcomes);
     let changes = vec![
         update(&keys[0], &[(NAME, json!("Autre")), (HEADCOUNT, json!(12))]),
@@ -235,7 +245,7 @@ async fn push_airtable_writes_ten_records_a_request_and_gives_the_keys_in_order(
         delete(&keys[2]),
     ];
     let before = world.stat("request_count");
-    assert!(world.push.send(changes).await.iter().all(|(_, outcome)| is_taken(outcome)));
+    assert!(world.send(changes).await.iter().all(|(_, outcome)| is_taken(outcome)));
     assert_eq!(world.stat("request_count") - before, 2);
     assert_eq!(world.startup(&keys[0])["Nom"], "Autre");
     assert_eq!(world.startup(&keys[0])["Effectif"], 12);
@@ -270,7 +280,7 @@ async fn push_airtable_one_bad_value_in_ten_is_found_and_the_nine_are_written() 
         .map(|no| create(&[(NAME, json!(format!("Cellule {no}"))), (RATING, json!(no % 5 + 1))]))
         .collect();
     bounds[6].write = Write::Create(vec![(NAME, json!("Cellule 6")), (RATING, json!(99))]);
-    let outcomes = world.push.send(bounds).await;
+    let outcomes = world.send(bounds).await;
     for (no, (record, outcome)) in outcomes.iter().enumerate() {
         if no == 6 {
             let told = refused(outcome, &["`Note`", "`Startups`", "correct it"]);
@@ -288,7 +298,6 @@ async fn push_airtable_missing_option_waits_for_a_person() {
     let world = World::start().await;
     let keys = world.startup_keys(3);
     let outcomes = world
-        .push
         .send(vec![
             update(&keys[0], &[(SECTOR, json!("Spatial")), (NAME, json!("A"))]),
             update(&keys[1], &[(SECTOR, json!("Santé"))]),
@@ -309,7 +318,6 @@ async fn push_airtable_new_option_is_added_where_allowed_and_bends_no_other_cell
     let world = World::with(Setup { new_options: true, ..Setup::default() }).await;
     let keys = world.startup_keys(2);
     let outcomes = world
-        .push
         .send(vec![
             create(&[(NAME, json!("Fusée")), (SECTOR, json!("Spatial"))]),
             update(&keys[0], &[(SECTOR, json!("Spatial"))]),
@@ -346,7 +354,6 @@ async fn push_airtable_record_that_was_deleted_is_gone_and_the_others_go_on() {
     let keys = world.startup_keys(4);
     world.edit(&[gone("Startups", &keys[0]), gone("Startups", &keys[1])]);
     let outcomes = world
-        .push
         .send(vec![
             update(&keys[0], &[(NAME, json!("A"))]),
             update(&keys[2], &[(NAME, json!("B"))]),
@@ -385,7 +392,7 @@ async fn push_airtable_link_to_what_is_not_there_is_named() {
         bound(PROJECT, None, Write::Create(cells))
     };
     let outcomes =
-        world.push.send(vec![link("A", &keys[0]), link("B", &keys[1]), link("C", &project)]).await;
+        world.send(vec![link("A", &keys[0]), link("B", &keys[1]), link("C", &project)]).await;
     let told = refused(&outcomes[0].1, &["`Startup`", "`Projets`", "deleted"]);
     assert_eq!(told, (Some(PROJECT_STARTUP), "link_gone"));
     assert!(is_taken(&outcomes[1].1));
@@ -399,7 +406,6 @@ async fn push_airtable_field_that_cannot_be_written_is_everybodys_and_named() {
     let world = World::start().await;
     let keys = world.startup_keys(3);
     let outcomes = world
-        .push
         .send(vec![
             update(&keys[0], &[(NAME, json!("A")), (NUMBER, json!(1))]),
             update(&keys[1], &[(NUMBER, json!(2))]),
@@ -416,7 +422,6 @@ async fn push_airtable_field_that_cannot_be_written_is_everybodys_and_named() {
     let flag = Edit::Flag { table, field: Some(field), flag: "locked".into(), on: true };
     world.edit(&[flag]);
     let outcomes = world
-        .push
         .send(vec![
             update(&keys[0], &[(NAME, json!("D")), (HEADCOUNT, json!(1))]),
             update(&keys[1], &[(NAME, json!("E"))]),
@@ -455,7 +460,7 @@ async fn push_airtable_id_that_several_records_carry_is_told_with_their_keys() {
     let copy = Edit::Duplicate { table: "Startups".into(), record: first.clone() };
     let second = world.edit(&[copy]).remove(0);
     let other = create(&[(NAME, json!("Autre"))]);
-    let outcomes = world.push.send(vec![bound.clone(), other]).await;
+    let outcomes = world.send(vec![bound.clone(), other]).await;
     let told = refused(&outcomes[0].1, &[&first, &second, "`UUID`"]);
     assert_eq!(told, (None, "id_twice"));
     assert!(is_taken(&outcomes[1].1));
@@ -532,13 +537,13 @@ async fn push_airtable_refused_for_the_rate_waits_for_the_whole_base() {
         (0..count).map(|no| create(&[(NAME, json!(no.to_string()))])).collect()
     };
     let before = world.stat("request_count");
-    let outcomes = world.push.send(bounds(10)).await;
+    let outcomes = world.send(bounds(10)).await;
     let later = |(_, outcome): &(RecordId, Outcome)| match outcome {
         Outcome::Later { after: Some(after) } => *after > Duration::from_secs(25),
         _ => false,
     };
     assert!(outcomes.iter().all(later), "{outcomes:?}");
-    let outcomes = world.push.send(bounds(10)).await;
+    let outcomes = world.send(bounds(10)).await;
     assert!(outcomes.iter().all(later), "{outcomes:?}");
     assert_eq!(world.stat("request_count") - before, 1);
     world.stop().await;
@@ -577,7 +582,7 @@ async fn push_airtable_bulk_never_meets_a_429() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let bounds: Vec<Bound> =
         (0..300).map(|no| create(&[(NAME, json!(format!("Masse {no}")))])).collect();
-    let outcomes = world.push.send(bounds).await;
+    let outcomes = world.send(bounds).await;
     assert!(outcomes.iter().all(|(_, outcome)| is_taken(outcome)));
     assert_eq!(world.stat("refused_by_rate_count"), 0);
     world.stop().await;

@@ -77,8 +77,13 @@ impl Work<'_> {
         if let Some(outcome) = self.push.held_up(&self.place.base) {
             return Trial::Cut(outcome);
         }
+        if cells.len() < item.cells.len() + item.new_options.len()
+            && let Err(outcome) = self.note_parts(item).await
+        {
+            return Trial::Cut(outcome);
+        }
         let trial = [item.with(stage, cells)];
-        match item::request(&self.push.client, self.place, stage, &trial).await {
+        match item::request(&self.push.client, &self.place, stage, &trial).await {
             Ok(_) => Trial::Taken,
             Err(error @ (Error::Refused { .. } | Error::NotFound { .. })) => Trial::Refused(error),
             Err(error) => Trial::Cut(self.outcome_of(&error, stage, item).await),

@@ -5,6 +5,8 @@
 mod blame;
 mod item;
 mod newcomer;
+#[cfg(test)]
+mod parts_tests;
 mod preflight;
 mod search;
 mod sets;
@@ -25,7 +27,7 @@ use self::{
 };
 pub(crate) use preflight::preflight;
 
-use super::{Bound, Outcome, Pusher, password::Passwords};
+use super::{Bound, Outcome, Parts, Pusher, password::Passwords};
 use crate::{
     mapping::{DirectusTable, Entity, Mapping},
     model::{EntityNo, RecordId, Side},
@@ -72,7 +74,7 @@ impl DirectusPush {
     ///
     /// What is refused for one of its cells may have been written without it: every cell that leaves is one that the
     /// record's operation names, with the value that it names.
-    async fn send_all(&self, bounds: Vec<Bound>) -> Vec<(RecordId, Outcome)> {
+    async fn send_all(&self, bounds: Vec<Bound>, parts: &dyn Parts) -> Vec<(RecordId, Outcome)> {
         let records: Vec<RecordId> = bounds.iter().map(|bound| bound.record).collect();
         let mut outcomes: Vec<Option<Outcome>> = vec![None; bounds.len()];
         let mut groups: Vec<((EntityNo, Uuid, Stage), Vec<Item>)> = Vec::new();
@@ -89,7 +91,7 @@ impl DirectusPush {
             }
         }
         let sent = futures_util::stream::iter(groups.into_iter().rev())
-            .map(|((entity, ..), items)| self.settle(entity, items))
+            .map(|((entity, ..), items)| self.settle(entity, items, parts))
             .buffer_unordered(REQUEST_COUNT_MAX)
             .collect::<Vec<_>>();
         for (at, outcome) in sent.await.into_iter().flatten() {
@@ -100,14 +102,14 @@ impl DirectusPush {
     }
 
     /// Sends a batch of one entity and operation, taken apart as far as it has to be, and then its sets.
-    async fn settle(&self, no: EntityNo, items: Vec<Item>) -> Done {
+    async fn settle(&self, no: EntityNo, items: Vec<Item>, parts: &dyn Parts) -> Done {
         let entity = self.mapping.entity(no);
         let Some(table) = &entity.directus else {
             let (code, reason) = words::no_place(entity);
             let refused = Outcome::Refused { field: None, code, reason };
             return items.into_iter().map(|item| (item.at, refused.clone())).collect();
         };
-        let work = Work { push: self, no, entity, table };
+        let work = Work { push: self, parts, no, entity, table };
         let (mut done, mut taken) = (Vec::new(), Vec::new());
         let mut queue = vec![work.give_passwords(items, &mut done).await];
         while let Some(items) = queue.pop() {
@@ -154,14 +156,16 @@ impl Pusher for DirectusPush {
     fn send<'a>(
         &'a self,
         bounds: Vec<Bound>,
+        parts: &'a dyn Parts,
     ) -> Pin<Box<dyn Future<Output = Vec<(RecordId, Outcome)>> + Send + 'a>> {
-        Box::pin(self.send_all(bounds))
+        Box::pin(self.send_all(bounds, parts))
     }
 }
 
 /// One entity's batch.
 struct Work<'a> {
     push: &'a DirectusPush,
+    parts: &'a dyn Parts,
     no: EntityNo,
     entity: &'a Entity,
     table: &'a DirectusTable,

@@ -29,7 +29,7 @@ use crate::{
     mapping::{Mapping, read},
     model::{EntityNo, FieldNo, RecordId, SideKey},
     push::{
-        Bound, Outcome, Pusher as _, Write,
+        Bound, NotedParts, Outcome, Pusher as _, Write,
         password::{Missing, Passwords},
     },
     remote::directus::{
@@ -53,16 +53,17 @@ async fn source() -> &'static (Cluster, Source) {
     SOURCE.get_or_init(make).await
 }
 
-struct World {
+pub(super) struct World {
     cluster: &'static Cluster,
     source: &'static Source,
-    mapping: Arc<Mapping>,
+    pub(super) mapping: Arc<Mapping>,
     push: DirectusPush,
+    pub(super) parts: NotedParts,
     incidents: mpsc::Receiver<(String, String, String)>,
 }
 
 impl World {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let (_, source) = source().await;
         Self::at(&source.server.url(), &source.push_token).await
     }
@@ -75,25 +76,25 @@ impl World {
         let (sender, incidents) = mpsc::channel(10);
         let client = Client::new(url, token).unwrap().with_timeout(Duration::from_secs(20));
         let push = DirectusPush::new(Arc::new(client), Arc::clone(&mapping), sender);
-        Self { cluster, source, mapping, push, incidents }
+        Self { cluster, source, mapping, push, parts: NotedParts::default(), incidents }
     }
 
-    fn entity(&self, name: &str) -> EntityNo {
+    pub(super) fn entity(&self, name: &str) -> EntityNo {
         let at = self.mapping.entities.iter().position(|entity| entity.name == name).unwrap();
         EntityNo(u16::try_from(at).unwrap())
     }
 
-    fn field(&self, entity: &str, name: &str) -> FieldNo {
+    pub(super) fn field(&self, entity: &str, name: &str) -> FieldNo {
         let entity = self.mapping.entity(self.entity(entity));
         let at = entity.fields.iter().position(|field| field.name == name).unwrap();
         FieldNo(u16::try_from(at).unwrap())
     }
 
-    fn cells(&self, entity: &str, cells: &[(&str, Json)]) -> Vec<(FieldNo, Json)> {
+    pub(super) fn cells(&self, entity: &str, cells: &[(&str, Json)]) -> Vec<(FieldNo, Json)> {
         cells.iter().map(|(name, value)| (self.field(entity, name), value.clone())).collect()
     }
 
-    fn create(&self, entity: &str, cells: &[(&str, Json)]) -> Bound {
+    pub(super) fn create(&self, entity: &str, cells: &[(&str, Json)]) -> Bound {
         let cells = self.cells(entity, cells);
         bound(self.entity(entity), Uuid::new_v4(), None, Write::Create(cells))
     }
@@ -105,18 +106,18 @@ impl World {
     }
 
     async fn send(&self, bounds: &[Bound]) -> Vec<Outcome> {
-        let outcomes = self.push.send(bounds.to_vec()).await;
+        let outcomes = self.push.send(bounds.to_vec(), &self.parts).await;
         let sent: Vec<RecordId> = bounds.iter().map(|bound| bound.record).collect();
         let answered: Vec<RecordId> = outcomes.iter().map(|(record, _)| *record).collect();
         assert_eq!(sent, answered);
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    async fn send_one(&self, bound: &Bound) -> Outcome {
+    pub(super) async fn send_one(&self, bound: &Bound) -> Outcome {
         self.send(std::slice::from_ref(bound)).await.remove(0)
     }
 
-    async fn sql(&self, sql: &str) -> Vec<Vec<Option<String>>> {
+    pub(super) async fn sql(&self, sql: &str) -> Vec<Vec<Option<String>>> {
         self.cluster.sql("directus", sql).await.unwrap()
     }
 
@@ -125,7 +126,13 @@ impl World {
         self.sql(sql).await.remove(0).remove(0)
     }
 
-    fn refused(&self, outcome: &Outcome, entity: &str, field: Option<&str>, code: &str) -> String {
+    pub(super) fn refused(
+        &self,
+        outcome: &Outcome,
+        entity: &str,
+        field: Option<&str>,
+        code: &str,
+    ) -> String {
         let Outcome::Refused { field: at, code: said, reason } = outcome else {
             panic!("{outcome:?}")
         };
@@ -148,7 +155,7 @@ fn together(mut bounds: Vec<Bound>) -> Vec<Bound> {
     bounds
 }
 
-const TAKEN: Outcome = Outcome::Taken { key: None };
+pub(super) const TAKEN: Outcome = Outcome::Taken { key: None };
 
 #[tokio::test]
 async fn push_directus_batch_is_one_transaction_with_the_operation_of_ours() {
