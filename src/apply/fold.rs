@@ -78,6 +78,8 @@ struct Folding<'a> {
     records: Records,
     elements: Elements,
     writes: Writes,
+    /// The refusals so far, by the record of the side: a later value may make them void.
+    refused: BTreeMap<(Side, EntityNo, SideKey), Vec<RefusalRow>>,
     element_writes: BTreeMap<(EntityNo, Side, String, SideKey), Option<(RecordId, String)>>,
     born: Vec<(Side, EntityNo, SideKey)>,
     own: OwnWrite<'a>,
@@ -104,6 +106,7 @@ impl Apply {
             records,
             elements,
             writes: Writes::default(),
+            refused: BTreeMap::new(),
             element_writes: BTreeMap::new(),
             born: Vec::new(),
             own: OwnWrite::default(),
@@ -147,6 +150,7 @@ impl Apply {
             records: Records::new(),
             elements: Elements::new(),
             writes: Writes::default(),
+            refused: BTreeMap::new(),
             element_writes: BTreeMap::new(),
             born: Vec::new(),
             own: OwnWrite::default(),
@@ -347,7 +351,8 @@ impl<'a> Folding<'a> {
                     self.no_longer_refused(item, Some(&field.name));
                 }
                 Err((refusal, waits_for)) => {
-                    self.writes.refusals.push(RefusalRow {
+                    let record = (item.side, entity, item.observation.key.clone());
+                    self.refused.entry(record).or_default().push(RefusalRow {
                         side: item.side,
                         entity,
                         key: item.observation.key.clone(),
@@ -367,11 +372,10 @@ impl<'a> Folding<'a> {
     fn no_longer_refused(&mut self, item: &Item, field: Option<&str>) {
         let Observation { entity, key, .. } = &item.observation;
         // Refusals are rare, and this is on the way of every cell.
-        if !self.writes.refusals.is_empty() {
-            self.writes.refusals.retain(|row| {
-                (row.side, row.entity, &row.key) != (item.side, *entity, key)
-                    || field.is_some_and(|field| field != row.field)
-            });
+        if !self.refused.is_empty()
+            && let Some(rows) = self.refused.get_mut(&(item.side, *entity, key.clone()))
+        {
+            rows.retain(|row| field.is_some_and(|field| field != row.field));
         }
         if self.writer.has_refusals(item.side, *entity) {
             let field = field.map(str::to_owned);
@@ -587,6 +591,7 @@ impl<'a> Folding<'a> {
             writes.not_due.sort_unstable();
         }
         self.writes.entities = by_entity.writes.into_values().collect();
+        self.writes.refusals = self.refused.into_values().flatten().collect();
         (self.writes, outcomes)
     }
 }

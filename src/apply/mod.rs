@@ -42,6 +42,9 @@ use crate::{
 use batch::InFlight;
 use identity::Candidates;
 
+/// What the observations of a batch take, as [`Delivery::held_bytes`] estimates it; a single transaction may exceed it.
+const BATCH_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// Why applying stopped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -177,9 +180,9 @@ impl Apply {
         self.queue_all_if_complete().await?;
         loop {
             tokio::select! {
-                delivery = deliveries.recv() => {
-                    let Some(delivery) = delivery else { break };
-                    self.apply_available(delivery, &mut deliveries).await?;
+                first = deliveries.recv() => {
+                    let Some(first) = first else { break };
+                    self.apply_available(first, &mut deliveries).await?;
                 }
                 () = InFlight::end_of(&mut self.in_flight) => drop(self.settle().await?),
             }
@@ -202,28 +205,29 @@ impl Apply {
     /// Applies `first` and what has come with it, as one batch if the limits allow.
     async fn apply_available(
         &mut self,
-        first: Delivery,
+        first: (Delivery, usize),
         deliveries: &mut Inlet,
     ) -> Result<(), Error> {
         let mut batch = Vec::new();
-        let mut row_count = 0;
+        let (mut row_count, mut byte_count) = (0, 0);
         let mut met = HashMap::new();
         let mut next = Some(first);
-        while let Some(delivery) = next {
+        while let Some((delivery, held_bytes)) = next {
             if self.is_large(&delivery) {
                 self.apply_batch(batch).await?;
                 return self.apply_large(delivery).await;
             }
             if self.meets_other_side(&mut met, &delivery) {
                 self.apply_batch(std::mem::take(&mut batch)).await?;
-                (row_count, met) = (0, HashMap::new());
+                (row_count, byte_count, met) = (0, 0, HashMap::new());
                 self.meets_other_side(&mut met, &delivery);
             }
             if let Delivery::Transaction { observations, .. } = &delivery {
                 row_count += observations.len();
             }
+            byte_count += held_bytes;
             batch.push(delivery);
-            if row_count >= self.limits.batch_row_count_max {
+            if row_count >= self.limits.batch_row_count_max || byte_count >= BATCH_BYTES_MAX {
                 break;
             }
             next = deliveries.try_recv();

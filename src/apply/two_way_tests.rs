@@ -262,7 +262,7 @@ async fn outcome(client: &Client) -> String {
         "select t::text from canon.card_tag t order by 1",
         "select concat_ws(' ', record_id, side, field, value) from mirror.shadow order by 1",
         "select concat_ws(' ', record_id, side, was_deleted) from mirror.absence order by 1",
-        "select concat_ws(' ', record_id, side, field, base, canonical, observed, decision, decided_at is null) from mirror.conflict order by conflict_id",
+        "select concat_ws(' ', record_id, side, field, base, canonical, observed, decision, decided_at is null) from mirror.conflict order by record_id, field, side, conflict_id",
         "select concat_ws(' ', record_id, side, settled_at is null) from mirror.operation order by 1",
         // A row of which nothing is owed (`merge::is_due`) is dropped by the next push.
         "select concat_ws(' ', record_id, side) from mirror.outbox o

@@ -32,15 +32,6 @@ pub(crate) trait KnownKeys: Send + Sync {
     }
 }
 
-/// Something a person should know of, or see to. The line goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Incident {
-    /// One word for machines: what kind of thing happened.
-    pub(crate) code: &'static str,
-    /// What happened, where, and what to do: for people, without values of fields.
-    pub(crate) text: String,
-}
-
 /// How a capture is doing, for `status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CaptureStatus {

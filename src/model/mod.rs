@@ -4,8 +4,10 @@ mod decision;
 mod erased;
 mod finding;
 mod language;
+mod notice;
 mod observation;
 mod position;
+mod size;
 mod spreadsheet;
 mod value;
 mod visible;
@@ -14,6 +16,7 @@ pub(crate) use decision::{Decision, Wish};
 pub(crate) use erased::{ERASED, is_erased};
 pub(crate) use finding::{Finding, Level};
 pub(crate) use language::Language;
+pub(crate) use notice::{Incident, Notice};
 pub(crate) use observation::{
     Author, Cell, Change, Delivery, Element, Observation, Refusal, RefusalKind, Stamp,
 };

@@ -16,7 +16,7 @@ use tracing::{Instrument as _, info_span, warn};
 use super::AirtablePlan;
 use crate::{
     apply::WayOut,
-    model::Side,
+    model::{Notice, Side},
     push::{
         Drain, Pusher,
         airtable::{AirtablePush, Places},
@@ -73,7 +73,7 @@ impl Pushes {
         plan: &AirtablePlan,
         places: Places,
         books: Books,
-        incidents: mpsc::Sender<(String, String, String)>,
+        notices: mpsc::Sender<(String, Notice)>,
     ) {
         let client = Arc::clone(&plan.client);
         let own = Arc::<OnceLock<String>>::default();
@@ -81,7 +81,7 @@ impl Pushes {
         let is_known = ask(&client, &own).await;
         let mapping = Arc::clone(books.mapping());
         let limit = plan.bases.iter().find_map(|base| base.monthly_calls);
-        let pusher = AirtablePush::new(Arc::clone(&client), mapping, places, limit, incidents);
+        let pusher = AirtablePush::new(Arc::clone(&client), mapping, places, limit, notices);
         if is_known {
             return self.start(Side::Airtable, books, Arc::new(pusher));
         }

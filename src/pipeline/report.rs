@@ -11,20 +11,23 @@ use tracing::warn;
 
 use crate::{
     capture::{self, directus},
-    model::{Position, Side},
-    store::reading::{self, LogStatus},
+    model::{Notice, Position, Side},
+    store::{
+        incident,
+        reading::{self, LogStatus},
+    },
 };
 
 /// How often it is written down; `status` takes three missed reports for a plait that is gone.
 const PERIOD: Duration = Duration::from_secs(2);
-const INCIDENT_COUNT_MAX: usize = 256;
+const NOTICE_COUNT_MAX: usize = 256;
 
 /// Collects what the captures say.
 pub(super) struct Reporter {
     pool: PgPool,
     sources: Vec<(String, Source)>,
-    incidents: mpsc::Receiver<(String, String, String)>,
-    incident_sender: mpsc::Sender<(String, String, String)>,
+    notices: mpsc::Receiver<(String, Notice)>,
+    notice_sender: mpsc::Sender<(String, Notice)>,
     bars: Bars,
 }
 
@@ -35,8 +38,8 @@ enum Source {
 
 impl Reporter {
     pub(super) fn new(pool: PgPool) -> Self {
-        let (incident_sender, incidents) = mpsc::channel(INCIDENT_COUNT_MAX);
-        Self { pool, sources: Vec::new(), incidents, incident_sender, bars: Bars::default() }
+        let (notice_sender, notices) = mpsc::channel(NOTICE_COUNT_MAX);
+        Self { pool, sources: Vec::new(), notices, notice_sender, bars: Bars::default() }
     }
 
     pub(super) fn follow_directus(
@@ -55,17 +58,17 @@ impl Reporter {
         self.sources.push((log, Source::Airtable(status)));
     }
 
-    /// Where incidents go: log, code, text.
-    pub(super) fn incidents(&self) -> mpsc::Sender<(String, String, String)> {
-        self.incident_sender.clone()
+    /// Where notices go, with the log's name.
+    pub(super) fn notices(&self) -> mpsc::Sender<(String, Notice)> {
+        self.notice_sender.clone()
     }
 
     /// Reports until `stop`, and once more then.
     pub(super) async fn keep_reporting(mut self, stop: CancellationToken) {
         let mut is_last = false;
         loop {
-            while let Ok((log, code, text)) = self.incidents.try_recv() {
-                if let Err(error) = reading::open_incident(&self.pool, &log, &code, &text).await {
+            while let Ok((log, notice)) = self.notices.try_recv() {
+                if let Err(error) = incident::note(&self.pool, &log, &notice).await {
                     warn!(%error, "could not record an incident");
                 }
             }

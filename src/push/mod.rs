@@ -6,6 +6,7 @@ pub(crate) mod directus;
 mod drain;
 mod form;
 pub(crate) mod password;
+mod trouble;
 
 use std::{future::Future, pin::Pin, time::Duration};
 

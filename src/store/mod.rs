@@ -5,6 +5,8 @@
 pub(crate) mod alert;
 mod books;
 pub(crate) mod budget;
+#[cfg(test)]
+mod bulk_tests;
 mod catalog;
 mod column;
 pub(crate) mod command;
@@ -16,8 +18,9 @@ mod decided;
 mod first_copy;
 pub(crate) mod history;
 mod identity;
+pub(crate) mod incident;
 pub(crate) mod kept;
-mod operation;
+pub(crate) mod operation;
 mod outbox;
 mod owed;
 pub(crate) mod parked;
@@ -34,6 +37,7 @@ pub(crate) mod reports;
 mod session;
 pub(crate) mod standing;
 mod state;
+mod statements;
 mod write;
 mod writer;
 

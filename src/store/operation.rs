@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::Value as Json;
+use sqlx::PgPool;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -160,8 +161,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Queues all that is owed to any side of an entity that both have; drops what was kept long enough of writes
-    /// that are settled; and says again that deletes were stopped, while they are.
+    /// Queues all that is owed to any side of an entity that both have; and says again that deletes were stopped, while
+    /// they are.
     pub(crate) async fn queue_all(&self) -> Result<(), Error> {
         let numbers: Vec<i16> = self
             .mapping
@@ -172,15 +173,23 @@ impl Writer {
             .map(|(_, number)| *number)
             .collect();
         self.client().execute(QUEUE_ALL, &[&numbers]).await?;
-        self.client()
-            .execute(
-                "delete from mirror.operation where settled_at < now() - interval '9 days'",
-                &[],
-            )
-            .await?;
         self.client().execute(include_str!("deletes_stopped.sql"), &[]).await?;
         Ok(())
     }
+}
+
+/// Drops up to `operation_count_max` of our writes that were settled nine days ago: the payloads that could tell of them
+/// once more are gone by then. How many there were.
+pub(crate) async fn drop_settled(pool: &PgPool, operation_count_max: i64) -> Result<u64, Error> {
+    let dropped = sqlx::query(
+        "delete from mirror.operation where ctid = any (array(
+             select ctid from mirror.operation where settled_at < now() - interval '9 days'
+             order by settled_at limit $1 for update skip locked))",
+    )
+    .bind(operation_count_max)
+    .execute(pool)
+    .await?;
+    Ok(dropped.rows_affected())
 }
 
 #[cfg(test)]

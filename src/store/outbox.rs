@@ -275,25 +275,37 @@ impl Books {
         rows: &[Parked],
     ) -> Result<(), Error> {
         self.marks.note_parked(entity);
+        let described = self.mapping.entity(entity);
+        let mut parked = BTreeMap::new();
         for row in rows {
-            let name =
-                row.field.as_ref().map(|(no, _)| &self.mapping.entity(entity).field(*no).name);
-            sqlx::query(
-                "insert into mirror.parked (side, entity_no, record_id, field, code, reason, value) values ($1, $2, $3, $4, $5, $6, $7)
-                 on conflict (side, entity_no, record_id, field) do update
-                     set code = excluded.code, reason = excluded.reason, value = excluded.value, parked_at = now(),
-                         try_count = parked.try_count + 1, skipped_at = null",
-            )
-            .bind(side.name())
-            .bind(self.number(entity))
-            .bind(row.record.0)
-            .bind(name.map_or(WHOLE_RECORD, String::as_str))
-            .bind(&row.code)
-            .bind(&row.reason)
-            .bind(row.field.as_ref().map(|(_, value)| value.to_json()))
-            .execute(&self.pool)
-            .await?;
+            let field = row.field.as_ref();
+            let name = field.map_or(WHOLE_RECORD, |(no, _)| described.field(*no).name.as_str());
+            // A cell occurs once in a statement: of several refusals of one, the last stands.
+            parked.insert((row.record.0, name), row);
         }
+        let records: Vec<Uuid> = parked.keys().map(|(record, _)| *record).collect();
+        let names: Vec<&str> = parked.keys().map(|(_, name)| *name).collect();
+        let codes: Vec<&str> = parked.values().map(|row| row.code.as_str()).collect();
+        let reasons: Vec<&str> = parked.values().map(|row| row.reason.as_str()).collect();
+        let value = |row: &&Parked| row.field.as_ref().map(|(_, value)| value.to_json());
+        let values: Vec<Option<serde_json::Value>> = parked.values().map(value).collect();
+        sqlx::query(
+            "insert into mirror.parked (side, entity_no, record_id, field, code, reason, value)
+             select $1, $2, record_id, field, code, reason, value
+             from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[]) as u (record_id, field, code, reason, value)
+             on conflict (side, entity_no, record_id, field) do update
+                 set code = excluded.code, reason = excluded.reason, value = excluded.value, parked_at = now(),
+                     try_count = parked.try_count + 1, skipped_at = null",
+        )
+        .bind(side.name())
+        .bind(self.number(entity))
+        .bind(&records)
+        .bind(&names)
+        .bind(&codes)
+        .bind(&reasons)
+        .bind(&values)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

@@ -146,34 +146,6 @@ pub(crate) async fn open_incidents(pool: &PgPool) -> Result<Vec<OpenIncident>, E
     .await?)
 }
 
-/// Opens an incident, or counts one that is open.
-pub(crate) async fn open_incident(
-    pool: &PgPool,
-    log: &str,
-    code: &str,
-    text: &str,
-) -> Result<(), Error> {
-    sqlx::query(
-        "insert into mirror.incident (log, code, text) values ($1, $2, $3)
-         on conflict (log, code) where closed_at is null do update
-             set text = excluded.text, seen_at = now(), seen_count = incident.seen_count + 1",
-    )
-    .bind(log)
-    .bind(code)
-    .bind(text)
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
-/// Closes all incidents: what is still so will be found again.
-pub(crate) async fn close_incidents(pool: &PgPool) -> Result<(), Error> {
-    sqlx::query("update mirror.incident set closed_at = now() where closed_at is null")
-        .execute(pool)
-        .await?;
-    Ok(())
-}
-
 /// Numbers for people who ask how things stand.
 #[derive(Clone, Copy, Debug, FromRow)]
 pub(crate) struct Counts {

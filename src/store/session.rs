@@ -4,7 +4,6 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
@@ -18,7 +17,7 @@ use futures_util::{
 };
 use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
-use super::Error;
+use super::{Error, statements::Statements};
 
 pub(crate) type Param = Box<dyn ToSql + Sync + Send>;
 
@@ -38,7 +37,7 @@ pub(super) enum Feed {
 #[derive(Clone)]
 pub(super) struct Session {
     client: Arc<Client>,
-    statements: Arc<Mutex<HashMap<String, Statement>>>,
+    statements: Arc<Mutex<Statements>>,
 }
 
 impl Session {
@@ -51,17 +50,19 @@ impl Session {
     }
 
     async fn prepared(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
-        let known = self.known().get(sql).cloned();
+        let known = self.known().get(sql);
         if let Some(statement) = known {
             return Ok(statement);
         }
         let statement = self.client.prepare(sql).await?;
-        self.known().insert(sql.to_owned(), statement.clone());
+        // What has to leave is closed on the server when the last clone is dropped: outside the lock.
+        let evicted = self.known().insert(sql, statement.clone());
+        drop(evicted);
         Ok(statement)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Statement>> {
-        // A map of statements is whole after any panic.
+    fn known(&self) -> std::sync::MutexGuard<'_, Statements> {
+        // A panic cannot leave the map half-written, so a poisoned lock is safe to reuse.
         self.statements.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -95,15 +96,15 @@ impl Session {
         calls: Vec<Call>,
         end: &'static str,
     ) -> Result<(), Error> {
-        // Before `begin`: a statement prepared inside could not be after a failure.
-        try_join_all(calls.iter().map(|call| self.prepared(&call.sql))).await?;
+        // Before `begin`: a statement prepared inside could not be after a failure. They are held here, since a
+        // batch may have more of them than `Statements` keeps.
+        let statements = try_join_all(calls.iter().map(|call| self.prepared(&call.sql))).await?;
         let mut sent = Sent::default();
         sent.add(Box::pin(self.client.batch_execute(begin))).await;
-        for Call { sql, feed } in calls {
+        for (Call { feed, .. }, statement) in calls.into_iter().zip(statements) {
             match feed {
                 Feed::Params(params) => {
                     sent.add(Box::pin(async move {
-                        let statement = self.prepared(&sql).await?;
                         self.client.execute(&statement, &borrowed(&params)).await.map(drop)
                     }))
                     .await;
@@ -112,7 +113,6 @@ impl Session {
                     // After a failure the server would refuse to begin the copy, and the driver counts its answers
                     // wrongly then.
                     std::mem::take(&mut sent).done().await?;
-                    let statement = self.prepared(&sql).await?;
                     self.copy(&statement, rows).await?;
                 }
             }

@@ -1,6 +1,10 @@
 //! What a batch changes, and the statements that write it: one a kind and table, whatever the number of rows.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
@@ -648,47 +652,70 @@ impl Calls<'_> {
         });
     }
 
+    /// The steps of one cell go in their order, each with the first, second, … steps of all the other cells: a
+    /// statement sees a cell once.
     fn conflicts(&mut self, writes: &Writes) {
-        let numbers = self.writer.entity_numbers.clone();
-        let mut agreed = Vec::new();
+        let mut step_counts: HashMap<_, usize> = HashMap::new();
+        let mut layers: Vec<(Vec<_>, Vec<&ConflictRow>)> = Vec::new();
         for step in &writes.conflicts {
-            let row = match step {
+            let cell = match step {
+                ConflictStep::Over(entity, record, field, side) => {
+                    (*entity, *record, Some(field), *side)
+                }
+                ConflictStep::Met(row) => (row.entity, row.record, row.field.as_ref(), row.side),
+            };
+            let step_count = step_counts.entry(cell).or_default();
+            if layers.len() == *step_count {
+                layers.push((Vec::new(), Vec::new()));
+            }
+            let (agreed, met) = &mut layers[*step_count];
+            *step_count += 1;
+            match step {
                 ConflictStep::Over(entity, record, field, side) => {
                     agreed.push((*entity, *record, field, *side));
-                    continue;
                 }
-                ConflictStep::Met(row) => row,
-            };
-            self.agreed(&std::mem::take(&mut agreed));
-            if row.decision == "held" {
-                self.add(
-                    include_str!("conflict_overwritten.sql"),
-                    vec![
-                        Box::new(numbers[usize::from(row.entity.0)]),
-                        Box::new(row.record.0),
-                        Box::new(row.field.clone()),
-                        Box::new(row.side.name()),
-                        Box::new(row.observed.to_string()),
-                    ],
-                );
+                ConflictStep::Met(row) => met.push(row),
             }
-            // Rare; who made the canonical value is looked up in the journal, which this batch has written.
+        }
+        for (agreed, met) in layers {
+            self.agreed(&agreed);
+            self.met(&met);
+        }
+    }
+
+    fn met(&mut self, rows: &[&ConflictRow]) {
+        let numbers = self.writer.entity_numbers.clone();
+        let number = |row: &&ConflictRow| numbers[usize::from(row.entity.0)];
+        let held: Vec<&ConflictRow> =
+            rows.iter().filter(|row| row.decision == "held").copied().collect();
+        if !held.is_empty() {
             self.add(
-                include_str!("conflict_put.sql"),
+                include_str!("conflict_overwritten.sql"),
                 vec![
-                    Box::new(numbers[usize::from(row.entity.0)]),
-                    Box::new(row.record.0),
-                    Box::new(row.field.clone()),
-                    Box::new(row.side.name()),
-                    Box::new(row.base.as_ref().map(ToString::to_string)),
-                    Box::new(row.canonical.to_string()),
-                    Box::new(row.observed.to_string()),
-                    Box::new(row.transaction),
-                    Box::new(row.decision),
+                    column(&held, number),
+                    column(&held, |row| row.record.0),
+                    column(&held, |row| row.field.clone()),
+                    column(&held, |row| row.side.name()),
+                    column(&held, |row| row.observed.to_string()),
                 ],
             );
         }
-        self.agreed(&agreed);
+        if !rows.is_empty() {
+            self.add(
+                include_str!("conflict_put.sql"),
+                vec![
+                    column(rows, number),
+                    column(rows, |row| row.record.0),
+                    column(rows, |row| row.field.clone()),
+                    column(rows, |row| row.side.name()),
+                    column(rows, |row| row.base.as_ref().map(ToString::to_string)),
+                    column(rows, |row| row.canonical.to_string()),
+                    column(rows, |row| row.observed.to_string()),
+                    column(rows, |row| row.transaction),
+                    column(rows, |row| row.decision),
+                ],
+            );
+        }
     }
 
     fn agreed(&mut self, agreed: &[(EntityNo, RecordId, &String, Side)]) {
@@ -754,24 +781,32 @@ impl Calls<'_> {
                 ],
             );
         }
-        for row in &writes.refusals {
-            self.add(
-                "insert into mirror.refusal (side, entity_no, side_key, field, kind, reason, waits_for, source_transaction_id)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8)
-                 on conflict (side, entity_no, side_key, field) do update
-                     set kind = excluded.kind, reason = excluded.reason, waits_for = excluded.waits_for,
-                         source_transaction_id = excluded.source_transaction_id, refused_at = now()",
-                vec![
-                    Box::new(row.side.name()),
-                    Box::new(numbers[usize::from(row.entity.0)]),
-                    Box::new(row.key.to_string()),
-                    Box::new(row.field.clone()),
-                    Box::new(row.kind.name()),
-                    Box::new(row.reason.clone()),
-                    Box::new(row.waits_for.clone()),
-                    Box::new(row.transaction),
-                ],
-            );
+        // Of a cell that was refused more than once, the last refusal stands.
+        let mut listed = HashSet::new();
+        let mut rows: Vec<&RefusalRow> = writes
+            .refusals
+            .iter()
+            .rev()
+            .filter(|row| listed.insert((row.side, row.entity, &row.key, &row.field)))
+            .collect();
+        rows.reverse();
+        if rows.is_empty() {
+            return;
         }
+        self.add(
+            include_str!("refusal_put.sql"),
+            vec![
+                column(&rows, |row| row.side.name()),
+                column(&rows, |row| numbers[usize::from(row.entity.0)]),
+                column(&rows, |row| row.key.to_string()),
+                column(&rows, |row| row.field.clone()),
+                column(&rows, |row| row.kind.name()),
+                column(&rows, |row| row.reason.clone()),
+                column(&rows, |row| {
+                    row.waits_for.as_ref().map(|keys| serde_json::json!(keys).to_string())
+                }),
+                column(&rows, |row| row.transaction),
+            ],
+        );
     }
 }

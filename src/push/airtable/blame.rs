@@ -9,19 +9,12 @@ use super::{
 };
 use crate::{
     mapping::Entity,
-    push::Outcome,
+    push::{Outcome, trouble::Trouble},
     remote::airtable::{Error, Table},
 };
 
 /// When a person has to see to the token or the table, it is tried again after this long.
 const TROUBLE_PAUSE: Duration = Duration::from_mins(1);
-
-/// What a person has to see to before anything goes on there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Trouble {
-    pub(super) code: &'static str,
-    pub(super) text: String,
-}
 
 /// What a refusal means.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,6 +105,7 @@ pub(super) fn judge(error: &Error, stage: Stage, items: &[Item], schema: &Schema
         Error::Unreachable { .. }
         | Error::TimedOut { .. }
         | Error::Server { .. }
+        | Error::TooLarge { .. }
         | Error::Malformed { .. } => Verdict::All { outcome: Outcome::Unanswered, trouble: None },
         Error::IteratorLost { .. } => Verdict::Unclear,
         Error::NotFound { kind, .. } if kind == "MODEL_ID_NOT_FOUND" => match items {

@@ -12,23 +12,35 @@ mod sandbox_tests;
 mod search;
 mod words;
 
-use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use tokio::{
     sync::{Mutex, mpsc},
     time::Instant,
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
 use self::{
-    blame::{Blame, Schema, Trouble, Verdict, Why},
+    blame::{Blame, Schema, Verdict, Why},
     item::{Item, Reply, Stage},
 };
-use super::{Bound, Outcome, Parts, Pusher};
+use super::{
+    Bound, Outcome, Parts, Pusher,
+    trouble::{Trouble, Troubles},
+};
 use crate::{
     mapping::Mapping,
-    model::{EntityNo, FieldNo, RecordId, Side},
+    model::{EntityNo, FieldNo, Notice, RecordId, Side},
     remote::airtable::{Client, Error, Table},
 };
 
@@ -71,8 +83,7 @@ pub(crate) struct AirtablePush {
     places: Places,
     /// Calls that the plan allows in a month, all bases together; `None`: any number.
     monthly_calls: Option<u64>,
-    /// Log, code, text.
-    incidents: mpsc::Sender<(String, String, String)>,
+    troubles: Troubles,
     schemas: Mutex<HashMap<String, (Instant, Arc<Vec<Table>>)>>,
 }
 
@@ -82,9 +93,10 @@ impl AirtablePush {
         mapping: Arc<Mapping>,
         places: Places,
         monthly_calls: Option<u64>,
-        incidents: mpsc::Sender<(String, String, String)>,
+        notices: mpsc::Sender<(String, Notice)>,
     ) -> Self {
-        Self { client, mapping, places, monthly_calls, incidents, schemas: Mutex::default() }
+        let troubles = Troubles::new(notices);
+        Self { client, mapping, places, monthly_calls, troubles, schemas: Mutex::default() }
     }
 
     /// As [`Pusher::send`], in the order given.
@@ -125,7 +137,8 @@ impl AirtablePush {
         });
         let sent = futures_util::stream::iter(batches)
             .map(|(entity, place, stage, items)| {
-                let work = Work { push: self, parts, entity, place };
+                let is_troubled = AtomicBool::new(false);
+                let work = Work { push: self, parts, entity, place, is_troubled };
                 async move { work.settle(stage, items).await }
             })
             .buffer_unordered(REQUEST_COUNT_MAX)
@@ -149,18 +162,8 @@ impl AirtablePush {
         if !is_spent {
             return None;
         }
-        self.tell(base, words::budget_spent(used, limit));
+        self.troubles.tell(&log_of(base), "", words::budget_spent(used, limit));
         Some(Outcome::Later { after: Some(BUDGET_PAUSE) })
-    }
-
-    /// Opens an incident; the log has it where nobody can be told now.
-    fn tell(&self, base: &str, trouble: Trouble) {
-        let Trouble { code, text } = trouble;
-        warn!(base, code, "{text}");
-        let log = format!("{}:{base}", Side::Airtable);
-        if let Err(error) = self.incidents.try_send((log, code.to_owned(), text)) {
-            debug!(%error, "could not hand an incident on");
-        }
     }
 
     /// The base's tables, not older than a minute; `None` if they cannot be read now.
@@ -235,6 +238,13 @@ struct Work<'a> {
     parts: &'a dyn Parts,
     entity: EntityNo,
     place: Place,
+    /// Something was told that keeps records from being written.
+    is_troubled: AtomicBool,
+}
+
+/// The name of a base's log.
+fn log_of(base: &str) -> String {
+    format!("{}:{base}", Side::Airtable)
 }
 
 impl Work<'_> {
@@ -259,7 +269,24 @@ impl Work<'_> {
                 Err(error) => self.sort_out(error, stage, items, &mut queue, &mut done).await,
             }
         }
+        if done.iter().any(|(_, outcome)| matches!(outcome, Outcome::Taken { .. })) {
+            self.note_well();
+        }
         done
+    }
+
+    fn tell(&self, trouble: Trouble) {
+        self.is_troubled.store(true, Ordering::Relaxed);
+        let entity = &self.push.mapping.entity(self.entity).name;
+        self.push.troubles.tell(&log_of(&self.place.base), entity, trouble);
+    }
+
+    /// Some of the batch was taken: unless another part of it met a trouble, there is none any more.
+    fn note_well(&self) {
+        if !self.is_troubled.load(Ordering::Relaxed) {
+            let entity = &self.push.mapping.entity(self.entity).name;
+            self.push.troubles.well(&log_of(&self.place.base), entity);
+        }
     }
 
     /// Notes that the item's write goes in several requests, before the first of them.
@@ -281,7 +308,7 @@ impl Work<'_> {
         match self.judge(&error, stage, &items).await {
             Verdict::All { outcome, trouble } => {
                 if let Some(trouble) = trouble {
-                    self.push.tell(&self.place.base, trouble);
+                    self.tell(trouble);
                 }
                 done.extend(items.into_iter().map(|item| (item.at, outcome.clone())));
             }

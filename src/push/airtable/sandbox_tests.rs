@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{AirtablePush, Place};
 use crate::{
     mapping::{Mapping, read},
-    model::{EntityNo, FieldNo, RecordId, SideKey},
+    model::{EntityNo, FieldNo, Incident, Notice, RecordId, SideKey},
     push::{Bound, NotedParts, Outcome, Pusher as _, Write},
     remote::airtable::{Client, Table},
     sandbox::{
@@ -64,7 +64,7 @@ pub(super) struct World {
     push: AirtablePush,
     pub(super) parts: NotedParts,
     pub(super) client: Arc<Client>,
-    incidents: mpsc::Receiver<(String, String, String)>,
+    notices: mpsc::Receiver<(String, Notice)>,
 }
 
 pub(super) struct Setup {
@@ -96,7 +96,7 @@ impl World {
         let places = places(&mapping, &looker.tables(NETWORK_BASE).await.unwrap());
         let client = Client::new(sandbox.url(), setup.token).unwrap();
         let client = Arc::new(client.with_timeout(Duration::from_millis(700)));
-        let (told, incidents) = mpsc::channel(64);
+        let (told, notices) = mpsc::channel(64);
         let push = AirtablePush::new(
             Arc::clone(&client),
             mapping,
@@ -106,7 +106,7 @@ impl World {
         );
         // What the one who looked has used does not count: two clients share this sandbox.
         sandbox.configure(|config| config.base_requests_per_second = 10);
-        Self { sandbox, push, parts: NotedParts::default(), client, incidents }
+        Self { sandbox, push, parts: NotedParts::default(), client, notices }
     }
 
     async fn send(&self, bounds: Vec<Bound>) -> Vec<(RecordId, Outcome)> {
@@ -144,7 +144,9 @@ impl World {
     }
 
     fn incident(&mut self) -> (String, String, String) {
-        self.incidents.try_recv().unwrap()
+        let (log, mut notice) = self.notices.try_recv().unwrap();
+        let Incident { code, text } = notice.found.remove(0);
+        (log, code, text)
     }
 
     fn stat(&self, name: &str) -> u64 {
@@ -486,6 +488,8 @@ async fn push_airtable_side_that_is_shut_waits_and_is_told_once_mended_goes_on()
     assert!(text.contains("`Startups`"), "{text}");
     world.edit(&[synced(false)]);
     assert!(is_taken(&world.send_one(bound).await));
+    let (_, notice) = world.notices.try_recv().unwrap();
+    assert_eq!(notice, Notice::well("writing startup"), "the incident is over");
     world.stop().await;
 
     for (token, code) in [(READER_TOKEN, "table_forbidden"), ("patRevoked.0", "token_refused")] {

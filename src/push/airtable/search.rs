@@ -126,7 +126,7 @@ impl Work<'_> {
         match self.judge(error, stage, std::slice::from_ref(item)).await {
             Verdict::All { outcome, trouble } => {
                 if let Some(trouble) = trouble {
-                    self.push.tell(&self.place.base, trouble);
+                    self.tell(trouble);
                 }
                 outcome
             }

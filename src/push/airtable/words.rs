@@ -1,10 +1,14 @@
 //! What is said to a person whose write Airtable does not take: field, place and remedy, never the value.
 
 use super::{
-    blame::{Trouble, Why},
+    blame::Why,
     item::{Sent, Stage},
 };
-use crate::{mapping::Entity, model::FieldNo};
+use crate::{
+    mapping::Entity,
+    model::FieldNo,
+    push::trouble::{Reach, Trouble},
+};
 
 const TOKEN_PAGE: &str = "airtable.com/create/tokens";
 
@@ -128,13 +132,13 @@ pub(super) fn token_refused() -> Trouble {
         "airtable does not accept the token any more, so nothing is written there: make a new one at {TOKEN_PAGE} \
          and start plait with it"
     );
-    Trouble { code: "token_refused", text }
+    Trouble { code: "token_refused", text, reach: Reach::Side }
 }
 
 pub(super) fn quota_spent() -> Trouble {
     let text = "airtable says that the API calls of this month are used up, so nothing is written there: raise the \
                 plan of the workspace, or wait for the first of next month";
-    Trouble { code: "quota_spent", text: text.into() }
+    Trouble { code: "quota_spent", text: text.into(), reach: Reach::Side }
 }
 
 pub(super) fn budget_spent(used: u64, limit: u64) -> Trouble {
@@ -143,7 +147,7 @@ pub(super) fn budget_spent(used: u64, limit: u64) -> Trouble {
          airtable before the first of next month; if the plan allows more, raise `monthly_call_count_max` in \
          [airtable]"
     );
-    Trouble { code: "budget_spent", text }
+    Trouble { code: "budget_spent", text, reach: Reach::Side }
 }
 
 pub(super) fn table_forbidden(entity: &Entity, kind: Option<&str>) -> Trouble {
@@ -154,7 +158,7 @@ pub(super) fn table_forbidden(entity: &Entity, kind: Option<&str>) -> Trouble {
         table(entity),
         kind.unwrap_or("no reason given")
     );
-    Trouble { code: "table_forbidden", text }
+    Trouble { code: "table_forbidden", text, reach: Reach::Entity }
 }
 
 pub(super) fn table_synced(entity: &Entity) -> Trouble {
@@ -163,7 +167,7 @@ pub(super) fn table_synced(entity: &Entity) -> Trouble {
          from, or set `direction = \"from airtable\"` for its fields in the mapping",
         table(entity)
     );
-    Trouble { code: "table_synced", text }
+    Trouble { code: "table_synced", text, reach: Reach::Entity }
 }
 
 fn id_field(entity: &Entity) -> &str {
@@ -177,7 +181,7 @@ pub(super) fn id_field_gone(entity: &Entity) -> Trouble {
         id_field(entity),
         table(entity)
     );
-    Trouble { code: "id_field_gone", text }
+    Trouble { code: "id_field_gone", text, reach: Reach::Entity }
 }
 
 pub(super) fn id_field_locked(entity: &Entity) -> Trouble {
@@ -187,5 +191,5 @@ pub(super) fn id_field_locked(entity: &Entity) -> Trouble {
         id_field(entity),
         table(entity)
     );
-    Trouble { code: "id_field_locked", text }
+    Trouble { code: "id_field_locked", text, reach: Reach::Entity }
 }

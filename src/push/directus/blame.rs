@@ -7,9 +7,12 @@ use tracing::debug;
 use super::{
     Done, Outcome, Work,
     item::{self, Item, Stage},
-    words::{self, Said, Trouble},
+    words::{self, Said},
 };
-use crate::remote::directus::{Action, Error, Fault};
+use crate::{
+    push::trouble::Trouble,
+    remote::directus::{Action, Error, Fault},
+};
 
 /// When a person has to see to something first, it is tried again after this long.
 const TROUBLE_PAUSE: Duration = Duration::from_mins(1);
@@ -79,7 +82,7 @@ impl Work<'_> {
             Ok(()) => None,
             Err(Shut { outcome, trouble }) => {
                 if let Some(trouble) = trouble {
-                    self.push.tell(trouble);
+                    self.tell(trouble);
                 }
                 done.extend(items.into_iter().map(|item| (item.at, outcome.clone())));
                 Some(outcome)

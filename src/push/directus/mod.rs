@@ -14,23 +14,31 @@ mod sets;
 mod tests;
 mod words;
 
-use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc};
+use std::{
+    collections::HashSet,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
 use uuid::Uuid;
 
-use self::{
-    item::{Item, Stage},
-    words::Trouble,
-};
+use self::item::{Item, Stage};
 pub(crate) use preflight::preflight;
 
-use super::{Bound, Outcome, Parts, Pusher, password::Passwords};
+use super::{
+    Bound, Outcome, Parts, Pusher,
+    password::Passwords,
+    trouble::{Trouble, Troubles},
+};
 use crate::{
     mapping::{DirectusTable, Entity, Mapping},
-    model::{EntityNo, RecordId, Side},
+    model::{EntityNo, Notice, RecordId, Side},
     remote::directus::{Client, Error, Row},
 };
 
@@ -47,8 +55,7 @@ const DRAIN_RECORD_COUNT_MAX: usize = RECORD_COUNT_MAX * REQUEST_COUNT_MAX;
 pub(crate) struct DirectusPush {
     client: Arc<Client>,
     mapping: Arc<Mapping>,
-    /// Log, code, text.
-    incidents: mpsc::Sender<(String, String, String)>,
+    troubles: Troubles,
     passwords: Option<Arc<dyn Passwords>>,
 }
 
@@ -59,9 +66,9 @@ impl DirectusPush {
     pub(crate) fn new(
         client: Arc<Client>,
         mapping: Arc<Mapping>,
-        incidents: mpsc::Sender<(String, String, String)>,
+        notices: mpsc::Sender<(String, Notice)>,
     ) -> Self {
-        Self { client, mapping, incidents, passwords: None }
+        Self { client, mapping, troubles: Troubles::new(notices), passwords: None }
     }
 
     /// With passwords for those new users whom the mapping gives one.
@@ -109,7 +116,8 @@ impl DirectusPush {
             let refused = Outcome::Refused { field: None, code, reason };
             return items.into_iter().map(|item| (item.at, refused.clone())).collect();
         };
-        let work = Work { push: self, parts, no, entity, table };
+        let is_troubled = AtomicBool::new(false);
+        let work = Work { push: self, parts, no, entity, table, is_troubled };
         let (mut done, mut taken) = (Vec::new(), Vec::new());
         let mut queue = vec![work.give_passwords(items, &mut done).await];
         while let Some(items) = queue.pop() {
@@ -130,17 +138,10 @@ impl DirectusPush {
         }
         done.extend(work.change_sets(&taken).await);
         work.clear_passwords(&taken).await;
-        done
-    }
-
-    /// Opens an incident; the log has it where nobody can be told now.
-    fn tell(&self, trouble: Trouble) {
-        let Trouble { code, text } = trouble;
-        warn!(code, "{text}");
-        let log = Side::Directus.to_string();
-        if let Err(error) = self.incidents.try_send((log, code.to_owned(), text)) {
-            debug!(%error, "could not hand an incident on");
+        if !taken.is_empty() && !work.is_troubled.load(Ordering::Relaxed) {
+            self.troubles.well(Side::Directus.name(), &entity.name);
         }
+        done
     }
 }
 
@@ -169,9 +170,16 @@ struct Work<'a> {
     no: EntityNo,
     entity: &'a Entity,
     table: &'a DirectusTable,
+    /// Something was told that keeps records, or a part of them, from being written.
+    is_troubled: AtomicBool,
 }
 
 impl Work<'_> {
+    fn tell(&self, trouble: Trouble) {
+        self.is_troubled.store(true, Ordering::Relaxed);
+        self.push.troubles.tell(Side::Directus.name(), &self.entity.name, trouble);
+    }
+
     /// Sends items of one kind, all or none.
     async fn request(&self, items: &[Item]) -> Result<(), Error> {
         let Some(Item { stage, operation, .. }) = items.first() else { return Ok(()) };

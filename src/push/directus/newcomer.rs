@@ -58,7 +58,7 @@ impl Work<'_> {
         }
         for item in taken.iter().filter(|item| item.password.is_some()) {
             if !passwords.clear(self.no, item.record).await {
-                self.push.tell(words::password_left(self.entity, item.record));
+                self.tell(words::password_left(self.entity, item.record));
             }
         }
     }

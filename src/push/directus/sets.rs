@@ -227,7 +227,7 @@ impl Work<'_> {
     fn told(&self, shut: Shut) -> Outcome {
         let Shut { outcome, trouble } = shut;
         if let Some(trouble) = trouble {
-            self.push.tell(trouble);
+            self.tell(trouble);
         }
         outcome
     }

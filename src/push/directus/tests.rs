@@ -27,7 +27,7 @@ use crate::{
         source::{Secrets, Source},
     },
     mapping::{Mapping, read},
-    model::{EntityNo, FieldNo, RecordId, SideKey},
+    model::{EntityNo, FieldNo, Incident, Notice, RecordId, SideKey},
     push::{
         Bound, NotedParts, Outcome, Pusher as _, Write,
         password::{Missing, Passwords},
@@ -59,10 +59,17 @@ pub(super) struct World {
     pub(super) mapping: Arc<Mapping>,
     push: DirectusPush,
     pub(super) parts: NotedParts,
-    incidents: mpsc::Receiver<(String, String, String)>,
+    notices: mpsc::Receiver<(String, Notice)>,
 }
 
 impl World {
+    /// The next that was told: log, code, text.
+    fn incident(&mut self) -> (String, String, String) {
+        let (log, mut notice) = self.notices.try_recv().unwrap();
+        let Incident { code, text } = notice.found.remove(0);
+        (log, code, text)
+    }
+
     pub(super) async fn start() -> Self {
         let (_, source) = source().await;
         Self::at(&source.server.url(), &source.push_token).await
@@ -73,10 +80,10 @@ impl World {
         let (cluster, source) = source().await;
         let mapping =
             Arc::new(read(include_str!("../../../mapping.toml"), "mapping.toml").unwrap());
-        let (sender, incidents) = mpsc::channel(10);
+        let (sender, notices) = mpsc::channel(10);
         let client = Client::new(url, token).unwrap().with_timeout(Duration::from_secs(20));
         let push = DirectusPush::new(Arc::new(client), Arc::clone(&mapping), sender);
-        Self { cluster, source, mapping, push, parts: NotedParts::default(), incidents }
+        Self { cluster, source, mapping, push, parts: NotedParts::default(), notices }
     }
 
     pub(super) fn entity(&self, name: &str) -> EntityNo {
@@ -369,7 +376,7 @@ async fn push_directus_that_is_shut_waits_and_a_person_is_told() {
     let create = world.create("startup", &[("name", json!("x"))]);
     let outcome = world.send_one(&create).await;
     assert!(matches!(outcome, Outcome::Later { after: Some(_) }), "{outcome:?}");
-    let (log, code, text) = world.incidents.try_recv().unwrap();
+    let (log, code, text) = world.incident();
     assert_eq!((log.as_str(), code.as_str()), ("directus", "token_refused"));
     assert!(text.contains("plait setup directus") && !text.contains("not-the-token"), "{text}");
 
@@ -403,7 +410,7 @@ async fn push_directus_field_without_the_right_is_refused_alone() {
     rest.delete(&path).await.unwrap();
     let outcome = world.send_one(&batch[0]).await;
     assert!(matches!(outcome, Outcome::Later { after: Some(_) }), "{outcome:?}");
-    let (_, code, text) = world.incidents.try_recv().unwrap();
+    let (_, code, text) = world.incident();
     assert_eq!(code, "collection_forbidden");
     assert!(text.contains("may not create records of the collection `startup`"), "{text}");
     assert!(world.source.server.pid().is_some());

@@ -3,19 +3,15 @@
 use crate::{
     mapping::{DirectusField, Entity, Field},
     model::{FieldNo, RecordId},
-    push::password::Missing,
+    push::{
+        password::Missing,
+        trouble::{Reach, Trouble},
+    },
     remote::directus::{Action, Fault, USERS},
 };
 
 /// Code and reason.
 pub(super) type Said = (&'static str, String);
-
-/// What a person has to see to before anything goes on there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Trouble {
-    pub(super) code: &'static str,
-    pub(super) text: String,
-}
 
 fn collection(entity: &Entity) -> &str {
     entity.directus.as_ref().map_or("", |directus| directus.table.as_str())
@@ -161,7 +157,7 @@ pub(super) fn still_linked(entity: &Entity) -> Said {
 pub(super) fn token_refused() -> Trouble {
     let text = "directus does not accept the token, so nothing is written there: look whether plait's user is \
                 active, run `plait setup directus` for a new token, and start plait with it";
-    Trouble { code: "token_refused", text: text.into() }
+    Trouble { code: "token_refused", text: text.into(), reach: Reach::Side }
 }
 
 /// `problem`: what came instead of an answer.
@@ -170,7 +166,7 @@ pub(super) fn not_directus(problem: &str) -> Trouble {
         "what answers at `api_url` is not directus, so nothing is written there ({problem}): correct `api_url` in \
          [directus]"
     );
-    Trouble { code: "not_directus", text }
+    Trouble { code: "not_directus", text, reach: Reach::Side }
 }
 
 pub(super) fn collection_forbidden(collection: &str, action: Action) -> Trouble {
@@ -179,7 +175,7 @@ pub(super) fn collection_forbidden(collection: &str, action: Action) -> Trouble 
          run `plait setup directus`, or correct the mapping; writing goes on by itself then",
         action.name()
     );
-    Trouble { code: "collection_forbidden", text }
+    Trouble { code: "collection_forbidden", text, reach: Reach::Entity }
 }
 
 fn password(entity: &Entity) -> &str {
@@ -218,7 +214,7 @@ pub(super) fn password_left(entity: &Entity, record: RecordId) -> Trouble {
         password(entity),
         airtable_table(entity)
     );
-    Trouble { code: "password_not_cleared", text }
+    Trouble { code: "password_not_cleared", text, reach: Reach::Once }
 }
 
 pub(super) fn no_place(entity: &Entity) -> Said {
