@@ -10,6 +10,7 @@ mod known;
 mod places;
 mod pushes;
 mod report;
+mod tidy;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -31,11 +32,11 @@ use crate::{
     config::Export,
     config::alert::Rule,
     mapping::{Entity, Mapping},
-    model::{Cursor, Lsn, Side},
+    model::{Cursor, Lsn, Notice, Side},
     push::{directus::DirectusPush, password::AirtablePasswords},
     queue::{Outlet, queue},
     remote,
-    store::{self, Writer, reading},
+    store::{self, Writer, incident, reading},
 };
 
 use known::Known;
@@ -148,7 +149,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         .collect();
 
     if is_first {
-        reading::close_incidents(&pool).await?;
+        incident::close_all(&pool).await?;
     }
 
     // Captures stop before apply does: what they have sent is still applied.
@@ -181,12 +182,12 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     if let Some(airtable) = &plan.airtable {
         let books = writer.books(pool.clone());
         let places = Arc::clone(&places);
-        pushes.start_airtable(airtable, places, books, reporter.incidents()).await;
+        pushes.start_airtable(airtable, places, books, reporter.notices()).await;
     }
     if let Some(client) = &plan.directus_api {
         let mapping = Arc::clone(writer.mapping());
-        let incidents = reporter.incidents();
-        let mut directus = DirectusPush::new(Arc::clone(client), Arc::clone(&mapping), incidents);
+        let notices = reporter.notices();
+        let mut directus = DirectusPush::new(Arc::clone(client), Arc::clone(&mapping), notices);
         if let Some(airtable) = &plan.airtable {
             let (from, books) = (Arc::clone(&airtable.client), writer.books(pool.clone()));
             let passwords = AirtablePasswords::new(from, mapping, places, books);
@@ -215,6 +216,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     });
     let finishing = tokio::spawn(erasures::keep_finishing(pool.clone(), reporter_stop.clone()));
     let keeping = tokio::spawn(kept::keep_current(pool.clone(), reporter_stop.clone()));
+    let tidying = tokio::spawn(tidy::keep_tidy(pool.clone(), reporter_stop.clone()));
     let mut applying =
         tokio::spawn(apply.run(received).instrument(info_span!("apply", task = "apply")));
 
@@ -236,6 +238,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     drop(reporting.await);
     drop(tokio::time::timeout(STOP_PATIENCE, alerting).await);
     drop(keeping.await);
+    drop(tidying.await);
     if let Some(counting) = counting {
         drop(counting.await);
     }
@@ -307,7 +310,7 @@ impl Life {
         self.first_copy = (is_shared && position.is_none()).then(|| committed_here.clone());
         let (identity_here, identity) = watch::channel(None);
         let (status_here, status) = watch::channel(directus::CaptureStatus::default());
-        let (incidents_here, incidents) = mpsc::channel::<directus::Incident>(64);
+        let (incidents_here, incidents) = mpsc::channel::<Notice>(64);
         self.logs.push(Log {
             name: name.clone(),
             side: Side::Directus,
@@ -316,7 +319,7 @@ impl Life {
             committed: Committed::Lsn(committed),
             is_new: position.is_none(),
         });
-        self.relay(&name, incidents, |incident| (incident.code, incident.text));
+        self.relay(&name, incidents);
         self.reporter.follow_directus(name, status);
         let links = directus::Links {
             mapping: Arc::clone(&self.mapping),
@@ -353,10 +356,10 @@ impl Life {
             let (committed, _) = watch::channel::<Option<Cursor>>(cursor);
             let (identity_here, identity) = watch::channel(None);
             let (status_here, status) = watch::channel(capture::CaptureStatus::starting());
-            let (incidents_here, incidents) = mpsc::channel::<capture::Incident>(64);
+            let (incidents_here, incidents) = mpsc::channel::<Notice>(64);
             let wake = Arc::new(Notify::new());
-            let (ping_secret, secret) = watch::channel(None);
-            let target = airtable::PingTarget { secret, wake: Arc::clone(&wake) };
+            let (ping_key, key) = watch::channel(None);
+            let target = airtable::PingTarget::new(&base.id, key, Arc::clone(&wake));
             targets.insert(base.name.clone(), target);
             self.bases.push(places::Base {
                 name: base.name.clone(),
@@ -371,7 +374,7 @@ impl Life {
                 committed: Committed::Cursor(committed),
                 is_new,
             });
-            self.relay(&name, incidents, |incident| (incident.code.to_owned(), incident.text));
+            self.relay(&name, incidents);
             self.reporter.follow_airtable(name, status);
             let links = airtable::Links {
                 client: Arc::clone(&plan.client),
@@ -382,7 +385,7 @@ impl Life {
                 wake,
                 status: status_here,
                 identity: identity_here,
-                ping_secret,
+                ping_key,
                 incidents: incidents_here,
                 stop: self.stop.clone(),
             };
@@ -403,6 +406,7 @@ impl Life {
                 .with_context(|| format!("could not listen for Airtable's pings on {address}; another program has that port, or `ping_listen` is wrong"))?;
             let stop = self.stop.clone();
             self.tasks.spawn(async move {
+                let listener = airtable::GuardedListener::new(listener, stop.clone());
                 axum::serve(listener, airtable::router(targets))
                     .with_graceful_shutdown(stop.cancelled_owned())
                     .await
@@ -413,17 +417,11 @@ impl Life {
     }
 
     /// Hands a capture's incidents on to who records them, until the capture is gone.
-    fn relay<I: Send + 'static>(
-        &mut self,
-        log: &str,
-        mut incidents: mpsc::Receiver<I>,
-        parts: fn(I) -> (String, String),
-    ) {
-        let (told, log) = (self.reporter.incidents(), log.to_owned());
+    fn relay(&mut self, log: &str, mut notices: mpsc::Receiver<Notice>) {
+        let (told, log) = (self.reporter.notices(), log.to_owned());
         tokio::spawn(async move {
-            while let Some(incident) = incidents.recv().await {
-                let (code, text) = parts(incident);
-                if told.send((log.clone(), code, text)).await.is_err() {
+            while let Some(notice) = notices.recv().await {
+                if told.send((log.clone(), notice)).await.is_err() {
                     break;
                 }
             }

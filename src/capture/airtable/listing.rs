@@ -1,5 +1,5 @@
 //! A full read of mapped tables. In: the plan. Out: each page as a transaction of its own without a
-//! position, parents first; then the records that are known but gone, each confirmed by a read by id.
+//! position, parents first; then the records that are known but gone, confirmed by a look for their ids.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -8,15 +8,18 @@ use std::{
 
 use chrono::Utc;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::{sync::mpsc, task::JoinSet};
-use tracing::{info, warn};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
+use tracing::{debug, info, warn};
 
 use crate::{
     capture::KnownKeys,
     mapping::{CellFormat, Mapping},
     model::{Author, Change, Delivery, EntityNo, Observation, Side, SideKey, Stamp},
     queue::Outlet,
-    remote::airtable::{Client, Error as RemoteError, Page, Record, micros},
+    remote::airtable::{Client, Error as RemoteError, PAGE_RECORD_COUNT_MAX, Page, Record, micros},
 };
 
 use super::{
@@ -33,6 +36,17 @@ const PAGES_AHEAD_MAX: usize = 32;
 /// How often the server may lose the place in one table.
 const RESTART_COUNT_MAX: u32 = 5;
 const SECOND_LOOKS_IN_FLIGHT_MAX: usize = 5;
+/// What the pages of one table that wait may take in memory; a larger one waits alone.
+const PAGES_KIB_MAX: u32 = 8 * 1024;
+/// More known records than this missing in a listing, and more than a tenth of all: then the listing is in doubt.
+const MISSING_COUNT_MAX: usize = 100;
+const MISSING_SHARE_DIVISOR: usize = 10;
+
+/// A page of a table, with its share of the room for those that wait.
+struct ReadPage {
+    records: Vec<Observation>,
+    _room: OwnedSemaphorePermit,
+}
 
 /// What a listing reads from, and to whom it tells.
 pub(super) struct Listing<'a> {
@@ -71,8 +85,7 @@ impl Listing<'_> {
             let Some((at, mut pages)) = in_flight.pop_front() else { break };
             let table = &self.plan.tables[at];
             let listed = listed.entry(table.entity).or_default();
-            while let Some(page) = pages.recv().await {
-                let records: Vec<Observation> = page?;
+            while let Some(ReadPage { records, _room }) = pages.recv().await.transpose()? {
                 listed.extend(records.iter().map(|record| record.key.clone()));
                 record_count += u64::try_from(records.len()).unwrap_or_default();
                 self.deliver(records).await?;
@@ -81,9 +94,8 @@ impl Listing<'_> {
         }
         let mut absent_count = 0;
         for at in tables {
-            let table = &self.plan.tables[*at];
-            let listed = listed.get(&table.entity).map_or_else(HashSet::new, Clone::clone);
-            absent_count += self.confirm_absent(table, &listed).await?;
+            let listed = listed.entry(self.plan.tables[*at].entity).or_default();
+            absent_count += self.confirm_absent(*at, listed).await?;
         }
         info!(base = self.base, record_count, absent_count, "listed");
         Ok(())
@@ -93,11 +105,12 @@ impl Listing<'_> {
     fn reader(
         &self,
         at: usize,
-        pages: mpsc::Sender<Result<Vec<Observation>, RemoteError>>,
+        pages: mpsc::Sender<Result<ReadPage, RemoteError>>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let client = Arc::clone(self.client);
         let (mapping, plan) = (Arc::clone(self.mapping), Arc::clone(self.plan));
         let base = self.base.to_owned();
+        let room = Arc::new(Semaphore::new(PAGES_KIB_MAX as usize));
         async move {
             let table = &plan.tables[at];
             let fields = table.field_ids();
@@ -109,8 +122,14 @@ impl Listing<'_> {
                 let (page, is_last) = match page {
                     Ok(Page { records, offset: next }) => {
                         offset = next;
-                        let records = records.iter().map(|it| observed(&mapping, table, it));
-                        (Ok(records.collect()), offset.is_none())
+                        let records: Vec<Observation> =
+                            records.iter().map(|it| observed(&mapping, table, it)).collect();
+                        let held_bytes: usize = records.iter().map(Observation::held_bytes).sum();
+                        let kib = u32::try_from(held_bytes / 1024).unwrap_or(u32::MAX);
+                        let room = Arc::clone(&room).acquire_many_owned(kib.min(PAGES_KIB_MAX));
+                        // Never closed: as long as there is a reader, there is room for one page.
+                        let Ok(_room) = room.await else { return };
+                        (Ok(ReadPage { records, _room }), offset.is_none())
                     }
                     Err(RemoteError::IteratorLost { .. }) if restart_count < RESTART_COUNT_MAX => {
                         // Pages that were handed over are seen again, which changes nothing.
@@ -128,29 +147,101 @@ impl Listing<'_> {
         }
     }
 
-    /// Looks each known record that was not listed up by its id: reported absent if there is none.
+    /// Which known records are gone: those that neither the listing has nor a look by their ids. Where so many are missing
+    /// that the listing itself is in doubt (empty, or cut), the table is listed once more first.
     async fn confirm_absent(
         &self,
-        table: &PlanTable,
-        listed: &HashSet<SideKey>,
+        at: usize,
+        listed: &mut HashSet<SideKey>,
     ) -> Result<usize, Error> {
+        let table = &self.plan.tables[at];
         let known =
             self.known.keys(Side::Airtable, table.entity).await.map_err(Error::KnownKeys)?;
-        let missing = known.into_iter().filter(|key| !listed.contains(key));
-        let looks = missing.map(|key| async move {
-            let found = self.client.get_record(self.base, &table.table, &key.0).await?;
-            Ok::<_, Error>(match found {
-                Some(record) => observed(self.mapping, table, &record),
-                None => Observation { entity: table.entity, key, change: Change::Absent },
-            })
-        });
-        let seen: Vec<_> =
-            stream::iter(looks).buffer_unordered(SECOND_LOOKS_IN_FLIGHT_MAX).try_collect().await?;
-        let absent_count = seen.iter().filter(|it| it.change == Change::Absent).count();
-        if !seen.is_empty() {
-            self.deliver(seen).await?;
+        let known_count = known.len();
+        let mut missing: Vec<SideKey> =
+            known.into_iter().filter(|key| !listed.contains(key)).collect();
+        let is_doubtful = missing.len() > MISSING_COUNT_MAX
+            && missing.len() * MISSING_SHARE_DIVISOR > known_count;
+        if is_doubtful {
+            let (table, missing_count) = (&table.table, missing.len());
+            warn!(table, known_count, missing_count, "many records are missing: listing again");
+            self.list_again(at, listed).await?;
+            missing.retain(|key| !listed.contains(key));
+        }
+        let mut lots = missing.chunks(PAGE_RECORD_COUNT_MAX);
+        let mut absent_count = 0;
+        while let Some(lot) = lots.next() {
+            let seen = match self.look_up(table, lot).await {
+                Ok(seen) => seen,
+                // A server that knows no such formula: each by itself, as long as they are few.
+                Err(Error::Airtable(
+                    error @ (RemoteError::Refused { .. } | RemoteError::Malformed { .. }),
+                )) => {
+                    debug!(table = table.table, %error, "records can't be looked up together");
+                    let rest: Vec<SideKey> =
+                        lot.iter().chain(lots.by_ref().flatten()).cloned().collect();
+                    if rest.len() <= MISSING_COUNT_MAX {
+                        self.look_up_each(table, rest).await?
+                    } else {
+                        if !is_doubtful {
+                            self.list_again(at, listed).await?;
+                        }
+                        let rest = rest.into_iter().filter(|key| !listed.contains(key));
+                        rest.map(|key| absent(table, key)).collect()
+                    }
+                }
+                Err(error) => return Err(error),
+            };
+            absent_count += seen.iter().filter(|it| it.change == Change::Absent).count();
+            for part in seen.chunks(PAGE_RECORD_COUNT_MAX) {
+                self.deliver(part.to_vec()).await?;
+            }
         }
         Ok(absent_count)
+    }
+
+    /// Lists a table once more, into `listed`.
+    async fn list_again(&self, at: usize, listed: &mut HashSet<SideKey>) -> Result<(), Error> {
+        let (sender, mut pages) = mpsc::channel(PAGES_AHEAD_MAX);
+        let mut readers = JoinSet::new();
+        readers.spawn(self.reader(at, sender));
+        while let Some(ReadPage { records, .. }) = pages.recv().await.transpose()? {
+            listed.extend(records.iter().map(|record| record.key.clone()));
+            self.deliver(records).await?;
+        }
+        Ok(())
+    }
+
+    /// What is said of a page of records by their ids, in one request.
+    async fn look_up(
+        &self,
+        table: &PlanTable,
+        keys: &[SideKey],
+    ) -> Result<Vec<Observation>, Error> {
+        let ids: Vec<&str> = keys.iter().map(|key| &*key.0).collect();
+        let fields = table.field_ids();
+        let found = self.client.records_by_id(self.base, &table.table, &fields, &ids).await?;
+        let found: HashMap<&str, &Record> = found.iter().map(|it| (it.id.as_str(), it)).collect();
+        let look = |key: &SideKey| match found.get(&*key.0) {
+            Some(record) => observed(self.mapping, table, record),
+            None => absent(table, key.clone()),
+        };
+        Ok(keys.iter().map(look).collect())
+    }
+
+    async fn look_up_each(
+        &self,
+        table: &PlanTable,
+        keys: Vec<SideKey>,
+    ) -> Result<Vec<Observation>, Error> {
+        let looks = keys.into_iter().map(|key| async move {
+            let found = self.client.get_record(self.base, &table.table, &key.0).await?;
+            Ok(match found {
+                Some(record) => observed(self.mapping, table, &record),
+                None => absent(table, key),
+            })
+        });
+        stream::iter(looks).buffer_unordered(SECOND_LOOKS_IN_FLIGHT_MAX).try_collect().await
     }
 
     async fn deliver(&self, observations: Vec<Observation>) -> Result<(), Error> {
@@ -166,6 +257,10 @@ impl Listing<'_> {
     }
 }
 
+fn absent(table: &PlanTable, key: SideKey) -> Observation {
+    Observation { entity: table.entity, key, change: Change::Absent }
+}
+
 pub(super) fn observed(mapping: &Mapping, table: &PlanTable, record: &Record) -> Observation {
     let made_at = record.created_time.as_deref().and_then(micros);
     Observation {
@@ -174,3 +269,7 @@ pub(super) fn observed(mapping: &Mapping, table: &PlanTable, record: &Record) ->
         change: whole(mapping, table, &record.fields, made_at, CellFormat::Rest),
     }
 }
+
+#[cfg(test)]
+#[path = "listing_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 //! payloads have a hole, through the same channel. What becomes of them, [`crate::apply`] decides.
 
 mod error;
+mod guard;
 mod interval;
 mod listing;
 mod look;
@@ -25,16 +26,17 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    capture::{CaptureStatus, Incident, KnownKeys},
+    capture::{CaptureStatus, KnownKeys},
     mapping::Mapping,
-    model::Cursor,
+    model::{Cursor, Notice},
     queue::Outlet,
     remote::airtable::Client,
 };
 
 pub(crate) use error::Error;
+pub(crate) use guard::GuardedListener;
 pub(crate) use look::Look;
-pub(crate) use ping::{PingTarget, router};
+pub(crate) use ping::{PingKey, PingTarget, router};
 pub(crate) use preflight::preflight;
 
 use schema::{Plan, Resolved};
@@ -127,9 +129,9 @@ pub(crate) struct Links {
     pub(crate) status: watch::Sender<CaptureStatus>,
     /// [`Identity`] as JSON.
     pub(crate) identity: watch::Sender<Option<serde_json::Value>>,
-    /// The secret of the pings, base64, as long as there is one: for the [`PingTarget`] of this base.
-    pub(crate) ping_secret: watch::Sender<Option<String>>,
-    pub(crate) incidents: mpsc::Sender<Incident>,
+    /// What pings are known by, as long as there is a secret: for the [`PingTarget`] of this base.
+    pub(crate) ping_key: watch::Sender<Option<PingKey>>,
+    pub(crate) incidents: mpsc::Sender<Notice>,
     pub(crate) stop: CancellationToken,
 }
 

@@ -28,6 +28,13 @@ pub(crate) struct Payload {
     pub(crate) news: News,
 }
 
+impl Payload {
+    /// An estimate of the memory that its observations take, bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.observations.iter().map(Observation::held_bytes).sum()
+    }
+}
+
 /// What became of tables and fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {

@@ -1,7 +1,14 @@
 //! Receives Airtable's pings. In: `POST /airtable/{base}`, signed. Out: the poller of that base wakes. The
-//! ping carries no data, and nothing in it is believed beyond its signature.
+//! ping carries no data, and nothing in it is believed beyond its signature, what it is about, and when it was made: one
+//! that somebody has overheard can't be sent again for ever.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use axum::{
     Router,
@@ -11,21 +18,63 @@ use axum::{
     routing::post,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
+use serde::Deserialize;
 use sha2::Sha256;
 use tokio::sync::{Notify, watch};
-use tracing::debug;
+use tracing::{debug, warn};
+
+use crate::{model::MICROS_PER_SECOND, remote::airtable::micros};
 
 const MAC_HEADER: &str = "x-airtable-content-mac";
 const MAC_PREFIX: &str = "hmac-sha256=";
 /// A ping has about 110 bytes.
 const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Between a ping's stamp and our clock, s; either may be ahead of the other.
+const AGE_S_MAX: i64 = 5 * 60;
+
+/// What tells the pings of a webhook from others.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct PingKey {
+    /// `ach…`
+    pub(crate) webhook: String,
+    /// base64
+    pub(crate) secret: String,
+}
 
 /// Where the pings of one base go.
 pub(crate) struct PingTarget {
+    /// `app…`
+    pub(crate) base: String,
     /// What [`super::run`] publishes.
-    pub(crate) secret: watch::Receiver<Option<String>>,
+    pub(crate) key: watch::Receiver<Option<PingKey>>,
     pub(crate) wake: Arc<Notify>,
+    /// A true ping with a wrong stamp was told in the log.
+    is_told: AtomicBool,
+}
+
+impl PingTarget {
+    pub(crate) fn new(
+        base: &str,
+        key: watch::Receiver<Option<PingKey>>,
+        wake: Arc<Notify>,
+    ) -> Self {
+        Self { base: base.to_owned(), key, wake, is_told: AtomicBool::new(false) }
+    }
+}
+
+/// What a ping says.
+#[derive(Deserialize)]
+struct Ping {
+    base: Named,
+    webhook: Named,
+    timestamp: String,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    id: String,
 }
 
 /// The receiver, for these bases by the names that the settings give them.
@@ -43,15 +92,40 @@ async fn receive(
     body: Bytes,
 ) -> StatusCode {
     let Some(target) = targets.get(&base) else { return StatusCode::NOT_FOUND };
-    let Some(secret) = target.secret.borrow().clone() else { return StatusCode::UNAUTHORIZED };
+    let Some(key) = target.key.borrow().clone() else { return StatusCode::UNAUTHORIZED };
     let header = headers.get(MAC_HEADER).and_then(|header| header.to_str().ok());
-    if !header.is_some_and(|header| is_signed(&secret, header, &body)) {
+    if !header.is_some_and(|header| is_signed(&key.secret, header, &body)) {
         debug!(base, "refused a ping without a valid signature");
+        return StatusCode::UNAUTHORIZED;
+    }
+    let now = Utc::now().timestamp_micros();
+    if let Err(problem) = examine(&body, &target.base, &key.webhook, now) {
+        // Once: whoever has overheard a ping could fill the log with it.
+        if target.is_told.swap(true, Ordering::Relaxed) {
+            debug!(base, problem, "refused a ping that is signed");
+        } else {
+            warn!(base, problem, "refused a ping that is signed");
+        }
         return StatusCode::UNAUTHORIZED;
     }
     // Stored if nobody waits: a ping while a poll runs leads to one more poll.
     target.wake.notify_one();
     StatusCode::NO_CONTENT
+}
+
+/// Whether a signed ping is of this base and webhook, and of now (µs since 1970 UTC); else why not.
+fn examine(body: &[u8], base: &str, webhook: &str, now: i64) -> Result<(), &'static str> {
+    let ping: Ping = serde_json::from_slice(body).map_err(|_| "it can't be read")?;
+    if ping.base.id != base || ping.webhook.id != webhook {
+        return Err("it is of another base or webhook");
+    }
+    let at = micros(&ping.timestamp).ok_or("its time can't be read")?;
+    if now.abs_diff(at) > (AGE_S_MAX * MICROS_PER_SECOND).unsigned_abs() {
+        return Err(
+            "it was made more than five minutes before or after now by this machine's clock: is that right?",
+        );
+    }
+    Ok(())
 }
 
 /// Whether `header` is the signature of `body` with this secret (base64), compared in constant time.
@@ -113,30 +187,77 @@ mod tests {
         assert!(!is_signed(LONG_SECRET, SHORT_MAC, BODY));
     }
 
+    #[test]
+    fn ping_of_another_time_base_or_webhook_is_refused() {
+        let at = micros("2022-02-01T21:25:05.663Z").unwrap();
+        let (base, webhook) = ("app00000000000000", "ach00000000000000");
+        let limit = AGE_S_MAX * MICROS_PER_SECOND;
+        for now in [at - limit, at, at + limit] {
+            assert_eq!(examine(BODY, base, webhook, now), Ok(()));
+        }
+        for now in [at - limit - 1, at + limit + 1, i64::MIN, i64::MAX] {
+            assert!(examine(BODY, base, webhook, now).unwrap_err().contains("five minutes"));
+        }
+        assert!(examine(BODY, "app1", webhook, at).unwrap_err().contains("another base"));
+        assert!(examine(BODY, base, "ach1", at).unwrap_err().contains("another base"));
+        for body in [&b"{}"[..], b"", b"[]", br#"{"base":{"id":"app00000000000000"}}"#] {
+            assert!(examine(body, base, webhook, at).unwrap_err().contains("read"));
+        }
+        let later = String::from_utf8(BODY.to_vec()).unwrap().replace("2022", "soon");
+        assert!(examine(later.as_bytes(), base, webhook, at).unwrap_err().contains("time"));
+    }
+
+    fn signed(secret: &str, body: &str) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&STANDARD.decode(secret).unwrap()).unwrap();
+        mac.update(body.as_bytes());
+        let mac = mac.finalize().into_bytes();
+        let hex = mac.iter().map(|byte| format!("{byte:02x}"));
+        format!("{MAC_PREFIX}{}", hex.collect::<String>())
+    }
+
     #[tokio::test]
     async fn ping_wakes_the_poller_of_its_base_and_nobody_else() {
         let wake = Arc::new(Notify::new());
-        let (keep, secret) = watch::channel(Some(SHORT_SECRET.to_owned()));
-        let target = PingTarget { secret, wake: Arc::clone(&wake) };
+        let key = PingKey { webhook: "ach1".into(), secret: SHORT_SECRET.into() };
+        let (keep, seen) = watch::channel(Some(key.clone()));
+        let target = PingTarget::new("app1", seen, Arc::clone(&wake));
         let targets = Arc::new(HashMap::from([(String::from("reseau"), target)]));
-        let ping = async |base: &str, mac: Option<&str>| {
+        let body = |webhook: &str, at: chrono::DateTime<Utc>| {
+            let at = at.to_rfc3339();
+            format!(
+                r#"{{"base":{{"id":"app1"}},"webhook":{{"id":"{webhook}"}},"timestamp":"{at}"}}"#
+            )
+        };
+        let ping = async |base: &str, body: &str, mac: Option<&str>| {
             let mut headers = HeaderMap::new();
             if let Some(mac) = mac {
                 headers.insert(MAC_HEADER, mac.parse().unwrap());
             }
-            let body = Bytes::from_static(BODY);
+            let body = Bytes::from(body.to_owned());
             receive(State(Arc::clone(&targets)), Path(base.into()), headers, body).await
         };
-        assert_eq!(ping("other", Some(SHORT_MAC)).await, StatusCode::NOT_FOUND);
-        assert_eq!(ping("reseau", None).await, StatusCode::UNAUTHORIZED);
-        assert_eq!(ping("reseau", Some(LONG_MAC)).await, StatusCode::UNAUTHORIZED);
+        let now = body("ach1", Utc::now());
+        let mac = signed(SHORT_SECRET, &now);
+        let before = body("ach1", Utc::now() - chrono::TimeDelta::minutes(6));
+        let other = body("ach2", Utc::now());
         let woken = wake.notified();
         tokio::pin!(woken);
         assert!(!woken.as_mut().enable());
-        assert_eq!(ping("reseau", Some(SHORT_MAC)).await, StatusCode::NO_CONTENT);
+        assert_eq!(ping("other", &now, Some(&mac)).await, StatusCode::NOT_FOUND);
+        for (body, mac) in [
+            (&now, None),
+            (&now, Some(LONG_MAC.to_owned())),
+            (&before, Some(signed(SHORT_SECRET, &before))),
+            (&other, Some(signed(SHORT_SECRET, &other))),
+        ] {
+            let refused = ping("reseau", body, mac.as_deref()).await;
+            assert_eq!(refused, StatusCode::UNAUTHORIZED);
+        }
+        assert!(!woken.as_mut().enable());
+        assert_eq!(ping("reseau", &now, Some(&mac)).await, StatusCode::NO_CONTENT);
         woken.await;
         // Without a secret nothing can be believed.
         keep.send_replace(None);
-        assert_eq!(ping("reseau", Some(SHORT_MAC)).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(ping("reseau", &now, Some(&mac)).await, StatusCode::UNAUTHORIZED);
     }
 }

@@ -17,11 +17,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    capture::{CaptureStatus, Incident, KnownKeys, State},
+    capture::{CaptureStatus, KnownKeys, State},
     mapping::{DirectusTable, FieldKind, Mapping},
     model::{
-        Author, Cell, Change, Delivery, EntityNo, FieldNo, Finding, Level, Position, Side, SideKey,
-        Value,
+        Author, Cell, Change, Delivery, EntityNo, FieldNo, Finding, Incident, Level, Notice,
+        Position, Side, SideKey, Value,
     },
     queue::queue,
     remote::airtable::{Client, Error as RemoteError, NewRecord, RecordUpdate},
@@ -32,7 +32,8 @@ use crate::{
 };
 
 use super::{
-    BaseSettings, Error, Identity, Links, PingTarget, StoredCursor, preflight, router, run,
+    BaseSettings, Error, GuardedListener, Identity, Links, PingKey, PingTarget, StoredCursor,
+    preflight, router, run,
     tests::{field, link, mapping},
 };
 
@@ -125,7 +126,7 @@ struct Line {
     applied: Arc<Mutex<Applied>>,
     changed: Arc<Notify>,
     identity: watch::Receiver<Option<Json>>,
-    ping_secret: watch::Receiver<Option<String>>,
+    ping_key: watch::Receiver<Option<PingKey>>,
     status: watch::Receiver<CaptureStatus>,
     incidents: Arc<Mutex<Vec<Incident>>>,
     wake: Arc<Notify>,
@@ -160,10 +161,10 @@ impl Setup {
 
     fn start(self, sandbox: &Sandbox) -> Line {
         let (deliveries, mut received) = queue(1_000);
-        let (incidents, mut raised) = mpsc::channel::<Incident>(16);
+        let (incidents, mut raised) = mpsc::channel::<Notice>(16);
         let (status_sender, status) = watch::channel(CaptureStatus::starting());
         let (identity_sender, identity) = watch::channel(None);
-        let (ping_secret_sender, ping_secret) = watch::channel(None);
+        let (ping_key_sender, ping_key) = watch::channel(None);
         let changed = Arc::new(Notify::new());
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let seen: Arc<Mutex<Vec<Incident>>> = Arc::default();
@@ -180,14 +181,14 @@ impl Setup {
             wake: Arc::clone(&wake),
             status: status_sender,
             identity: identity_sender,
-            ping_secret: ping_secret_sender,
+            ping_key: ping_key_sender,
             incidents,
             stop: stop.clone(),
         };
         let (applied, nudge) = (Arc::clone(&self.applied), Arc::clone(&changed));
         let identity_seen = identity.clone();
         tokio::spawn(async move {
-            while let Some(delivery) = received.recv().await {
+            while let Some((delivery, _)) = received.recv().await {
                 assert!(identity_seen.borrow().is_some(), "the identity comes first");
                 applied.lock().unwrap().take(delivery);
                 nudge.notify_waiters();
@@ -195,14 +196,14 @@ impl Setup {
         });
         let (told, nudge) = (Arc::clone(&seen), Arc::clone(&changed));
         tokio::spawn(async move {
-            while let Some(incident) = raised.recv().await {
-                told.lock().unwrap().push(incident);
+            while let Some(notice) = raised.recv().await {
+                told.lock().unwrap().extend(notice.found);
                 nudge.notify_waiters();
             }
         });
         let task = tokio::spawn(run(self.base, links));
         let applied = self.applied;
-        Line { applied, changed, identity, ping_secret, status, incidents: seen, wake, stop, task }
+        Line { applied, changed, identity, ping_key, status, incidents: seen, wake, stop, task }
     }
 }
 
@@ -542,14 +543,20 @@ async fn airtable_ping_wakes_the_poller_and_a_lost_one_is_only_late() {
     setup.base.poll_min = Duration::from_secs(8);
     setup.base.poll_max = Duration::from_secs(8);
     let line = setup.start(&sandbox);
-    let target = PingTarget { secret: line.ping_secret.clone(), wake: Arc::clone(&line.wake) };
+    let target = PingTarget::new(NETWORK_BASE, line.ping_key.clone(), Arc::clone(&line.wake));
     let app = router(HashMap::from([(String::from("reseau"), target)]));
+    let listener = GuardedListener::new(listener, CancellationToken::new());
     let server = tokio::spawn(async move { axum::serve(listener, app).await });
     line.until_equal(&sandbox).await;
     let mut status = line.status.clone();
     let is_streaming = status.wait_for(|status| status.state == State::Streaming);
     timeout(PATIENCE, is_streaming).await.unwrap().unwrap();
 
+    // Whoever opens connections and says nothing is in nobody's way.
+    let mut half_open = Vec::new();
+    for _ in 0..2_000 {
+        half_open.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
     let began = std::time::Instant::now();
     make(&sandbox, "Réveil");
     line.until_equal(&sandbox).await;
@@ -560,6 +567,15 @@ async fn airtable_ping_wakes_the_poller_and_a_lost_one_is_only_late() {
         make(&sandbox, "Sans réveil");
         line.until_equal(&sandbox).await;
     }
+    drop(half_open);
+    let request_count = || sandbox.stats()["request_count"].as_u64().unwrap();
+    let (began, before) = (std::time::Instant::now(), request_count());
+    for _ in 0..300 {
+        line.wake.notify_one();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let poll_count = request_count() - before;
+    assert!(poll_count <= began.elapsed().as_secs() + 2, "{poll_count} polls");
     line.stop().await;
     server.abort();
     sandbox.stop().await.unwrap();

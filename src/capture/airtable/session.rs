@@ -7,12 +7,12 @@ use std::{
 };
 
 use chrono::Utc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::{
-    capture::{CaptureStatus, Incident, State},
-    model::{Cursor, Delivery, EntityNo, Position, Side, Stamp},
+    capture::{CaptureStatus, State},
+    model::{Cursor, Delivery, EntityNo, Incident, Notice, Position, Side, Stamp},
     remote::airtable::{Error as RemoteError, NewWebhook, PayloadPage, month_spans},
 };
 
@@ -21,6 +21,7 @@ use super::{
     interval::{Pace, Quota, interval},
     listing::Listing,
     payload::{self, Payload},
+    ping::PingKey,
     schema::{Plan, Resolved, resolve},
     secret,
     webhook::{self, Found},
@@ -28,6 +29,7 @@ use super::{
 
 /// Payloads that are held in memory behind a listing before they are handed over.
 const HELD_PAYLOAD_COUNT_MAX: usize = 10_000;
+const HELD_PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How often the schema, or the webhook, may be found in order while a call says that it is not.
 const DOUBT_COUNT_MAX: u32 = 3;
 /// While pushes use the whole allowance, their echoes are read in pages that are full rather than soon: five writes a
@@ -40,7 +42,12 @@ const BULK_CALM: Duration = Duration::from_secs(1);
 const BULK_LOOK_EVERY: Duration = Duration::from_millis(100);
 const FAILURE_BACKOFF_MIN: Duration = Duration::from_millis(500);
 const FAILURE_BACKOFF_MAX: Duration = Duration::from_mins(1);
+/// From the beginning of a poll to the next one that a ping asks for.
+const PINGED_POLL_MIN: Duration = Duration::from_secs(1);
 const MICROS_PER_MS: i64 = 1000;
+/// Subjects of incidents.
+const SCHEMA: &str = "schema";
+const PING_SECRET: &str = "ping secret";
 
 pub(super) struct Session {
     base: BaseSettings,
@@ -116,7 +123,9 @@ impl Session {
             let kept =
                 session.base.ping_secret_file.as_deref().map(|it| secret::read(it, &webhook));
             let has_secret = matches!(kept, Some(Ok(_)));
-            session.links.ping_secret.send_replace(kept.and_then(Result::ok));
+            let key = kept.and_then(Result::ok);
+            let key = key.map(|secret| PingKey { webhook: webhook.clone(), secret });
+            session.links.ping_key.send_replace(key);
             let cursor = stored.cursor.filter(|it| it.webhook == webhook);
             session.next = cursor.map_or(0, |cursor| cursor.next);
             session.hook = Some(Hook { id: webhook, has_secret, death: None });
@@ -128,6 +137,7 @@ impl Session {
     pub(super) async fn run(mut self) -> Result<(), Error> {
         let mut failure_count = 0;
         loop {
+            let began = Instant::now();
             let pause = match self.advance().await {
                 Ok(true) => {
                     failure_count = 0;
@@ -160,7 +170,13 @@ impl Session {
             };
             tokio::select! {
                 () = self.links.stop.cancelled() => break,
-                () = self.links.wake.notified(), if failure_count == 0 => {}
+                () = self.links.wake.notified(), if failure_count == 0 => {
+                    // Whatever arrives there: what is pinged meanwhile is read by the poll that follows.
+                    tokio::select! {
+                        () = self.links.stop.cancelled() => break,
+                        () = sleep_until(began + PINGED_POLL_MIN) => {}
+                    }
+                }
                 () = sleep(pause) => {}
             }
         }
@@ -238,9 +254,13 @@ impl Session {
             let problems = resolution.problems.into_iter().filter(|it| it.is_fatal).collect();
             return Err(Error::Mapping { base: self.base.name.clone(), problems });
         }
-        for problem in resolution.problems {
-            self.tell(problem.code, format!("{}; {}", problem.what, problem.remedy)).await;
-        }
+        // The last problem of a code is the one that is shown.
+        let troubles: Vec<Incident> = resolution
+            .problems
+            .iter()
+            .map(|it| Incident::new(it.code, format!("{}; {}", it.what, it.remedy)))
+            .collect();
+        self.raise(Notice::looked(SCHEMA, troubles)).await;
         for note in resolution.notes {
             self.tell("renamed", note).await;
         }
@@ -301,7 +321,7 @@ impl Session {
                         webhook::delete(&client, &self.base, &id).await;
                     }
                     self.hook = None;
-                    self.links.ping_secret.send_replace(None);
+                    self.links.ping_key.send_replace(None);
                 }
             }
         }
@@ -324,7 +344,8 @@ impl Session {
     /// Keeps the secret of a new webhook where pings are received; elsewhere nobody has a use for it.
     async fn keep_secret(&mut self, made: &NewWebhook) {
         let Some(file) = self.base.ping_secret_file.clone() else { return };
-        self.links.ping_secret.send_replace(Some(made.mac_secret_base64.clone()));
+        let key = PingKey { webhook: made.id.clone(), secret: made.mac_secret_base64.clone() };
+        self.links.ping_key.send_replace(Some(key));
         if let Err(error) = secret::write(&file, &made.id, &made.mac_secret_base64) {
             let text = format!(
                 "the secret of the pings of the base `{}` could not be written to {}: {error}; pings are \
@@ -333,7 +354,9 @@ impl Session {
                 self.base.name,
                 file.display()
             );
-            self.tell("ping_secret_unwritable", text).await;
+            self.raise(Notice::found(PING_SECRET, "ping_secret_unwritable", text)).await;
+        } else {
+            self.raise(Notice::well(PING_SECRET)).await;
         }
     }
 
@@ -399,12 +422,15 @@ impl Session {
             self.listed_at = Instant::now();
         }
 
-        let mut held = Vec::new();
+        let (mut held, mut held_bytes) = (Vec::new(), 0);
         loop {
             let read = self.read(plan).await?;
+            held_bytes += read.payloads.iter().map(Payload::held_bytes).sum::<usize>();
             held.extend(read.payloads);
             self.next = read.next;
-            let is_done = !read.might_have_more || held.len() >= HELD_PAYLOAD_COUNT_MAX;
+            let is_full =
+                held.len() >= HELD_PAYLOAD_COUNT_MAX || held_bytes >= HELD_PAYLOAD_BYTES_MAX;
+            let is_done = !read.might_have_more || is_full;
             if is_done || read.event.is_some() {
                 payload::keep_last(&mut held);
                 self.deliver(held).await?;
@@ -448,6 +474,18 @@ impl Session {
             {
                 return Err(Error::HookGone { webhook: hook.id.clone() });
             }
+            Err(Error::Airtable(error @ RemoteError::TooLarge { .. })) => {
+                let text = format!(
+                    "the payload {}#{} cannot be held ({error}); the tables are read again",
+                    hook.id, self.next
+                );
+                return Ok(Read {
+                    payloads: Vec::new(),
+                    next: self.next + 1,
+                    might_have_more: true,
+                    event: Some(Event::Hole(Incident::new("payload_unreadable", text))),
+                });
+            }
             page => page?,
         };
         let count = u64::try_from(payloads.len()).unwrap_or_default();
@@ -469,7 +507,7 @@ impl Session {
                         "the payload {}#{number} cannot be read ({problem}); the tables are read again",
                         hook.id
                     );
-                    read.event = Some(Event::Hole(Incident { code: "payload_unreadable", text }));
+                    read.event = Some(Event::Hole(Incident::new("payload_unreadable", text)));
                     break;
                 }
             };
@@ -483,23 +521,23 @@ impl Session {
             }
             for (code, text) in news.notes {
                 // Raised each time: the name may change back and again.
-                self.raise(Incident { code, text }).await;
+                self.raise(Notice::happened(code, text)).await;
             }
             let is_missed = news.has_created && self.is_missing_something();
             read.event = match news.death {
                 Some(code) => Some(Event::Death(code)),
                 None if news.is_about_plan || is_missed => Some(Event::Schema),
                 // Once for each key: what comes in every payload from now on is no reason to list for ever.
-                None if is_news => Some(Event::Hole(Incident {
-                    code: "payload_unknown",
-                    text: format!(
+                None if is_news => Some(Event::Hole(Incident::new(
+                    "payload_unknown",
+                    format!(
                         "a payload of the base `{}` has something that this version of plait does not know \
                          ({}); the tables are read again in case it told of a change, see whether there is \
                          a newer plait",
                         self.base.name,
                         news.unknown.join(", ")
                     ),
-                })),
+                ))),
                 None => continue,
             };
             read.next = number + 1;
@@ -528,7 +566,7 @@ impl Session {
             payloads: Vec::new(),
             next: first,
             might_have_more: true,
-            event: Some(Event::Hole(Incident { code: "payload_gap", text })),
+            event: Some(Event::Hole(Incident::new("payload_gap", text))),
         }
     }
 
@@ -545,7 +583,7 @@ impl Session {
     async fn handle(&mut self, event: Event) {
         match event {
             Event::Hole(incident) => {
-                self.raise(incident).await;
+                self.raise(Notice::happened(&incident.code, incident.text)).await;
                 self.list_all();
             }
             Event::Schema => self.plan = None,
@@ -659,17 +697,19 @@ impl Session {
         });
     }
 
-    /// Raises an incident, unless the same was raised before.
+    /// Raises an incident of something that happened, unless the same was raised before.
     async fn tell(&mut self, code: &'static str, text: String) {
         if self.told.insert(text.clone()) {
-            self.raise(Incident { code, text }).await;
+            self.raise(Notice::happened(code, text)).await;
         }
     }
 
-    async fn raise(&self, incident: Incident) {
-        warn!(base = self.base.name, code = incident.code, "{}", incident.text);
+    async fn raise(&self, notice: Notice) {
+        for Incident { code, text } in &notice.found {
+            warn!(base = self.base.name, code, "{text}");
+        }
         // Without a receiver the log has it.
-        drop(self.links.incidents.send(incident).await);
+        drop(self.links.incidents.send(notice).await);
     }
 }
 

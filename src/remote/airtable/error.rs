@@ -42,6 +42,9 @@ pub(crate) enum Error {
     TimedOut { call: String, after: Duration },
     #[error("could not reach airtable ({call})")]
     Unreachable { call: String, source: reqwest::Error },
+    /// An answer of more bytes than are held in memory.
+    #[error("airtable's answer is longer than {limit_bytes} bytes ({call})")]
+    TooLarge { call: String, limit_bytes: usize },
     /// A body that is cut off, not JSON, or not what the call gives.
     #[error("airtable's answer cannot be read: {problem} ({call})")]
     Malformed { call: String, problem: String },
@@ -62,6 +65,7 @@ impl Error {
             Self::Unauthorized { .. }
             | Self::Forbidden { .. }
             | Self::NotFound { .. }
+            | Self::TooLarge { .. }
             | Self::Refused { .. } => None,
         }
     }

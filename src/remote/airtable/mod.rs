@@ -34,7 +34,7 @@ pub(crate) use error::Error;
 pub(crate) use meta::{Field, Table};
 #[cfg(test)]
 pub(crate) use record::NewRecord;
-pub(crate) use record::{Page, Record, RecordUpdate};
+pub(crate) use record::{PAGE_RECORD_COUNT_MAX, Page, Record, RecordUpdate};
 pub(crate) use webhook::{NewWebhook, PayloadPage, Webhook};
 
 const REQUESTS_PER_SECOND_AND_BASE: usize = 5;
@@ -44,8 +44,8 @@ pub(crate) const ROOM_LASTS: Duration = Duration::from_secs(15);
 const REQUESTS_PER_SECOND_AND_TOKEN: usize = 50;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// A page of 100 records with long texts is a few MB; what is larger than this is not an answer.
-const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// A page of 100 records with long texts is a few MB. One that is larger than this is asked for in smaller pages.
+const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 const TRY_COUNT_MAX: u32 = 5;
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(20);
@@ -59,6 +59,7 @@ pub(crate) struct Client {
     base_url: String,
     token: HeaderValue,
     timeout: Duration,
+    body_bytes_max: usize,
     /// Requests a second to one base.
     limit: usize,
     made_at: Instant,
@@ -137,6 +138,7 @@ impl Client {
             base_url: base_url.trim_end_matches('/').to_owned(),
             token,
             timeout: READ_TIMEOUT,
+            body_bytes_max: BODY_BYTES_MAX,
             limit: REQUESTS_PER_SECOND_AND_BASE,
             made_at: Instant::now(),
             token_allowance: Allowance::new(REQUESTS_PER_SECOND_AND_TOKEN),
@@ -162,6 +164,13 @@ impl Client {
     /// With another limit for a whole answer than 30 s.
     pub(crate) fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// With another limit for an answer than 64 MiB.
+    #[cfg(test)]
+    pub(crate) fn with_body_bytes_max(mut self, body_bytes_max: usize) -> Self {
+        self.body_bytes_max = body_bytes_max;
         self
     }
 
@@ -298,9 +307,11 @@ impl Client {
         let mut body = Vec::new();
         loop {
             match answer.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() > BODY_BYTES_MAX => {
-                    let problem = format!("longer than {BODY_BYTES_MAX} bytes");
-                    return Err(Error::Malformed { call: call.name(), problem });
+                Ok(Some(chunk)) if body.len() + chunk.len() > self.body_bytes_max => {
+                    return Err(Error::TooLarge {
+                        call: call.name(),
+                        limit_bytes: self.body_bytes_max,
+                    });
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Err(error) if status == StatusCode::OK => return Err(self.unanswered(call, error)),

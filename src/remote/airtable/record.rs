@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Call, Class, Client, Error, Kind, segment};
 
 /// Records in one page of a list.
-const PAGE_RECORD_COUNT_MAX: usize = 100;
+pub(crate) const PAGE_RECORD_COUNT_MAX: usize = 100;
 /// Longer addresses are refused (16,000 characters); from here on the query goes into a body.
 const URL_LENGTH_MAX: usize = 15_000;
 /// `&fields%5B%5D=` before each field's id.
@@ -78,10 +78,11 @@ struct DeletedRecord {
 }
 
 impl Client {
-    /// One page of all records of a table, with these fields (ids; none: all), in the server's order.
+    /// One page of all records of a table, with these fields (ids; none: all), in the server's order. Fewer records
+    /// where a whole page is too large to be held.
     ///
     /// # Errors
-    /// [`Error::IteratorLost`]: begin again without an offset.
+    /// [`Error::IteratorLost`]: begin again without an offset. [`Error::TooLarge`]: the first record alone is.
     pub(crate) async fn list_records(
         &self,
         base: &str,
@@ -89,32 +90,82 @@ impl Client {
         fields: &[String],
         offset: Option<&str>,
     ) -> Result<Page, Error> {
-        let mut path = format!("/v0/{}/{}", segment(base), segment(table));
-        let length =
-            path.len() + fields.iter().map(|field| field.len() + FIELD_QUERY_LENGTH).sum::<usize>();
-        let call = if length < URL_LENGTH_MAX {
-            let mut call = Call::get(path, Some(base), Kind::List);
-            call.query.push(("pageSize", PAGE_RECORD_COUNT_MAX.to_string()));
-            call.query.push(("returnFieldsByFieldId", "true".into()));
-            call.query.extend(fields.iter().map(|field| ("fields[]", field.clone())));
-            call.query.extend(offset.map(|offset| ("offset", offset.to_owned())));
-            call
-        } else {
-            path.push_str("/listRecords");
-            let mut body = json!({
-                "pageSize": PAGE_RECORD_COUNT_MAX,
-                "returnFieldsByFieldId": true,
-                "fields": fields,
-            });
-            if let Some(offset) = offset {
-                body["offset"] = offset.into();
+        let offset_there = offset.map(|offset| ("offset", offset.to_owned()));
+        self.list_page(base, table, fields, offset_there).await
+    }
+
+    /// Those of these records (`rec…`, at most [`PAGE_RECORD_COUNT_MAX`]) that the table has, with these fields.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] from a server that does not heed what it was asked for.
+    pub(crate) async fn records_by_id(
+        &self,
+        base: &str,
+        table: &str,
+        fields: &[String],
+        ids: &[&str],
+    ) -> Result<Vec<Record>, Error> {
+        // An id is `rec` with letters and digits; what is none can't be there.
+        let is_id = |id: &&&str| id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let terms: Vec<String> =
+            ids.iter().filter(is_id).map(|id| format!("RECORD_ID()='{id}'")).collect();
+        if terms.is_empty() {
+            return Ok(Vec::new());
+        }
+        let filter = ("filterByFormula", format!("OR({})", terms.join(",")));
+        let page = self.list_page(base, table, fields, Some(filter)).await?;
+        if page.offset.is_some() || page.records.iter().any(|it| !ids.contains(&it.id.as_str())) {
+            let call = format!("GET /v0/{base}/{table}");
+            let problem = String::from("records came that were not asked for");
+            return Err(Error::Malformed { call, problem });
+        }
+        Ok(page.records)
+    }
+
+    /// A page of a list, with one more parameter if there is one.
+    async fn list_page(
+        &self,
+        base: &str,
+        table: &str,
+        fields: &[String],
+        more: Option<(&'static str, String)>,
+    ) -> Result<Page, Error> {
+        let path = format!("/v0/{}/{}", segment(base), segment(table));
+        // In a query most signs of a formula are written as three.
+        let length = path.len()
+            + fields.iter().map(|field| field.len() + FIELD_QUERY_LENGTH).sum::<usize>()
+            + more.as_ref().map_or(0, |(_, value)| value.len() * 3);
+        let offset = more.as_ref().filter(|(name, _)| *name == "offset").map(|(_, it)| it.clone());
+        let offset = offset.as_deref();
+        let mut record_count_max = PAGE_RECORD_COUNT_MAX;
+        let (name, page): (_, Page) = loop {
+            let call = if length < URL_LENGTH_MAX {
+                let mut call = Call::get(path.clone(), Some(base), Kind::List);
+                call.query.push(("pageSize", record_count_max.to_string()));
+                call.query.push(("returnFieldsByFieldId", "true".into()));
+                call.query.extend(fields.iter().map(|field| ("fields[]", field.clone())));
+                call.query.extend(more.clone());
+                call
+            } else {
+                let mut body = json!({
+                    "pageSize": record_count_max,
+                    "returnFieldsByFieldId": true,
+                    "fields": fields,
+                });
+                if let Some((name, value)) = &more {
+                    body[*name] = value.as_str().into();
+                }
+                let path = format!("{path}/listRecords");
+                let mut call = Call::with_body(Method::POST, path, base, body);
+                call.kind = Kind::List;
+                call
+            };
+            let name = call.name();
+            match self.call(call).await {
+                Err(Error::TooLarge { .. }) if record_count_max > 1 => record_count_max /= 2,
+                page => break (name, page?),
             }
-            let mut call = Call::with_body(Method::POST, path, base, body);
-            call.kind = Kind::List;
-            call
         };
-        let name = call.name();
-        let page: Page = self.call(call).await?;
         if page.records.len() > PAGE_RECORD_COUNT_MAX {
             let problem = format!("{} records in a page", page.records.len());
             return Err(Error::Malformed { call: name, problem });

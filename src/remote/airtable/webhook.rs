@@ -126,18 +126,27 @@ impl Client {
         Ok(answer.status().as_u16())
     }
 
-    /// The payloads from number `cursor` on.
+    /// The payloads from number `cursor` on; fewer of them where a whole page is too large to be held.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]: the first payload alone is.
     pub(crate) async fn payloads(
         &self,
         base: &str,
         webhook: &str,
         cursor: u64,
     ) -> Result<PayloadPage, Error> {
-        let mut call = Call::get(hook(base, webhook, "/payloads"), Some(base), Kind::Payloads);
-        call.query.push(("cursor", cursor.to_string()));
-        call.query.push(("limit", PAYLOAD_COUNT_MAX.to_string()));
-        let name = call.name();
-        let page: PayloadPage = self.call(call).await?;
+        let mut payload_count_max = PAYLOAD_COUNT_MAX;
+        let (name, page): (_, PayloadPage) = loop {
+            let mut call = Call::get(hook(base, webhook, "/payloads"), Some(base), Kind::Payloads);
+            call.query.push(("cursor", cursor.to_string()));
+            call.query.push(("limit", payload_count_max.to_string()));
+            let name = call.name();
+            match self.call(call).await {
+                Err(Error::TooLarge { .. }) if payload_count_max > 1 => payload_count_max /= 2,
+                page => break (name, page?),
+            }
+        };
         let count = u64::try_from(page.payloads.len()).unwrap_or(u64::MAX);
         if page.cursor < count || (page.might_have_more && count == 0) {
             let problem = format!("{count} payloads up to number {}", page.cursor);
