@@ -89,6 +89,32 @@ impl Cluster {
         Self::open(bin, folder, settings, None).await
     }
 
+    /// A running hot standby of this cluster, made of a copy of its files. Slots are not among them. It is a cluster like
+    /// any other once `select pg_promote()` has run there.
+    ///
+    /// # Errors
+    /// As [`Cluster::throw_away`]; or `pg_basebackup` fails.
+    pub async fn standby(&self, settings: &[&str]) -> Result<Self, Error> {
+        let guard = FolderGuard::make()?;
+        let folder = guard.folder().to_path_buf();
+        self.user.check_can_enter(&folder)?;
+        self.user.make_folder(&folder.join("data"), 0o700)?;
+        write_secret(&folder.join("password"), &self.password)?;
+        let mut command = self.user.command(self.bin.join("pg_basebackup"), None);
+        command
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"])
+            .arg(folder.join("data"))
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", SUPERUSER)
+            .env("PGPASSWORD", &self.password)
+            .current_dir(&folder);
+        run(command).await?;
+        let mut all = vec!["fsync=off"];
+        all.extend(settings);
+        Self::open(&self.bin, folder, &all, Some(guard)).await
+    }
+
     async fn open(
         bin: &Path,
         folder: PathBuf,

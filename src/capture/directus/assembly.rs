@@ -26,14 +26,18 @@ use super::{
     settings::Covered,
 };
 
+/// The memory that a row takes is estimated from its own size up to this many bytes, else counted.
+const EXACT_BYTES_MIN: usize = 64 * 1024;
 /// Longer texts are no user agent that anybody needs to see.
 const VIA_LENGTH_MAX: usize = 200;
 
 /// Something to be done beside the rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Note {
-    /// Tell a person.
-    Incident { code: &'static str, text: String },
+    /// Tell a person what happened.
+    Happened { code: &'static str, text: String },
+    /// Tell a person how a table is now: the next look at the catalogue finds it too, or that it is over.
+    Found { code: &'static str, text: String },
     /// The values of this table that were read before can't be relied on: its rows are dropped until it was
     /// read again.
     Reread { table: usize },
@@ -66,6 +70,8 @@ pub(super) struct Assembly {
     /// An estimate of the memory that `observations` takes, bytes.
     pub(super) held_bytes: usize,
     pub(super) row_count: u64,
+    /// A larger row is told, and values that are larger are refused.
+    pub(super) row_bytes_max: usize,
 }
 
 /// The transaction that is being read.
@@ -103,6 +109,7 @@ impl Assembly {
             observations: Vec::new(),
             held_bytes: 0,
             row_count: 0,
+            row_bytes_max: usize::MAX,
         }
     }
 
@@ -135,8 +142,15 @@ impl Assembly {
             Message::Truncate { relations, .. } => {
                 for relation in relations {
                     match self.relations.get(&relation) {
-                        Some(Known::Mapped { table, plan, .. }) if !self.held.contains(table) => {
+                        Some(Known::Mapped { table, plan, relation })
+                            if !self.held.contains(table) =>
+                        {
                             plan.truncated(&mut self.observations);
+                            let text = format!(
+                                "Table {}.{} was emptied by TRUNCATE: all that was in it counts as deleted. If that was not meant, `plait undo` brings it back; `plait plan` shows which deletes wait before they go on to the other side.",
+                                relation.schema, relation.name
+                            );
+                            self.notes.push(Note::Happened { code: "capture_truncated", text });
                         }
                         Some(Known::Hint) => self.notes.push(Note::SchemaHint),
                         _ => {}
@@ -215,10 +229,21 @@ impl Assembly {
                         "A change of {}.{} at {lsn} does not tell which row it is (key not in the replica identity, or too large): it was skipped. Make the mapping's key the table's primary key.",
                         relation.schema, relation.name
                     );
-                    self.notes.push(Note::Incident { code: "capture_key_unreadable", text });
+                    self.notes.push(Note::Happened { code: "capture_key_unreadable", text });
                 }
                 let made = self.observations.get(before..).unwrap_or_default();
-                self.held_bytes += held_bytes(made, message.len());
+                if message.len() > self.row_bytes_max {
+                    let tuples = tuples.into_iter().flatten();
+                    let key = made.first().map(|observation| observation.key.to_string());
+                    let text = large_row(relation, tuples, key.as_deref(), self.row_bytes_max);
+                    self.notes.push(Note::Happened { code: "capture_row_large", text });
+                }
+                // Most of a large row may be in columns that are not mapped, of which nothing is held.
+                self.held_bytes += if message.len() > EXACT_BYTES_MIN {
+                    made.iter().map(Observation::held_bytes).sum()
+                } else {
+                    held_bytes(made, message.len())
+                };
                 self.row_count += 1;
                 Ok(())
             }
@@ -235,6 +260,7 @@ impl Assembly {
             mapped.and_then(|table| Some((table, self.layout.tables.get(table)?)))
         {
             let (plan, _) = Plan::new(layout, place);
+            let plan = plan.with_value_bytes_max(self.row_bytes_max);
             if let Some(Known::Mapped { relation: before, .. }) = self.relations.get(&oid)
                 && *before != relation
             {
@@ -281,7 +307,7 @@ impl Assembly {
                     let text = format!(
                         "Column `{column}` of {name} was dropped or renamed: it is no longer read. Change mapping.toml, or bring it back."
                     );
-                    self.notes.push(Note::Incident { code: "capture_column_missing", text });
+                    self.notes.push(Note::Found { code: "capture_column_missing", text });
                 }
                 (None, Some(_)) => reread = true,
                 (Some(before), Some(now)) if before == now => {}
@@ -294,7 +320,7 @@ impl Assembly {
                     let text = format!(
                         "Column `{column}` of {name} has another type now: the table is read again. See whether the field's type in mapping.toml still fits."
                     );
-                    self.notes.push(Note::Incident { code: "capture_column_retyped", text });
+                    self.notes.push(Note::Happened { code: "capture_column_retyped", text });
                 }
             }
         }
@@ -322,7 +348,7 @@ impl Assembly {
             self.notes.push(Note::CoverChanged);
             let text =
                 format!("Table {name} was dropped or renamed: nothing is read from it any more.");
-            self.notes.push(Note::Incident { code: "capture_table_missing", text });
+            self.notes.push(Note::Found { code: "capture_table_missing", text });
         }
     }
 }
@@ -346,6 +372,38 @@ impl Open {
             self.author = Some(Author { id, name: None, via });
         }
     }
+}
+
+/// What is said of a row over the limit: which it is, what makes it so large, and what became of it.
+fn large_row<'a>(
+    relation: &Relation,
+    tuples: impl Iterator<Item = &'a Tuple>,
+    key: Option<&str>,
+    row_bytes_max: usize,
+) -> String {
+    let mib = |bytes: usize| bytes.div_ceil(1024 * 1024);
+    let length = |tuple: &Tuple, column: usize| match tuple.raw(column) {
+        Raw::Text(text) => text.len(),
+        Raw::Null | Raw::Unchanged => 0,
+    };
+    let tuples: Vec<&Tuple> = tuples.collect();
+    let largest = relation
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(at, column)| {
+            (tuples.iter().map(|it| length(it, at)).max().unwrap_or_default(), column)
+        })
+        .max_by_key(|(bytes, _)| *bytes);
+    let (bytes, column) = largest.map_or((0, "?"), |(bytes, column)| (bytes, &column.name));
+    format!(
+        "The row `{}` of {}.{} holds {} MiB in its column `{column}`, more than the {} MiB of `message_mib_max`: its mapped values up to that size were read, larger ones are refused and listed by `plait errors`. Make the value smaller, or raise `message_mib_max` in [directus] of plait.toml.",
+        key.unwrap_or("?"),
+        relation.schema,
+        relation.name,
+        mib(bytes),
+        mib(row_bytes_max),
+    )
 }
 
 /// The operation id in our own `User-Agent`: `plait/1.0 op=<uuid>`.

@@ -3,7 +3,9 @@
 
 use crate::{
     mapping::Mapping,
-    model::{Cell, Change, Element, EntityNo, FieldNo, Observation, SideKey, Value},
+    model::{
+        Cell, Change, Element, EntityNo, FieldNo, Observation, Refusal, RefusalKind, SideKey, Value,
+    },
 };
 
 use super::{
@@ -41,6 +43,8 @@ impl Row for Filled<'_> {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Plan {
     roles: Vec<PlannedRole>,
+    /// A larger value is refused.
+    value_bytes_max: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -90,7 +94,12 @@ impl Plan {
                 }
             }
         }
-        (Self { roles }, missing)
+        (Self { roles, value_bytes_max: usize::MAX }, missing)
+    }
+
+    /// With refusal of values of more bytes.
+    pub(super) fn with_value_bytes_max(self, value_bytes_max: usize) -> Self {
+        Self { value_bytes_max, ..self }
     }
 
     /// A row that is there: inserted, or read in full.
@@ -101,7 +110,7 @@ impl Plan {
         out: &mut Vec<Observation>,
     ) -> Result<(), KeyUnreadable> {
         for role in &self.roles {
-            out.push(role.present(mapping, row, row)?);
+            out.push(role.present(mapping, row, row, self.value_bytes_max)?);
         }
         Ok(())
     }
@@ -122,7 +131,7 @@ impl Plan {
         for role in &self.roles {
             // A key too large to be sent again is in the old row, under either replica identity.
             let key_row = Filled { new, old: old.map(Old::tuple) };
-            let observation = role.present(mapping, &row, &key_row)?;
+            let observation = role.present(mapping, &row, &key_row, self.value_bytes_max)?;
             if let Some(old) = old
                 && let Some(before) = role.key_of(old.tuple())
                 && let Some(gone) = role.renamed(before, &observation)
@@ -166,6 +175,7 @@ impl PlannedRole {
         mapping: &Mapping,
         row: &impl Row,
         key_row: &impl Row,
+        value_bytes_max: usize,
     ) -> Result<Observation, KeyUnreadable> {
         match self {
             Self::Record { entity, key, cells } => {
@@ -176,6 +186,10 @@ impl PlannedRole {
                     let raw = match row.raw(*column) {
                         Raw::Unchanged => continue,
                         Raw::Null => None,
+                        Raw::Text(text) if text.len() > value_bytes_max => {
+                            read.push((*field, Cell::Refused(too_large(value_bytes_max))));
+                            continue;
+                        }
                         Raw::Text(text) => Some(text),
                     };
                     read.push((*field, fields.field(*field).read_postgres(raw)));
@@ -233,6 +247,14 @@ impl PlannedRole {
             },
         }
     }
+}
+
+fn too_large(value_bytes_max: usize) -> Refusal {
+    let mib = value_bytes_max / (1024 * 1024);
+    let reason = format!(
+        "is larger than {mib} MiB (`message_mib_max` in [directus]); make it smaller, or raise the limit"
+    );
+    Refusal { kind: RefusalKind::OutOfRange, reason }
 }
 
 fn side_key(raw: Raw<'_>) -> Option<SideKey> {

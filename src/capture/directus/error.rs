@@ -26,8 +26,12 @@ pub(crate) enum Error {
     Silent { silence: Duration },
     #[error("a heartbeat written {} s ago did not come back through the stream", age.as_secs())]
     HeartbeatLost { age: Duration },
+    /// The connection is made anew for larger rows.
     #[error("a row of {size} bytes is over the limit of {limit} bytes for one message")]
     RowTooLarge { size: usize, limit: usize },
+    /// The connection is made anew for smaller rows, of which more are held.
+    #[error("no large row has come for a while")]
+    RowsSmall,
     #[error("could not decode the message at {lsn}: {source}")]
     Decode { lsn: Lsn, source: DecodeError },
     #[error("the message at {lsn} does not fit the relation it names: {text}")]
@@ -108,6 +112,9 @@ impl Error {
         match self {
             Self::Server { state, text, .. } => {
                 state == "55000" || (state == "42704" && text.contains("slot"))
+                // A row that the server itself can't put into a message: only a copy, which reads the mapped columns
+                // alone, gets past it.
+                || state == "54000" || text.contains("invalid memory alloc request size")
                 // The changes between dropping and making a publication can't be decoded any more.
                 || (state == "42704" && text.contains("publication"))
             }
@@ -130,9 +137,7 @@ impl Error {
             Self::Certificates { .. } => {
                 "Give a readable PEM file with the certificate of the authority that signed the server's.".into()
             }
-            Self::RowTooLarge { .. } => {
-                "Raise `message_mib_max` in [directus] of plait.toml, or make the row smaller.".into()
-            }
+            Self::RowTooLarge { .. } => "Make the row smaller.".into(),
             Self::Decode { .. } | Self::Protocol { .. } => {
                 "This is a fault in Plait or a damaged log: report it with the place in the log.".into()
             }

@@ -19,10 +19,13 @@ mod slot;
 mod snapshot;
 mod stream;
 mod transport;
+mod width;
 
 #[cfg(test)]
 #[path = "../../../tests/it/certificates.rs"]
 mod certificates;
+#[cfg(test)]
+mod harm_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -32,8 +35,7 @@ pub(crate) use error::Error;
 pub(crate) use look::Look;
 pub(crate) use preflight::preflight;
 pub(crate) use settings::{
-    ActivityMode, CaptureStatus, Incident, Links, Phase, SourceSettings, StoredPosition,
-    TableProgress,
+    ActivityMode, CaptureStatus, Links, Phase, SourceSettings, StoredPosition, TableProgress,
 };
 
 use std::{collections::VecDeque, time::Duration};
@@ -41,7 +43,7 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
-use crate::model::{Delivery, Lsn, Side};
+use crate::model::{Delivery, Lsn, Notice, Side};
 
 use self::{
     catalog::Server,
@@ -52,11 +54,16 @@ use self::{
     snapshot::{Known, ReadTable, Sink, Snapshot},
     stream::{Incarnation, Stream, cover_of, publish, snapshot_end},
     transport::{PgWire, Transport, identify},
+    width::Width,
 };
 
 /// Fresh copies made by itself within [`REBUILD_PERIOD`].
 const REBUILD_COUNT_MAX: usize = 3;
 const REBUILD_PERIOD: Duration = Duration::from_hours(1);
+/// Subjects of incidents: the way to the log; what is published of the mapped tables; tables that wait for being read again.
+const CONNECTION: &str = "connection";
+const TABLES: &str = "tables";
+const REREAD: &str = "reread";
 
 /// Reads `source` until told to stop. Connects again by itself where that helps.
 ///
@@ -77,6 +84,7 @@ pub(crate) async fn run(source: SourceSettings, links: Links) -> Result<(), Erro
         rebuilds: VecDeque::new(),
         lost: None,
         blocked: false,
+        width: Width::default(),
     };
     let outcome = capture.keep_reading().await;
     capture.links.status.send_modify(|status| {
@@ -99,6 +107,8 @@ struct Capture {
     lost: Option<String>,
     /// That open transactions are in the way was told.
     blocked: bool,
+    /// Of the rows that the next connection can take.
+    width: Width,
 }
 
 /// Connected, checked, and ready to stream.
@@ -118,6 +128,19 @@ impl Capture {
                 Ok(()) | Err(Error::Stopped) => return Ok(()),
                 Err(error) => error,
             };
+            // Nothing is wrong: the connection has to be another one.
+            let width = match &error {
+                Error::RowTooLarge { size, .. } => Width::of(*size),
+                Error::RowsSmall => Some(Width::default()),
+                _ => None,
+            };
+            if let Some(width) = width {
+                let held_count = width.message_count_max();
+                tracing::info!(held_count, reason = %error, "connects anew for rows of another size");
+                self.width = width;
+                self.links.status.send_modify(|status| status.reconnect_count += 1);
+                continue;
+            }
             if error.is_slot_lost() && self.incarnation.is_some() {
                 self.lost = Some(error.to_string());
             } else if !error.is_transient() {
@@ -127,7 +150,8 @@ impl Capture {
                 && !std::mem::replace(&mut self.blocked, true)
             {
                 let remedy = error.remedy().unwrap_or_default();
-                self.links.incident("capture_slot_blocked", format!("{error}. {remedy}"));
+                let text = format!("{error}. {remedy}");
+                self.links.notify(Notice::found(CONNECTION, "capture_slot_blocked", text));
             }
             if began.elapsed() > self.source.retry_max {
                 failure_count = 0;
@@ -176,9 +200,7 @@ impl Capture {
         let server = catalog::server(&admin).await?;
         check_server(&self.source, &server)?;
         let published = publication::ensure(&admin, &self.source, &self.layout).await?;
-        for (code, text) in &published.remarks {
-            self.links.incident(code, text.clone());
-        }
+        self.links.notify(Notice::looked(TABLES, published.troubles()));
         let sender_timeout =
             Duration::from_millis(u64::try_from(server.sender_timeout_ms).unwrap_or_default());
         let mut transport = self.connect(&published).await?;
@@ -207,7 +229,8 @@ impl Capture {
             Some(incarnation) => (incarnation.sent, incarnation.stored.lsn),
             None => (Lsn(0), Lsn(0)),
         };
-        PgWire::connect(&self.source, &published.publications, start, acknowledged).await
+        let publications = &published.publications;
+        PgWire::connect_for(&self.source, publications, start, acknowledged, self.width).await
     }
 
     async fn decide(
@@ -247,7 +270,7 @@ impl Capture {
         let text = format!(
             "Everything is read again because {reason}. Values that did not change stay as they are."
         );
-        self.links.incident("capture_rebuilt", text);
+        self.links.notify(Notice::happened("capture_rebuilt", text));
         Ok(())
     }
 

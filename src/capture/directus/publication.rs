@@ -14,7 +14,7 @@ use super::{
     layout::{Layout, LayoutTable, TableName, quote},
     settings::{ActivityMode, SourceSettings},
 };
-use crate::document::did_you_mean;
+use crate::{document::did_you_mean, model::Incident};
 
 /// Directus's table of users: the only one published with a column list, because of its secrets.
 pub(super) const USERS: &str = "directus_users";
@@ -37,6 +37,13 @@ pub(super) struct Published {
     pub(super) is_new: bool,
     /// What a person should know, as (code, text).
     pub(super) remarks: Vec<(&'static str, String)>,
+}
+
+impl Published {
+    /// The remarks, for people.
+    pub(super) fn troubles(&self) -> Vec<Incident> {
+        self.remarks.iter().map(|(code, text)| Incident::new(code, text.clone())).collect()
+    }
 }
 
 /// Makes the publications, or adds what the mapping wants and they lack. A publication that has everything is
@@ -145,6 +152,7 @@ fn data_statements(
     let mut renew = Vec::new();
     let mut any_partitioned = false;
     let mut unknown_columns = Vec::new();
+    let mut no_select = Vec::new();
     for table in &layout.tables {
         let Some(facts) = published.tables.get(&table.name) else {
             let text = format!(
@@ -194,6 +202,16 @@ fn data_statements(
             }
             _ => {}
         }
+        let shut: Vec<&str> = facts
+            .carried(table)
+            .into_iter()
+            .filter(|name| {
+                !facts.may_select && !facts.column(name).is_some_and(|column| column.may_select)
+            })
+            .collect();
+        if !shut.is_empty() {
+            no_select.push(format!("{} ({})", table.name, shut.join(", ")));
+        }
         if let Some((_, Some(filter))) = present {
             let text = format!(
                 "Publication `{}` hides rows of {} ({filter}): they will look absent.",
@@ -201,6 +219,14 @@ fn data_statements(
             );
             published.remarks.push(("capture_row_filter", text));
         }
+    }
+    if !no_select.is_empty() {
+        let text = format!(
+            "Role `{user}` may not read {}: changes still come through the log, and what has to be read as a whole can't be. Run as the owner of the tables: grant select on TABLE to \"{user}\".",
+            no_select.join(", "),
+            user = source.user,
+        );
+        published.remarks.push(("capture_no_select", text));
     }
     if !unknown_columns.is_empty() {
         // One remark: there is one open incident of a kind.

@@ -6,7 +6,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{capture::KnownKeys, mapping::Mapping, model::Lsn, postgres::TlsMode, queue::Outlet};
+use crate::{
+    capture::KnownKeys,
+    mapping::Mapping,
+    model::{Incident, Lsn, Notice},
+    postgres::TlsMode,
+    queue::Outlet,
+};
 
 /// Whether `directus_activity` is read for the authors of changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +51,8 @@ pub(crate) struct SourceSettings {
     pub(crate) status_interval: Duration,
     /// Between two heartbeats; zero: none.
     pub(crate) heartbeat_interval: Duration,
+    /// Between two looks at the catalogue: what was dropped, altered or taken away there is in no log.
+    pub(crate) look_interval: Duration,
     /// First and longest pause before connecting again.
     pub(crate) retry_min: Duration,
     pub(crate) retry_max: Duration,
@@ -74,6 +82,7 @@ impl Default for SourceSettings {
             lock_timeout: Duration::from_secs(30),
             status_interval: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(10),
+            look_interval: Duration::from_mins(1),
             retry_min: Duration::from_millis(500),
             retry_max: Duration::from_secs(30),
             transaction_bytes_max: 8 * 1024 * 1024,
@@ -158,15 +167,6 @@ impl StoredPosition {
     }
 }
 
-/// Something a person should know of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Incident {
-    /// Stable, for grouping: `capture_column_missing`.
-    pub(crate) code: String,
-    /// What happened and what to do, without values.
-    pub(crate) text: String,
-}
-
 /// What the capture is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -232,17 +232,18 @@ pub(crate) struct Links {
     pub(crate) status: watch::Sender<CaptureStatus>,
     /// A [`SlotIdentity`], to be stored with each position.
     pub(crate) identity: watch::Sender<Option<serde_json::Value>>,
-    pub(crate) incidents: mpsc::Sender<Incident>,
+    pub(crate) incidents: mpsc::Sender<Notice>,
     pub(crate) stop: CancellationToken,
 }
 
 impl Links {
     /// Tells a person; never waits for the telling.
-    pub(super) fn incident(&self, code: &str, text: String) {
-        tracing::warn!(code, text, "incident");
-        let told = self.incidents.try_send(Incident { code: code.into(), text });
-        if told.is_err() {
-            tracing::warn!(code, "could not hand the incident on");
+    pub(super) fn notify(&self, notice: Notice) {
+        for Incident { code, text } in &notice.found {
+            tracing::warn!(code, text, "incident");
+        }
+        if let Err(error) = self.incidents.try_send(notice) {
+            tracing::warn!(%error, "could not hand an incident on");
         }
     }
 }

@@ -78,7 +78,10 @@ pub(super) fn judge(
     }
     let Some(slot) = slot else { return rebuild("the slot was dropped".into()) };
     if slot.wal_status.as_deref() == Some("lost") {
-        return rebuild("the server gave up the slot's log (max_slot_wal_keep_size)".into());
+        return rebuild(
+            "the server gave up the slot's log: more was written than max_slot_wal_keep_size keeps (raise it there, or see why plait was behind for so long)"
+                .into(),
+        );
     }
     let Some(confirmed) = slot.confirmed else {
         return rebuild("the slot's creation was interrupted".into());

@@ -39,6 +39,8 @@ const PAGE_COUNT: u32 = 2_048;
 /// Connections that see the database as it was when a slot began.
 pub(super) struct Snapshot {
     readers: Vec<Arc<Client>>,
+    /// A larger value is refused.
+    value_bytes_max: usize,
 }
 
 /// What the canonical database knew of some tables *before* the snapshot: what is not in the snapshot is gone.
@@ -153,7 +155,7 @@ impl Snapshot {
             client.batch_execute(&begin).await.map_err(Error::sql("import the snapshot"))?;
             readers.push(Arc::new(client));
         }
-        Ok(Self { readers })
+        Ok(Self { readers, value_bytes_max: source.message_bytes_max })
     }
 
     /// What the catalogue said of the tables then.
@@ -220,6 +222,7 @@ impl Snapshot {
     ) -> Result<u64, Error> {
         let columns = table.facts.carried(&table.table);
         let (plan, _) = Plan::new(&table.table, |name| columns.iter().position(|c| *c == name));
+        let plan = plan.with_value_bytes_max(self.value_bytes_max);
         let list: Vec<String> = columns.iter().map(|column| quote(column)).collect();
         let select = format!("select {} from {}", list.join(", "), table.table.name.quoted());
         let pieces = Arc::new(self.pieces(table, &select).await?);

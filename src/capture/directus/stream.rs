@@ -14,11 +14,12 @@ use tokio::{
 };
 use tokio_postgres::Client;
 
-use crate::model::{Author, Delivery, Lsn, Observation, Position, Side, Stamp};
+use crate::model::{Author, Delivery, Incident, Lsn, Notice, Observation, Position, Side, Stamp};
 
 use super::{
+    CONNECTION, REREAD, TABLES,
     assembly::{Assembly, Finished, Note, signature},
-    catalog::TableFacts,
+    catalog::{self, TableFacts},
     connect::connect,
     error::Error,
     heartbeat::{Heartbeats, PREFIX},
@@ -28,6 +29,7 @@ use super::{
     slot,
     snapshot::{Known, ReadTable, Sink, Snapshot},
     transport::{Event, PgWire, Transport},
+    width::Width,
 };
 
 /// Idle log after which a position is handed over without waiting for the interval, bytes.
@@ -36,6 +38,9 @@ const PROGRESS_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const REREAD_RETRY: Duration = Duration::from_secs(10);
 /// Between two looks for mapped tables that do not exist yet.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// A connection for large rows is kept for this long after the last of them.
+const WIDE_LASTS: Duration = Duration::from_mins(10);
 
 /// One slot's life, as far as this process knows it.
 #[derive(Clone, Debug)]
@@ -71,6 +76,8 @@ pub(super) struct Stream<'a> {
     transaction_count: u64,
     looked_at: Instant,
     look_wanted: bool,
+    /// When a row came for which the connection has to be wide, or it was made.
+    large_at: Instant,
     silence_max: Option<Duration>,
     rereads: Rereads,
 }
@@ -114,12 +121,13 @@ impl<'a> Stream<'a> {
         sender_timeout: Duration,
     ) -> Self {
         let now = Instant::now();
-        let assembly = Assembly::new(
+        let mut assembly = Assembly::new(
             std::sync::Arc::clone(&links.mapping),
             layout.clone(),
             source.schema.clone(),
             incarnation.stored.covered.clone(),
         );
+        assembly.row_bytes_max = source.message_bytes_max;
         let heartbeat = source.heartbeat_interval;
         let silence_max = match (sender_timeout.is_zero(), heartbeat.is_zero()) {
             (true, true) => None,
@@ -146,6 +154,7 @@ impl<'a> Stream<'a> {
             transaction_count: 0,
             looked_at: now,
             look_wanted: false,
+            large_at: now,
             silence_max,
             rereads: Rereads::default(),
         }
@@ -170,6 +179,7 @@ impl<'a> Stream<'a> {
             status.phase = Phase::Streaming;
             status.failure = None;
         });
+        self.links.notify(Notice::well(CONNECTION));
         loop {
             // In this order: as long as events are there, nothing else is looked at but at each commit.
             let step = tokio::select! {
@@ -206,6 +216,9 @@ impl<'a> Stream<'a> {
         match event {
             Event::Data { lsn, message } => {
                 self.data_count += 1;
+                if message.len() > Width::default().message_bytes_max() {
+                    self.large_at = Instant::now();
+                }
                 self.assembly.message(lsn, &message)?;
                 if !self.assembly.notes.is_empty() {
                     self.heed_notes();
@@ -310,8 +323,13 @@ impl<'a> Stream<'a> {
         self.follow_committed();
         if !self.assembly.is_open() {
             let some_missing = self.layout.tables.len() > self.tables.len();
-            if some_missing && self.looked_at.elapsed() > LOOK_INTERVAL {
+            let since_look = self.looked_at.elapsed();
+            let is_due = since_look > self.source.look_interval;
+            if is_due || some_missing && since_look > LOOK_INTERVAL {
                 self.look_wanted = true;
+            }
+            if self.transport.width().is_wide() && self.large_at.elapsed() > WIDE_LASTS {
+                return Err(Error::RowsSmall);
             }
             self.between_transactions().await?;
         }
@@ -383,8 +401,17 @@ impl<'a> Stream<'a> {
     fn heed_notes(&mut self) {
         for note in std::mem::take(&mut self.assembly.notes) {
             match note {
-                Note::Incident { code, text } => self.links.incident(code, text),
-                Note::Reread { table } => self.rereads.wanted.push(table),
+                Note::Happened { code, text } => {
+                    self.links.notify(Notice::happened(code, text));
+                }
+                Note::Found { code, text } => {
+                    self.links.notify(Notice::found(TABLES, code, text));
+                    self.look_wanted = true;
+                }
+                Note::Reread { table } => {
+                    self.rereads.wanted.push(table);
+                    self.look_wanted = true;
+                }
                 Note::CoverChanged => self.publish_identity(),
                 Note::SchemaHint => self.look_wanted = true,
             }
@@ -424,6 +451,9 @@ impl<'a> Stream<'a> {
         }
         match publication::ensure(&self.admin, self.source, self.layout).await {
             Ok(published) => {
+                let mut troubles = published.troubles();
+                troubles.extend(self.lost_replication().await);
+                self.links.notify(Notice::looked(TABLES, troubles));
                 for (table, layout) in self.layout.tables.iter().enumerate() {
                     match published.tables.get(&layout.name) {
                         // A new table of an old name is another table: its rows never came by.
@@ -444,11 +474,24 @@ impl<'a> Stream<'a> {
             }
             Err(error) => {
                 let text = format!("{}. {}", error.chain(), error.remedy().unwrap_or_default());
-                self.links.incident("capture_publication", text);
+                self.links.notify(Notice::found(TABLES, "capture_publication", text));
             }
         }
         self.heed_notes();
         Ok(())
+    }
+
+    /// Whether the role may no longer do what this very connection still does.
+    async fn lost_replication(&self) -> Option<Incident> {
+        if catalog::server(&self.admin).await.ok()?.may_replicate {
+            return None;
+        }
+        let error = Error::NotReplication { user: self.source.user.clone() };
+        let text = format!(
+            "{error} any more: what is open goes on, and nothing can be read after it breaks. {}",
+            error.remedy().unwrap_or_default()
+        );
+        Some(Incident::new("capture_no_replication", text))
     }
 
     /// Takes a snapshot of the tables that have to be read again, with a slot of its own: its creation waits
@@ -479,7 +522,7 @@ impl<'a> Stream<'a> {
                     error.remedy().unwrap_or_default()
                 );
                 if self.rereads.retry_at.is_none() {
-                    self.links.incident("capture_reread_waits", text);
+                    self.links.notify(Notice::found(REREAD, "capture_reread_waits", text));
                 }
                 self.rereads.retry_at = Some(Instant::now() + REREAD_RETRY);
                 return Ok(());
@@ -490,7 +533,9 @@ impl<'a> Stream<'a> {
         self.rereads.waiting =
             Some(Waiting { at: created.consistent_point, snapshot, tables, known });
         self.rereads.wanted.clear();
-        self.rereads.retry_at = None;
+        if self.rereads.retry_at.take().is_some() {
+            self.links.notify(Notice::well(REREAD));
+        }
         // An idle log would never come to the place by itself.
         self.admin
             .execute("select pg_logical_emit_message(true, $1::text, '')", &[&PREFIX])

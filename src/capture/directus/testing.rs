@@ -20,7 +20,7 @@ use tokio::{
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::{CaptureStatus, Error, Incident, Links, SourceSettings, StoredPosition, run};
+use super::{CaptureStatus, Error, Links, SourceSettings, StoredPosition, run};
 use crate::{
     capture::KnownKeys,
     demo::{
@@ -32,7 +32,8 @@ use crate::{
         Part, Policy, Store,
     },
     model::{
-        Cell, Change, Delivery, EntityNo, FieldNo, Lsn, Observation, Position, Side, SideKey, Stamp,
+        Cell, Change, Delivery, EntityNo, FieldNo, Incident, Lsn, Notice, Observation, Position,
+        Side, SideKey, Stamp,
     },
     postgres::TlsMode,
     queue::queue,
@@ -70,6 +71,15 @@ impl Cluster {
         self.0.start().await.unwrap();
     }
 
+    /// A copy that follows this one, until it is promoted.
+    pub(super) async fn standby(&self) -> Self {
+        Self(self.0.standby(&[]).await.unwrap())
+    }
+
+    pub(super) async fn stop(&mut self, how: Stop) {
+        self.0.stop(how).await.unwrap();
+    }
+
     /// A role that logs in with the password of [`Cluster::source`]: its name, and what else it may.
     pub(super) async fn make_role(&self, role: &str) {
         let sql = format!("create role {role} login password '{}'", self.0.password());
@@ -87,6 +97,7 @@ impl Cluster {
             lock_timeout: Duration::from_secs(2),
             status_interval: Duration::from_millis(200),
             heartbeat_interval: Duration::from_millis(500),
+            look_interval: Duration::from_secs(1),
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(1),
             ..SourceSettings::default()
@@ -270,10 +281,25 @@ impl KnownKeys for MirrorKeys {
     }
 }
 
+/// The codes of incidents that are open, with their subjects: as the program keeps them in `mirror.incident`.
+#[derive(Default)]
+struct OpenIncidents(BTreeMap<String, Option<String>>);
+
+impl OpenIncidents {
+    fn take(&mut self, Notice { subject, is_whole, found }: Notice) {
+        if is_whole {
+            self.0.retain(|_, of| *of != subject);
+        }
+        self.0.extend(found.into_iter().map(|incident| (incident.code, subject.clone())));
+    }
+}
+
 /// A capture that runs, and what comes out of it.
 pub(super) struct Tap {
     pub(super) mirror: Arc<Mutex<Mirror>>,
+    /// All that were told, in order.
     pub(super) incidents: Arc<Mutex<Vec<Incident>>>,
+    open_incidents: Arc<Mutex<OpenIncidents>>,
     pub(super) status: watch::Receiver<CaptureStatus>,
     /// Whether what is taken counts as durable at once.
     pub(super) commits: Arc<AtomicBool>,
@@ -297,6 +323,7 @@ impl Tap {
         let (identity, identity_seen) = watch::channel(None);
         let (incident, mut told) = mpsc::channel(64);
         let incidents = Arc::new(Mutex::new(Vec::new()));
+        let open_incidents = Arc::<Mutex<OpenIncidents>>::default();
         let stop = CancellationToken::new();
         let commits = Arc::new(AtomicBool::new(true));
         let links = Links {
@@ -312,21 +339,32 @@ impl Tap {
         };
         let task = tokio::spawn(run(source, links));
         let (list, commit) = (Arc::clone(&incidents), Arc::clone(&commits));
+        let open = Arc::clone(&open_incidents);
         tokio::spawn(async move {
-            while let Some(incident) = told.recv().await {
-                list.lock().unwrap().push(incident);
+            while let Some(notice) = told.recv().await {
+                list.lock().unwrap().extend(notice.found.clone());
+                open.lock().unwrap().take(notice);
             }
         });
         let (kept, told) = (Arc::clone(&mirror), committed.clone());
         tokio::spawn(async move {
-            while let Some(delivery) = taken.recv().await {
+            while let Some((delivery, _)) = taken.recv().await {
                 let lsn = kept.lock().unwrap().take(delivery, identity_seen.borrow().as_ref());
                 if lsn.is_some() && commit.load(Ordering::Relaxed) {
                     told.send_replace(lsn);
                 }
             }
         });
-        Self { mirror, incidents, status: status_seen, commits, committed, stop, task }
+        Self {
+            mirror,
+            incidents,
+            open_incidents,
+            status: status_seen,
+            commits,
+            committed,
+            stop,
+            task,
+        }
     }
 
     /// Waits until the mirror is as wanted.
@@ -355,6 +393,26 @@ impl Tap {
 
     pub(super) fn has_incident(&self, code: &str) -> bool {
         self.incidents.lock().unwrap().iter().any(|incident| incident.code == code)
+    }
+
+    /// The text of the last incident of this code.
+    pub(super) fn incident(&self, code: &str) -> String {
+        let incidents = self.incidents.lock().unwrap();
+        let of_code = incidents.iter().rfind(|incident| incident.code == code);
+        of_code.map(|incident| incident.text.clone()).unwrap_or_default()
+    }
+
+    pub(super) async fn until_open(&self, code: &str) {
+        self.until(code, |_| self.is_open(code)).await;
+    }
+
+    pub(super) async fn until_over(&self, code: &str) {
+        self.until(code, |_| !self.is_open(code)).await;
+    }
+
+    /// Whether an incident of this code was told and is not over.
+    pub(super) fn is_open(&self, code: &str) -> bool {
+        self.open_incidents.lock().unwrap().0.contains_key(code)
     }
 
     pub(super) async fn until_streaming(&self) {

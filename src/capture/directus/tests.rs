@@ -383,6 +383,7 @@ async fn capture_directus_slot_creation_behind_an_open_transaction_is_told_and_t
     assert!(tap.incidents.lock().unwrap()[0].text.contains("`forgotten`"));
     run_sql(&blocker, "commit").await;
     tap.until("copied", |mirror| mirror.keys() == ["1"]).await;
+    tap.until_over("capture_slot_blocked").await;
     tap.close().await;
 }
 
@@ -406,6 +407,7 @@ async fn capture_directus_columns_added_dropped_renamed_and_retyped_while_runnin
     run_sql(&client, "alter table article rename corpus to body; update article set title = 'deux' where id = '2'").await;
     tap.until("after it came back", |m| m.cell("1", 1) == Some(&text("lost"))).await;
     tap.until("the other row", |m| m.cell("2", 0) == Some(&text("deux"))).await;
+    tap.until_over("capture_column_missing").await;
     // Retyped with other values: no event tells of the rewritten rows.
     run_sql(&client, "alter table article alter body type varchar(3) using left(body, 3); update article set title = 'dos' where id = '2'").await;
     tap.until_incident("capture_column_retyped").await;
@@ -440,6 +442,7 @@ async fn capture_directus_table_that_appears_later_is_published_and_read() {
     tap.until("read", |m| m.keys() == ["1"]).await;
     run_sql(&client, "insert into article values ('2', 'after')").await;
     tap.until("streamed", |m| m.keys() == ["1", "2"]).await;
+    tap.until_over("capture_table_missing").await;
     // Its cover is stored once a later place is: a restart does not read it again.
     tap.until("covered", |m| {
         m.position().is_some_and(|p| p.covered.contains_key("public.article"))

@@ -15,6 +15,7 @@ use super::{
     error::{Error, sqlstate_in},
     pgoutput::POSTGRES_EPOCH_MICROS,
     settings::SourceSettings,
+    width::Width,
 };
 
 /// What comes over the connection once it streams. Times are µs since 1970 UTC.
@@ -88,15 +89,17 @@ pub(super) trait Transport: Send + Sized {
 pub(super) struct PgWire {
     client: ReplicationClient,
     place: String,
-    message_bytes_max: usize,
+    width: Width,
 }
 
-impl Transport for PgWire {
-    async fn connect(
+impl PgWire {
+    /// As [`Transport::connect`], for rows of this width.
+    pub(super) async fn connect_for(
         source: &SourceSettings,
         publications: &[String],
         start: Lsn,
         acknowledged: Lsn,
+        width: Width,
     ) -> Result<Self, Error> {
         let mode = if source.host.starts_with('/') { TlsMode::Disable } else { source.tls };
         let tls = TlsConfig {
@@ -127,16 +130,14 @@ impl Transport for PgWire {
         .with_ack_lsn(pgwire_replication::Lsn::from_u64(acknowledged.0))
         .with_status_interval(source.status_interval)
         .with_wakeup_interval(source.status_interval)
-        // Counted in rows: enough to keep the socket busy, few enough for wide rows.
-        .with_buffer_size(1024)
-        .with_max_message_size(source.message_bytes_max)
+        .with_buffer_size(width.message_count_max())
+        .with_max_message_size(width.message_bytes_max())
         .with_application_name(APPLICATION)
         .with_options(format!("{VALUE_OPTIONS} -c lock_timeout={lock_timeout}"));
         let client = ReplicationClient::connect_gated(config)
             .await
             .map_err(|error| failed("open the replication connection", error))?;
-        let mut transport =
-            Self { client, place: source.place(), message_bytes_max: source.message_bytes_max };
+        let mut transport = Self { client, place: source.place(), width };
         // The library connects in the background: the first question waits for that.
         let asking = transport.query("open the replication connection", TAKE_BYTES);
         match timeout(source.connect_timeout, asking).await {
@@ -148,6 +149,21 @@ impl Transport for PgWire {
                 Err(Error::Timeout { place: source.place(), timeout: source.connect_timeout })
             }
         }
+    }
+
+    pub(super) fn width(&self) -> Width {
+        self.width
+    }
+}
+
+impl Transport for PgWire {
+    async fn connect(
+        source: &SourceSettings,
+        publications: &[String],
+        start: Lsn,
+        acknowledged: Lsn,
+    ) -> Result<Self, Error> {
+        Self::connect_for(source, publications, start, acknowledged, Width::default()).await
     }
 
     async fn query(&mut self, doing: &str, sql: &str) -> Result<Vec<TextRow>, Error> {
@@ -179,7 +195,7 @@ impl Transport for PgWire {
     async fn receive(&mut self) -> Result<Option<Event>, Error> {
         let event = self.client.recv().await.map_err(|error| match error {
             PgWireError::MessageTooLarge { payload_bytes, .. } => {
-                Error::RowTooLarge { size: payload_bytes, limit: self.message_bytes_max }
+                Error::RowTooLarge { size: payload_bytes, limit: self.width.message_bytes_max() }
             }
             other => failed("read the stream", other),
         })?;
