@@ -34,11 +34,16 @@ impl Apply {
                 continue;
             }
             let described = mapping.entity(observation.entity);
+            let limits = &self.writer.shapes()[usize::from(observation.entity.0)].limits;
             let mut values = vec![Value::Null; described.fields.len()];
             for (no, cell) in cells {
                 let field = described.field(*no);
                 let direct = |_, key: &SideKey| uuid::Uuid::try_parse(&key.0).ok().map(RecordId);
-                match resolved(field, cell, direct) {
+                let limit = limits[usize::from(no.0)];
+                let fitting = resolved(field, cell, direct).and_then(|value| {
+                    limit.misfit(&value).map_or(Ok(value), |refusal| Err((refusal, None)))
+                });
+                match fitting {
                     Ok(value) => values[usize::from(no.0)] = value,
                     Err((refusal, waits_for)) => refusals.push(RefusalRow {
                         side: item.side,

@@ -345,7 +345,13 @@ impl<'a> Folding<'a> {
         self.no_longer_refused(item, Some(WHOLE_RECORD));
         for (no, cell) in cells {
             let field = mapping.entity(entity).field(*no);
-            match resolved(field, cell, |target, key| self.keys.get(item.side, target, key)) {
+            let value = resolved(field, cell, |target, key| self.keys.get(item.side, target, key));
+            let limit = self.writer.shapes()[usize::from(entity.0)].limits[usize::from(no.0)];
+            let fitting = value.and_then(|value| match limit.misfit(&value) {
+                None => Ok(value),
+                Some(refusal) => Err((refusal, None)),
+            });
+            match fitting {
                 Ok(value) => {
                     seen.push((*no, value));
                     self.no_longer_refused(item, Some(&field.name));

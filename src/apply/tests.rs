@@ -53,7 +53,7 @@ tags = { type = "multi_select", junction = { table = "thing_tag", parent = "thin
 
 const TABLES: &str = "
     create table canon.box (id uuid primary key, label varchar(8), seen_at timestamptz);
-    create table canon.thing (id uuid primary key, name varchar(8), size numeric(6, 2),
+    create table canon.thing (id uuid primary key, name text check (length(name) <= 8), size numeric(6, 2),
         box_id uuid references canon.box deferrable initially deferred);
     create table canon.thing_tag (thing_id uuid references canon.thing on delete cascade deferrable initially deferred,
         tag text, primary key (thing_id, tag))";
@@ -141,6 +141,10 @@ fn deliveries(transactions: &[Vec<Step>]) -> Vec<Delivery> {
 
 /// Applies all; with `is_one_at_a_time`, each only when the one before is committed.
 async fn apply(config: &Canonical, transactions: &[Vec<Step>], is_one_at_a_time: bool) {
+    apply_all(config, deliveries(transactions), is_one_at_a_time).await;
+}
+
+async fn apply_all(config: &Canonical, deliveries: Vec<Delivery>, is_one_at_a_time: bool) {
     let mapping =
         mapping::read(MAPPING, "mapping.toml").unwrap_or_else(|problems| panic!("{problems}"));
     let writer = Writer::open(config, mapping).await.unwrap();
@@ -158,7 +162,7 @@ async fn apply(config: &Canonical, transactions: &[Vec<Step>], is_one_at_a_time:
     let (sender, received) = queue(1_000);
     let apply = Apply::new(writer, vec![log], limits);
     let sending = async move {
-        for (no, delivery) in deliveries(transactions).into_iter().enumerate() {
+        for (no, delivery) in deliveries.into_iter().enumerate() {
             sender.send(delivery).await.unwrap();
             if is_one_at_a_time {
                 told.wait_for(|lsn| *lsn == Some(Lsn(no as u64 + 1))).await.unwrap();
@@ -283,11 +287,37 @@ fn apply_batches_come_to_the_same_as_one_delivery_at_a_time() {
 #[test]
 fn apply_batches_with_what_does_not_fit_come_to_the_same() {
     let steps = prop_oneof![
-        // A label of more than 8 letters, a size of more than 4 digits, a box that comes later or never.
+        // A label of more than 8 letters and a size of more than 4 digits, which their types tell; a name of more than 8
+        // letters, which only the database knows to be wrong; a box that comes later or never.
         2 => (0..3_u8, "[a-z]{0,10}", 0..99_i64).prop_map(|(no, label, seen)| Step::Box(no, label, seen)),
         8 => (0..6_u8, "[a-z]{0,10}", 0..2_000_000_i64, prop::option::of(0..4_u8))
             .prop_map(|(no, name, size, boxed)| Step::Thing(no, name, size, boxed)),
         1 => (0..6_u8).prop_map(Step::Gone),
     ];
     check("apply_misfits", steps, false);
+}
+
+#[test]
+fn apply_ten_thousand_values_beyond_their_columns_types_are_listed_with_their_batch() {
+    const COUNT: u64 = 10_000;
+    let lab = Lab::open(TABLES);
+    let row = |no: u64| {
+        let seen = Cell::Value(Value::Timestamp(7_000_000));
+        let cells = vec![(FieldNo(0), text("far too long")), (FieldNo(1), seen)];
+        let change = Change::Present { cells, claimed_id: None, made_at: None };
+        let id = Uuid::from_u64_pair(1 << 48 | 0x4000, 1 << 63 | no);
+        Observation { entity: BOX, key: key(id), change }
+    };
+    let mut delivery = deliveries(&[vec![]]).remove(0);
+    let Delivery::Transaction { observations, .. } = &mut delivery else { panic!("{delivery:?}") };
+    observations.extend((0..COUNT).map(row));
+    let (config, client) = &lab.databases[0];
+    let listed = lab.runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, apply_all(config, vec![delivery], false)).await.unwrap();
+        let sql = "select (select count(*) from canon.box where label is null and seen_at is not null),
+                (select count(*) from mirror.refusal where field = 'label' and kind = 'out of range' and reason like '%shorten%')";
+        client.query_one(sql, &[]).await.unwrap()
+    });
+    assert_eq!(listed.get::<_, i64>(0).unsigned_abs(), COUNT);
+    assert_eq!(listed.get::<_, i64>(1).unsigned_abs(), COUNT);
 }

@@ -39,12 +39,14 @@ pub(super) async fn keep_tidy(pool: PgPool, stop: CancellationToken) {
 
 async fn tidy(pool: &PgPool, drops_settled: bool) -> Result<(), store::Error> {
     incident::look(pool).await?;
-    while drops_settled {
+    if !drops_settled {
+        return Ok(());
+    }
+    loop {
         let operation_count = operation::drop_settled(pool, OPERATION_COUNT_MAX).await?;
         if operation_count == 0 {
-            break;
+            return Ok(());
         }
         debug!(operation_count, "dropped settled writes");
     }
-    Ok(())
 }

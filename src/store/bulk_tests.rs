@@ -103,19 +103,19 @@ fn refusal(no: u64, reason: &str, waits_for: Option<Vec<String>>) -> RefusalRow 
 async fn bulk_ten_thousand_conflicts_and_refusals_are_a_few_statements() {
     let lab = Lab::open().await;
     let mut writer = lab.writer().await;
-    let mut writes = Writes::default();
+    let mut all = Writes::default();
     for no in 0..ROW_COUNT {
-        writes.conflicts.push(met(no, "first", "held"));
-        writes.refusals.push(refusal(no, "before", None));
+        all.conflicts.push(met(no, "first", "held"));
+        all.refusals.push(refusal(no, "before", None));
     }
     // The first cell meets another value, agrees, and is in conflict again; the second one agrees at last.
-    writes.conflicts.push(met(0, "second", "held"));
+    all.conflicts.push(met(0, "second", "held"));
     let over = |no| ConflictStep::Over(CARD, record(no), String::from("name"), Side::Airtable);
-    writes.conflicts.extend([over(0), met(0, "third", "held"), over(1)]);
-    writes.refusals.push(refusal(0, "after", Some(vec!["recA".into(), "rec,\"B\"".into()])));
-    assert!(writer.calls(&writes).len() < 12);
+    all.conflicts.extend([over(0), met(0, "third", "held"), over(1)]);
+    all.refusals.push(refusal(0, "after", Some(vec!["recA".into(), "rec,\"B\"".into()])));
+    assert!(writer.calls(&all).len() < 12);
     writer.begin().await.unwrap();
-    writer.write_part(&writes).await.unwrap();
+    writer.write_part(&all).await.unwrap();
     writer.commit().await.unwrap();
 
     let held = "decision = 'held' and decided_at is null";

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio_postgres::Client;
 
-use super::Error;
+use super::{Error, limit::Limit};
 use crate::document::did_you_mean;
 use crate::mapping::{DeletePolicy, Entity, FieldKind, Mapping, Store};
 
@@ -18,6 +18,8 @@ pub(crate) struct TableShape {
     pub(crate) casts: Vec<Option<String>>,
     /// Type of the element column, for fields in a junction table.
     pub(crate) element_casts: Vec<Option<String>>,
+    /// What the columns' types take; of a junction table's element, nothing is known.
+    pub(crate) limits: Vec<Limit>,
     pub(crate) has_deleted_at: bool,
 }
 
@@ -26,6 +28,7 @@ struct Column {
     cast: String,
     /// Digits after the point, of a `numeric(p, s)`.
     scale: Option<u32>,
+    limit: Limit,
 }
 
 type Columns = HashMap<String, HashMap<String, Column>>;
@@ -60,7 +63,8 @@ async fn columns(client: &Client) -> Result<Columns, Error> {
         let typmod: i32 = row.get(3);
         let scale = (cast == "numeric" && typmod >= 4)
             .then(|| u32::try_from((typmod - 4) & 0x7ff).unwrap_or_default());
-        columns.entry(table).or_default().insert(name, Column { cast, scale });
+        let limit = Limit::of(&cast, typmod);
+        columns.entry(table).or_default().insert(name, Column { cast, scale, limit });
     }
     Ok(columns)
 }
@@ -100,22 +104,24 @@ fn shape(columns: &Columns, entity: &mut Entity) -> Result<TableShape, Error> {
         table: format!("canon.{}", quoted(&entity.table)),
         casts: Vec::new(),
         element_casts: Vec::new(),
+        limits: Vec::new(),
         has_deleted_at,
     };
     let mut scales = Vec::new();
     for field in &entity.fields {
-        let (cast, element_cast, scale) = match &field.store {
+        let (cast, element_cast, scale, limit) = match &field.store {
             Store::Column(column) => {
                 let column = find(&entity.table, column)?;
-                (Some(column.cast.clone()), None, column.scale)
+                (Some(column.cast.clone()), None, column.scale, column.limit)
             }
             Store::Junction { table, parent, element } => {
                 find(table, parent)?;
-                (None, Some(find(table, element)?.cast.clone()), None)
+                (None, Some(find(table, element)?.cast.clone()), None, Limit::Any)
             }
         };
         shape.casts.push(cast);
         shape.element_casts.push(element_cast);
+        shape.limits.push(limit);
         scales.push(scale);
     }
     for (field, column_scale) in entity.fields.iter_mut().zip(scales) {

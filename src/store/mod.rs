@@ -20,6 +20,7 @@ pub(crate) mod history;
 mod identity;
 pub(crate) mod incident;
 pub(crate) mod kept;
+mod limit;
 pub(crate) mod operation;
 mod outbox;
 mod owed;

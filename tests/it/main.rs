@@ -9,6 +9,7 @@ mod bad_rights;
 mod bad_servers;
 mod bad_tls;
 mod bad_values;
+mod bounds;
 mod certificates;
 mod compose;
 mod demo;

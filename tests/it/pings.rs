@@ -16,7 +16,7 @@ use crate::{
 const POLL_INTERVAL_MS: u64 = 600_000;
 
 /// Parts whose changes arrive by pings alone.
-async fn pinged() -> Plain<'static> {
+pub(crate) async fn pinged() -> Plain<'static> {
     let mut plain = Plain::start().await;
     // Free a moment ago; nobody else on this machine asks for it in between but by a rare chance.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -38,7 +38,7 @@ async fn pinged() -> Plain<'static> {
 }
 
 /// Sets a city once the poller has read everything and waits, and waits for it.
-async fn arrives(plain: &Plain<'_>, record: &str, city: &str) {
+pub(crate) async fn arrives(plain: &Plain<'_>, record: &str, city: &str) {
     let state = "select state from mirror.capture_status where side = 'airtable'";
     plain.until(state, Some("streaming")).await;
     plain.set(record, &json!({ "Ville": city }));

@@ -128,8 +128,8 @@ impl Listing<'_> {
                         let kib = u32::try_from(held_bytes / 1024).unwrap_or(u32::MAX);
                         let room = Arc::clone(&room).acquire_many_owned(kib.min(PAGES_KIB_MAX));
                         // Never closed: as long as there is a reader, there is room for one page.
-                        let Ok(_room) = room.await else { return };
-                        (Ok(ReadPage { records, _room }), offset.is_none())
+                        let Ok(room) = room.await else { return };
+                        (Ok(ReadPage { records, _room: room }), offset.is_none())
                     }
                     Err(RemoteError::IteratorLost { .. }) if restart_count < RESTART_COUNT_MAX => {
                         // Pages that were handed over are seen again, which changes nothing.

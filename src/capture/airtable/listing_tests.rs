@@ -65,12 +65,12 @@ async fn list(
         return Json(json!({ "records": rows })).into_response();
     }
     airtable.list_count.fetch_add(1, Ordering::Relaxed);
-    let (from, end) = match query.get("offset").and_then(|offset| offset.split_once('/')) {
-        Some((from, end)) => (from.parse().unwrap(), end.parse().unwrap()),
-        None => {
-            let cut = airtable.cuts.lock().unwrap().pop_front();
-            (0, cut.unwrap_or(airtable.records.len()))
-        }
+    let offset = query.get("offset").and_then(|offset| offset.split_once('/'));
+    let (from, end) = if let Some((from, end)) = offset {
+        (from.parse().unwrap(), end.parse().unwrap())
+    } else {
+        let cut = airtable.cuts.lock().unwrap().pop_front();
+        (0, cut.unwrap_or(airtable.records.len()))
     };
     let size: usize = query["pageSize"].parse().unwrap();
     let to = (from + size).min(end);

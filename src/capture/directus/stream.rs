@@ -447,7 +447,16 @@ impl<'a> Stream<'a> {
         self.look_wanted = false;
         self.looked_at = Instant::now();
         if self.admin.is_closed() {
-            self.admin = connect(self.source).await?;
+            // The stream itself needs no other connection: what is wrong with this one does not end it.
+            match connect(self.source).await {
+                Ok(admin) => self.admin = admin,
+                Err(error) => {
+                    let (failure, remedy) = (error.chain(), error.remedy().unwrap_or_default());
+                    let text = format!("The catalogue can't be looked at: {failure}. {remedy}");
+                    self.links.notify(Notice::found(TABLES, "capture_no_look", text));
+                    return Ok(());
+                }
+            }
         }
         match publication::ensure(&self.admin, self.source, self.layout).await {
             Ok(published) => {
