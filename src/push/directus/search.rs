@@ -1,4 +1,6 @@
-//! A single record that Directus refuses: the field that it names, else the cell at fault is tried by halves.
+//! A single record that Directus refuses. The field that Directus names is checked by sending the record without it:
+//! for a value that is too long or too large, Directus names the first column of the statement, whichever is at fault.
+//! Where it names none, or a wrong one, the cell at fault is found by halves.
 
 use std::time::Duration;
 
@@ -6,11 +8,11 @@ use tokio::time::sleep;
 
 use super::{
     Outcome, Work,
-    blame::{Shut, later, refused, shut},
+    blame::{Shut, is_required, later, refused, shut},
     item::{Item, Sent, Stage},
     words,
 };
-use crate::remote::directus::{Error, Row};
+use crate::remote::directus::{Error, Fault, Row};
 
 /// Before a record that made Directus fail is tried once more.
 const SECOND_TRY_PAUSE: Duration = Duration::from_millis(300);
@@ -21,7 +23,7 @@ impl Work<'_> {
     /// # Errors
     /// It is not the record's fault.
     pub(super) async fn search(&self, item: &Item, error: &Error) -> Result<Outcome, Shut> {
-        if let Some(outcome) = self.named(item, error) {
+        if let Some(outcome) = self.named(item, error).await? {
             return Ok(outcome);
         }
         let mut again = None;
@@ -42,7 +44,9 @@ impl Work<'_> {
         if item.stage == Stage::Delete {
             return Ok(refused(words::still_linked(self.entity)));
         }
-        if let Some(outcome) = self.named(item, error) {
+        if again.is_some()
+            && let Some(outcome) = self.named(item, error).await?
+        {
             return Ok(outcome);
         }
         let Some(mut suspects) = self.begin(item).await? else { return Ok(self.as_a_whole(error)) };
@@ -56,11 +60,8 @@ impl Work<'_> {
         match self.attempt(item, Stage::Update, std::slice::from_ref(&last)).await? {
             // Refused together only.
             None => Ok(self.as_a_whole(error)),
-            Some(error) => Ok(self.named(item, &error).unwrap_or_else(|| {
-                let fault = error.fault().cloned().unwrap_or_default();
-                let (code, reason) = words::refusal(self.entity, &last.column, &fault);
-                Outcome::Refused { field: Some(last.field), code, reason }
-            })),
+            Some(error) if error.is("INVALID_FOREIGN_KEY") => Ok(later()),
+            Some(error) => Ok(self.refused_cell(&last, &error)),
         }
     }
 
@@ -75,7 +76,24 @@ impl Work<'_> {
                 return Ok(Some(suspects.to_vec()));
             }
         }
-        Ok(None)
+        // Each half has a cell at fault, or one that the record cannot be made without: begin with the latter alone.
+        let (mut needed, mut suspects) = (Vec::new(), item.cells.clone());
+        loop {
+            let Some(error) = self.attempt(item, Stage::Create, &needed).await? else {
+                return Ok(Some(suspects));
+            };
+            let Error::Rejected { faults, .. } = &error else { return Ok(None) };
+            let is_missing = |cell: &mut Sent| {
+                faults
+                    .iter()
+                    .any(|fault| is_about_null(fault) && fault.fields.contains(&cell.column))
+            };
+            let missing: Vec<Sent> = suspects.extract_if(.., is_missing).collect();
+            if missing.is_empty() {
+                return Ok(None);
+            }
+            needed.extend(missing);
+        }
     }
 
     /// Sends some of the item's cells; `Some`: why they were refused.
@@ -112,25 +130,62 @@ impl Work<'_> {
         }
     }
 
-    /// The outcome where Directus names the field, or waiting cures it.
-    fn named(&self, item: &Item, error: &Error) -> Option<Outcome> {
+    /// The outcome where Directus names the field and is right, or where waiting cures it.
+    async fn named(&self, item: &Item, error: &Error) -> Result<Option<Outcome>, Shut> {
         if error.is("INVALID_FOREIGN_KEY") {
-            return Some(later());
+            return Ok(Some(later()));
         }
-        let Error::Rejected { faults, .. } = error else { return None };
-        let named = faults.iter().find_map(|fault| {
-            let column = fault.fields.iter().find(|column| item.cell(column).is_some())?;
-            Some(self.refused_field(column, fault))
-        });
-        // A field that is needed, and that nothing is mapped to.
-        named.or_else(|| {
-            let fault = faults.iter().find(|fault| fault.code != "VALUE_TOO_LONG")?;
-            Some(self.refused_field(fault.fields.first()?, fault))
-        })
+        let Error::Rejected { faults, .. } = error else { return Ok(None) };
+        let named: Vec<(&Sent, &Fault)> = faults
+            .iter()
+            .filter_map(|fault| {
+                Some((fault.fields.iter().find_map(|column| item.cell(column))?, fault))
+            })
+            .collect();
+        let Some((cell, fault)) = named.first() else {
+            // A field that is needed, and that nothing is mapped to.
+            let fault = faults.iter().find(|fault| !is_guess(fault));
+            return Ok(
+                fault.and_then(|fault| Some(self.refused_field(fault.fields.first()?, fault)))
+            );
+        };
+        let others: Vec<Sent> = item
+            .cells
+            .iter()
+            .filter(|cell| named.iter().all(|(it, _)| it.column != cell.column))
+            .cloned()
+            .collect();
+        let is_right = others.is_empty()
+            || match self.attempt(item, item.stage, &others).await? {
+                None => true,
+                // The record cannot be without it.
+                Some(Error::Rejected { faults, .. }) => faults
+                    .iter()
+                    .any(|fault| is_about_null(fault) && fault.fields.contains(&cell.column)),
+                Some(_) => false,
+            };
+        Ok(is_right.then(|| self.refused_field(&cell.column, fault)))
+    }
+
+    fn refused_cell(&self, cell: &Sent, error: &Error) -> Outcome {
+        let fault = error.fault().cloned().unwrap_or_default();
+        let (code, reason) = words::refusal(self.entity, &cell.column, &fault);
+        Outcome::Refused { field: Some(cell.field), code, reason }
     }
 
     fn as_a_whole(&self, error: &Error) -> Outcome {
         let code = error.fault().map_or("no reason given", |fault| fault.code.as_str());
         refused(words::record_refused(self.entity, code))
     }
+}
+
+/// Whether the column that Directus names is only the first one of the statement: Postgres does not tell which it is.
+fn is_guess(fault: &Fault) -> bool {
+    matches!(fault.code.as_str(), "VALUE_TOO_LONG" | "VALUE_OUT_OF_RANGE")
+}
+
+/// Whether the fault is that the field is empty, or left out.
+fn is_about_null(fault: &Fault) -> bool {
+    is_required(fault)
+        || matches!(fault.code.as_str(), "NOT_NULL_VIOLATION" | "CONTAINS_NULL_VALUES")
 }

@@ -233,6 +233,45 @@ async fn push_directus_bad_records_in_a_batch_are_told_and_all_others_written() 
 }
 
 #[tokio::test]
+async fn push_directus_column_that_is_named_first_is_not_blamed_for_another() {
+    let world = World::start().await;
+    let long = json!("é".repeat(300));
+    let row = |record: RecordId| {
+        format!("select concat_ws(',', city, headcount, name) from startup where id = '{record}'")
+    };
+    // Directus says `city` or `headcount` of both: they come first in the statement.
+    let create = world.create(
+        "startup",
+        &[("city", json!("Lyon")), ("headcount", json!(7)), ("name", long.clone())],
+    );
+    let said = world.refused(&world.send_one(&create).await, "startup", Some("name"), "too_long");
+    assert!(said.contains("`name`"), "{said}");
+    assert_eq!(world.value(&row(create.record)).await.as_deref(), Some("Lyon,7"));
+    let update = world.update(
+        "startup",
+        create.record,
+        &[("headcount", json!(9)), ("city", json!("Nantes")), ("name", long.clone())],
+    );
+    world.refused(&world.send_one(&update).await, "startup", Some("name"), "too_long");
+    assert_eq!(world.value(&row(create.record)).await.as_deref(), Some("Nantes,9"));
+
+    // Two are at fault, in whichever half: one after the other is found, and the number goes at once.
+    let cells = [("city", long.clone()), ("headcount", json!(3)), ("name", long)];
+    let twice = world.create("startup", &cells);
+    let Outcome::Refused { field: Some(first), code: "too_long", .. } =
+        world.send_one(&twice).await
+    else {
+        panic!("not refused for a cell")
+    };
+    let (first, second) =
+        if first == world.field("startup", "city") { ("city", "name") } else { ("name", "city") };
+    let rest: Vec<_> = cells.iter().filter(|(name, _)| *name != first).cloned().collect();
+    let rest = world.update("startup", twice.record, &rest);
+    world.refused(&world.send_one(&rest).await, "startup", Some(second), "too_long");
+    assert_eq!(world.value(&row(twice.record)).await.as_deref(), Some("3"));
+}
+
+#[tokio::test]
 async fn push_directus_member_with_the_e_mail_of_another_is_told_so() {
     let world = World::start().await;
     let email = format!("{}@exemple.fr", Uuid::new_v4());
