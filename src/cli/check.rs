@@ -6,6 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 use serde_json::json;
 
 use super::{
+    guest::Guest,
     settings,
     terminal::{Paint, chain, say},
 };
@@ -149,7 +150,22 @@ async fn directus_api(settings: &Settings, mapping: &Mapping, findings: &mut Vec
 
 async fn airtable(settings: &Settings, mapping: &Mapping, findings: &mut Vec<Finding>) {
     let Some(section) = &settings.airtable else { return };
-    let plan = match settings::airtable(section, false) {
+    // What these few calls take is left by the plait that runs, and asked for sparingly where it cannot be heard.
+    let _guest = match settings::pool(settings).await {
+        // What is wrong with the database has been said.
+        Err(_) => None,
+        Ok(pool) => match Guest::enter(&pool).await {
+            Ok(guest) => Some(guest),
+            Err(error) => {
+                findings.push(Finding::error(
+                    format!("airtable was not looked at: {}", chain(&error)),
+                    "run `plait check` again",
+                ));
+                return;
+            }
+        },
+    };
+    let plan = match settings::airtable(section, true) {
         Ok(Some(plan)) => plan,
         Ok(None) => return,
         Err(error) => {

@@ -8,6 +8,7 @@ mod demo;
 mod desk;
 mod errors;
 mod export;
+mod guest;
 mod history;
 mod identity;
 mod migrate;

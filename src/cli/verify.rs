@@ -1,22 +1,17 @@
 //! `plait verify`: whether both sides hold what is canonical.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use serde_json::{Value as Json, json};
-use sqlx::PgPool;
-use tokio::time::sleep;
-use tokio_util::task::AbortOnDropHandle;
-use tracing::debug;
 
 use super::{
     desk::{Desk, Labels, short, shown},
+    guest::Guest,
     settings,
     terminal::{Paint, say},
 };
 use crate::{
     model::EntityNo,
-    remote::airtable::ROOM_LASTS,
-    store::{command, reading},
     verify::{
         Found, Verify, by_cause,
         compare::{Cause, Difference},
@@ -69,10 +64,13 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     let wanted: Vec<_> =
         wanted.iter().map(|name| desk.entity_no(name)).collect::<anyhow::Result<_>>()?;
-    let is_guest = settings.airtable.is_some() && reading::is_running(&desk.pool).await?;
+    let guest = match &settings.airtable {
+        Some(_) => Some(Guest::enter(&desk.pool).await?),
+        None => None,
+    };
+    let is_beside = guest.as_ref().is_some_and(Guest::is_beside_a_run);
     let airtable = settings.airtable.as_ref();
-    let airtable = airtable.map(|section| settings::airtable(section, is_guest)).transpose()?;
-    let _room = if is_guest { Some(room(&desk.pool).await?) } else { None };
+    let airtable = airtable.map(|section| settings::airtable(section, is_beside)).transpose()?;
     let verify = Verify {
         pool: desk.pool.clone(),
         mapping: Arc::new(desk.mapping.clone()),
@@ -101,24 +99,6 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let is_well =
         verdict == Verdict::Equal || verdict == Verdict::Explained && arguments.allow_owed;
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Has the plait that runs leave room in Airtable's allowance, until the answer is dropped: both together never ask
-/// for more than it allows.
-async fn room(pool: &PgPool) -> anyhow::Result<AbortOnDropHandle<()>> {
-    command::ask_for_room(pool).await?;
-    // What it sent before it heard is out of Airtable's window then.
-    sleep(Duration::from_secs(2)).await;
-    let pool = pool.clone();
-    let renew = async move {
-        loop {
-            sleep(ROOM_LASTS / 3).await;
-            if let Err(error) = command::ask_for_room(&pool).await {
-                debug!(%error, "could not ask for room again");
-            }
-        }
-    };
-    Ok(AbortOnDropHandle::new(tokio::spawn(renew)))
 }
 
 /// Compares, and tells of each table as soon as it is read.

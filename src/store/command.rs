@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgPool, types::Json};
+use sqlx::{FromRow, PgConnection, PgPool, types::Json};
 use tokio::time::{Instant, sleep};
 
 use super::Error;
@@ -70,6 +70,13 @@ pub(crate) async fn put(pool: &PgPool, author: &str, decisions: &[Decision]) -> 
 pub(crate) async fn ask_for_room(pool: &PgPool) -> Result<(), Error> {
     sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(GUEST).execute(pool).await?;
     Ok(())
+}
+
+/// Takes the place of the one command that calls Airtable, for as long as this session lives; whether it was free.
+pub(crate) async fn take_guest_place(connection: &mut PgConnection) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar("select pg_try_advisory_lock(hashtext('plait guest'))")
+        .fetch_one(connection)
+        .await?)
 }
 
 /// Waits until the command is carried out, for `patience` at most; `None`: it is not yet.
