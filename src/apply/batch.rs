@@ -211,6 +211,7 @@ fn used(writes: &Writes, transactions: &[TransactionRow]) -> Vec<TransactionRow>
         store::ConflictStep::Over(..) => None,
     }));
     ids.extend(writes.refusals.iter().map(|row| row.transaction));
+    ids.extend(writes.unfit.iter().map(|row| row.transaction));
     for entity in &writes.entities {
         ids.extend(entity.absences.iter().map(|row| row.transaction));
         ids.extend(entity.doomed.iter().map(|row| row.transaction));

@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use super::{Apply, Error, Item};
 use crate::{
     merge::Origin,
-    model::{Cell, Change, EntityNo, FieldNo, Observation, RefusalKind, Side, SideKey},
+    model::{Cell, Change, EntityNo, FieldNo, Observation, RawText, RefusalKind, Side, SideKey},
     store::{self, RefusalRow, WHOLE_RECORD, Writes},
 };
 
@@ -65,7 +65,7 @@ impl Apply {
     /// The cells of one record that the database takes; the others are listed.
     async fn write_what_fits(&mut self, item: &Item, error: &store::Error) -> Result<(), Error> {
         let Change::Present { cells, claimed_id, made_at } = &item.observation.change else {
-            return self.refuse(item, WHOLE_RECORD, error, None).await;
+            return self.refuse(item, WHOLE_RECORD, error, None, None).await;
         };
         let with = |cells: Vec<(FieldNo, Cell)>| Item {
             observation: Observation {
@@ -87,7 +87,7 @@ impl Apply {
         }
         // More than one is at fault: cell by cell, onto what the record has.
         if let Some(fault) = self.try_write(&with(Vec::new())).await? {
-            return self.refuse(item, WHOLE_RECORD, &fault, None).await;
+            return self.refuse(item, WHOLE_RECORD, &fault, None, None).await;
         }
         for cell in good {
             if let Some(fault) = self.try_write(&with(vec![cell.clone()])).await? {
@@ -123,7 +123,7 @@ impl Apply {
             Cell::Links(keys) => Some(keys.iter().map(ToString::to_string).collect()),
             _ => None,
         };
-        self.refuse(item, &field, fault, waits_for).await
+        self.refuse(item, &field, fault, waits_for, RawText::of_cell(cell)).await
     }
 
     async fn refuse(
@@ -132,15 +132,18 @@ impl Apply {
         field: &str,
         fault: &store::Error,
         waits_for: Option<Vec<String>>,
+        raw: Option<RawText>,
     ) -> Result<(), Error> {
         let (kind, reason) = words(fault, waits_for.is_some());
         let refusal = RefusalRow {
             side: item.side,
             entity: item.observation.entity,
             key: item.observation.key.clone(),
+            record: None,
             field: field.to_owned(),
             kind,
             reason,
+            raw,
             waits_for: waits_for.filter(|_| kind == RefusalKind::UnknownTarget),
             transaction: item.transaction,
         };

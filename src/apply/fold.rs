@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::{
@@ -20,13 +21,13 @@ use crate::{
         Action, Changed, Merged, Operation, Origin, RecordState, Seen, SeenCell, is_due, merge,
     },
     model::{
-        Cell, Change, Element, EntityNo, FieldNo, Observation, RecordId, Refusal, RefusalKind,
-        Side, SideKey, Value,
+        Cell, Change, Element, EntityNo, FieldNo, Observation, RawText, RecordId, Refusal,
+        RefusalKind, Side, SideKey, Value,
     },
     store::{
-        AbsenceRow, ConflictRow, ConflictStep, DoomRow, ElementRow, EntityWrites, ID_FIELD,
-        JournalRow, LinkRow, ParkRow, RefusalRow, SetChange, ShadowRow, TransitionRow,
-        WHOLE_RECORD, Writer, Writes,
+        AbsenceRow, AcceptedRow, ConflictRow, ConflictStep, DoomRow, ElementRow, EntityWrites,
+        ID_FIELD, JournalRow, LinkRow, ParkRow, RefusalRow, SeenBy, SetChange, ShadowRow,
+        TransitionRow, UnfitRow, WHOLE_RECORD, Writer, Writes,
     },
 };
 
@@ -325,7 +326,7 @@ impl<'a> Folding<'a> {
             }
             Change::Absent => {
                 self.end_own_write();
-                self.no_longer_refused(item, None);
+                self.no_longer_refused(item, None, None);
                 if let Some(record) = self.keys.get(item.side, observation.entity, &observation.key)
                 {
                     self.merge(item, record, Seen::Absent);
@@ -342,7 +343,7 @@ impl<'a> Folding<'a> {
         let entity = item.observation.entity;
         let mapping = Arc::clone(&self.mapping);
         let mut seen = Vec::with_capacity(cells.len());
-        self.no_longer_refused(item, Some(WHOLE_RECORD));
+        self.no_longer_refused(item, Some(WHOLE_RECORD), None);
         for (no, cell) in cells {
             let field = mapping.entity(entity).field(*no);
             let value = resolved(field, cell, |target, key| self.keys.get(item.side, target, key));
@@ -353,18 +354,24 @@ impl<'a> Folding<'a> {
             });
             match fitting {
                 Ok(value) => {
+                    self.no_longer_refused(item, Some(&field.name), Some(&value));
                     seen.push((*no, value));
-                    self.no_longer_refused(item, Some(&field.name));
                 }
                 Err((refusal, waits_for)) => {
+                    let refusal =
+                        Refusal { raw: refusal.raw.or_else(|| RawText::of_cell(cell)), ..refusal };
+                    let raw = refusal.raw.as_ref().map(RawText::to_json);
+                    self.drop_pending(item, Some(&field.name), raw.as_ref());
                     let record = (item.side, entity, item.observation.key.clone());
                     self.refused.entry(record).or_default().push(RefusalRow {
                         side: item.side,
                         entity,
                         key: item.observation.key.clone(),
+                        record: self.keys.get(item.side, entity, &item.observation.key),
                         field: field.name.clone(),
                         kind: refusal.kind,
                         reason: refusal.reason,
+                        raw: refusal.raw,
                         waits_for,
                         transaction: item.transaction,
                     });
@@ -374,18 +381,36 @@ impl<'a> Folding<'a> {
         seen
     }
 
-    /// A field, or with `None` all, of the record that `item` is about is not listed any more, if it was.
-    fn no_longer_refused(&mut self, item: &Item, field: Option<&str>) {
+    /// A field, or with `None` all, of the record that `item` is about is not listed any more, if it was. `value`: what
+    /// the cell holds now.
+    fn no_longer_refused(&mut self, item: &Item, field: Option<&str>, value: Option<&Value>) {
         let Observation { entity, key, .. } = &item.observation;
         // Refusals are rare, and this is on the way of every cell.
-        if !self.refused.is_empty()
-            && let Some(rows) = self.refused.get_mut(&(item.side, *entity, key.clone()))
-        {
-            rows.retain(|row| field.is_some_and(|field| field != row.field));
+        if !self.refused.is_empty() {
+            let value = value.map(Value::to_json);
+            self.drop_pending(item, field, value.as_ref());
         }
         if self.writer.has_refusals(item.side, *entity) {
-            let field = field.map(str::to_owned);
-            self.writes.accepted.push((item.side, *entity, key.clone(), field));
+            self.writes.accepted.push(AcceptedRow {
+                side: item.side,
+                entity: *entity,
+                key: key.clone(),
+                record: self.keys.get(item.side, *entity, key),
+                field: field.map(str::to_owned),
+                value: value.map(|value| value.to_json().to_string()),
+                seen_by: seen_by(item.origin),
+            });
+        }
+    }
+
+    /// Drops the refusals of these very items that the cell of `item` makes void. `now`: what it holds now. What was
+    /// refused and is gone again is kept: it is in no table yet.
+    fn drop_pending(&mut self, item: &Item, field: Option<&str>, now: Option<&Json>) {
+        let Observation { entity, key, .. } = &item.observation;
+        let Some(rows) = self.refused.get_mut(&(item.side, *entity, key.clone())) else { return };
+        let is_meant = |row: &mut RefusalRow| field.is_none_or(|field| field == row.field);
+        for gone in rows.extract_if(.., is_meant) {
+            self.writes.unfit.extend(UnfitRow::of(gone, now, seen_by(item.origin)));
         }
     }
 
@@ -778,6 +803,15 @@ impl Tracked {
     }
 }
 
+/// Who made the log say what a cell holds, as far as it matters for what the cell held before.
+fn seen_by(origin: Origin) -> SeenBy {
+    match origin {
+        Origin::Ours(_) => SeenBy::Us,
+        Origin::Scan => SeenBy::Scan,
+        Origin::Somebody => SeenBy::Somebody,
+    }
+}
+
 /// A cell's value with its links as canonical ids, or why it cannot be taken yet, and whom it waits for.
 pub(super) fn resolved(
     field: &Field,
@@ -791,6 +825,7 @@ pub(super) fn resolved(
             reason:
                 "links to a record that has not arrived yet; it is taken as soon as that one does"
                     .into(),
+            raw: RawText::of_cell(cell),
         };
         (refusal, Some(keys.iter().map(ToString::to_string).collect()))
     };

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value as Json, json};
 
 use super::{
-    desk::{Desk, Done, Labels, Who, field_no, local, shown},
+    desk::{Desk, Done, Labels, Who, field_no, local, short, shown},
     terminal::{Paint, say},
 };
 use crate::{
@@ -161,7 +161,13 @@ async fn list(arguments: List) -> anyhow::Result<ExitCode> {
             as_text(conflict, &labels, paint)
         };
         if !say(&text)? {
-            break;
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    if !arguments.all && !arguments.json {
+        let count = conflict::unfit_count(&desk.pool, entity).await?;
+        if count > 0 {
+            say(&format!("{count} that did not fit their field were replaced: --all lists them"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -225,6 +231,14 @@ pub(super) async fn plan(desk: &Desk, id: i64, choice: &Choice) -> anyhow::Resul
             "{what} · {name}: what it held was erased with a person's data (`plait person list`), and does not come back"
         );
     }
+    let is_of_unfit = choice.airtable && conflict.side == Side::Airtable.name()
+        || choice.directus && conflict.side == Side::Directus.name();
+    if let Some(why) = conflict.unfit.as_ref().filter(|_| is_of_unfit) {
+        bail!(
+            "{what} · {name}: what {} held cannot be taken: {why}; --value takes one that fits",
+            conflict.side
+        );
+    }
     let loser = Side::ALL.into_iter().find(|side| *held_by(*side) != value);
     let words = if value == now {
         let gives_way = match loser {
@@ -242,7 +256,7 @@ pub(super) async fn plan(desk: &Desk, id: i64, choice: &Choice) -> anyhow::Resul
         )
     };
     let back = loser
-        .filter(|_| value == now)
+        .filter(|_| value == now && conflict.unfit.is_none())
         .map(|side| format!("plait conflicts settle {} --{side}", conflict.conflict_id));
     let cells = BTreeMap::from([(name.clone(), Wish { expected: now, value })]);
     let decision = Decision::Set {
@@ -310,7 +324,7 @@ fn as_json(conflict: &Conflict, labels: &Labels) -> String {
         conflict.side.clone(): value_json(&conflict.observed, conflict.observed_author.as_ref(), conflict.observed_at),
         conflict.other_side(): value_json(&conflict.canonical, conflict.canonical_author.as_ref(), conflict.canonical_at),
         "found_at": conflict.found_at, "decided_at": conflict.decided_at, "decided_by": conflict.decided_by,
-        "settled_value": conflict.settled_value,
+        "settled_value": conflict.settled_value, "unfit": conflict.unfit,
     })
     .to_string()
 }
@@ -325,6 +339,18 @@ fn value_json(
 
 fn as_text(conflict: &Conflict, labels: &Labels, paint: Paint) -> String {
     let field = conflict.field.as_deref().unwrap_or("(deleted or edited)");
+    if let Some(why) = &conflict.unfit {
+        return format!(
+            "{}  {} · {}  {} held {} ({}): {why}  {}",
+            paint.bold(&conflict.conflict_id.to_string()),
+            labels.of(&conflict.entity, conflict.record_id),
+            paint.bold(field),
+            conflict.side,
+            shown(Some(&conflict.observed)),
+            by(conflict.observed_author.as_deref(), conflict.observed_at),
+            paint.dim(&decided(conflict)),
+        );
+    }
     let state =
         if conflict.is_open() { paint.yellow("waits") } else { paint.dim(&decided(conflict)) };
     format!(
@@ -355,6 +381,9 @@ pub(super) fn decided(conflict: &Conflict) -> String {
     match (&conflict.decided_by, conflict.decision.as_str()) {
         (Some(person), _) => format!("settled{} by {person}", value.unwrap_or_default()),
         (None, "held") => "the sides came to agree".into(),
+        (None, "overwritten") if conflict.unfit.is_some() => {
+            format!("replaced by {}", shown(Some(&conflict.canonical)))
+        }
         (None, "overwritten") => {
             format!("{}'s value was overwritten", conflict.side)
         }
@@ -375,6 +404,10 @@ async fn in_full(desk: &Desk, conflict: &Conflict, labels: &Labels) -> anyhow::R
         conflict.field.as_deref().unwrap_or("deleted on one side, edited on the other"),
     )];
     lines.push(format!("  record    {}", conflict.record_id));
+    if let Some(why) = &conflict.unfit {
+        lines.extend(unfit_in_full(conflict, why));
+        return Ok(lines);
+    }
     let base = match (&conflict.base, conflict.base_is_known) {
         (_, false) => "not known: the records were matched when they differed already".into(),
         (base, true) => shown(base.as_ref()),
@@ -427,4 +460,22 @@ async fn in_full(desk: &Desk, conflict: &Conflict, labels: &Labels) -> anyhow::R
         ));
     }
     Ok(lines)
+}
+
+/// What a side's cell held that was no value of the field, whole.
+fn unfit_in_full(conflict: &Conflict, why: &str) -> Vec<String> {
+    let id = conflict.conflict_id;
+    let held = conflict.observed.as_str().unwrap_or_default();
+    let at = conflict.decided_at.map_or_else(String::new, |at| format!(", {}", local(at)));
+    vec![
+        format!(
+            "  {:9} {}  ({})",
+            conflict.side,
+            short(held, usize::MAX),
+            by(conflict.observed_author.as_deref(), conflict.observed_at)
+        ),
+        format!("  could not be taken: {why}"),
+        format!("  {}{at}", decided(conflict)),
+        format!("  a value that fits is taken by `plait conflicts settle {id} --value V`"),
+    ]
 }

@@ -6,13 +6,13 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::{
-    desk::{Desk, Labels, instead, local},
+    desk::{Desk, Labels, instead, local, shown},
     terminal::{Paint, say},
 };
-use crate::store::parked::{self, Parked, Refused};
+use crate::store::parked::{self, Parked, Refused, Stuck};
 
 /// Lists what a side did not take of what it was sent, and what of a side could not be taken here. Neither holds
-/// anything else up. What was mended goes through by itself: a value that changes is tried at once, one that comes
+/// anything else up. A side that takes no writes at all comes first, with the number of records that it is owed and why. What was mended goes through by itself: a value that changes is tried at once, one that comes
 /// in is read again when its side changes it.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
@@ -160,46 +160,81 @@ pub(super) async fn choose(desk: &Desk, ids: Option<&[String]>) -> anyhow::Resul
 
 async fn list(arguments: List) -> anyhow::Result<ExitCode> {
     let (desk, _) = Desk::open(&arguments.config).await?;
-    let parked = parked::parked(&desk.pool, arguments.all).await?;
-    let refused = parked::refused(&desk.pool).await?;
-    let labels = labels(&desk, &parked, &refused).await?;
-    let paint = Paint::for_stdout();
-    if arguments.json {
-        for it in &parked {
-            if !say(&parked_json(it, &labels))? {
-                return Ok(ExitCode::SUCCESS);
-            }
+    for line in lines(&desk, arguments.all, arguments.json, Paint::for_stdout()).await? {
+        if !say(&line)? {
+            break;
         }
-        for it in &refused {
-            if !say(&refused_json(it, &labels))? {
-                return Ok(ExitCode::SUCCESS);
-            }
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
-    if parked.is_empty() && refused.is_empty() {
-        say("no errors: all that was sent was taken, and all that was read was understood")?;
-    }
-    if !parked.is_empty() {
-        say(&paint.bold("Not taken by a side (`plait errors retry ID`, `skip ID`):"))?;
-    }
-    for it in &parked {
-        say(&parked_text(it, &labels, paint))?;
-    }
-    if !refused.is_empty() {
-        say(&paint.bold(
-            "Of a side, and not taken here (correct it there; it is read again by itself):",
-        ))?;
-    }
-    for it in &refused {
-        say(&refused_text(it, &labels, paint))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What there is to be said.
+pub(super) async fn lines(
+    desk: &Desk,
+    is_all: bool,
+    is_json: bool,
+    paint: Paint,
+) -> anyhow::Result<Vec<String>> {
+    let parked = parked::parked(&desk.pool, is_all).await?;
+    let refused = parked::refused(&desk.pool).await?;
+    let stuck = parked::stuck(&desk.pool).await?;
+    let labels = labels(desk, &parked, &refused).await?;
+    let mut lines = Vec::new();
+    if is_json {
+        lines.extend(stuck.iter().map(stuck_json));
+        lines.extend(parked.iter().map(|it| parked_json(it, &labels)));
+        lines.extend(refused.iter().map(|it| refused_json(it, &labels)));
+        return Ok(lines);
+    }
+    if parked.is_empty() && refused.is_empty() && stuck.is_empty() {
+        lines.push(
+            "no errors: all that was sent was taken, and all that was read was understood".into(),
+        );
+    }
+    lines.extend(stuck.iter().map(|it| stuck_text(it, paint)));
+    if !parked.is_empty() {
+        lines.push(paint.bold("Not taken by a side (`plait errors retry ID`, `skip ID`):"));
+    }
+    lines.extend(parked.iter().map(|it| parked_text(it, &labels, paint)));
+    if !refused.is_empty() {
+        lines.push(
+            paint.bold(
+                "Of a side, and not taken here (correct it there; it is read again by itself):",
+            ),
+        );
+    }
+    lines.extend(refused.iter().map(|it| refused_text(it, &labels, paint)));
+    Ok(lines)
 }
 
 async fn labels(desk: &Desk, parked: &[Parked], refused: &[Refused]) -> anyhow::Result<Labels> {
     let known = refused.iter().filter_map(|it| Some((it.entity.clone(), it.record_id?)));
     desk.labels(parked.iter().map(|it| (it.entity.clone(), it.record_id)).chain(known)).await
+}
+
+/// A side that takes nothing, or has not yet: what it is owed, and why nothing goes on where that is known.
+fn stuck_text(it: &Stuck, paint: Paint) -> String {
+    let records = match it.record_count {
+        1 => "1 record is".to_owned(),
+        count => format!("{count} records are"),
+    };
+    let mut text = format!(
+        "{}: {records} still to be written there, the oldest since {}",
+        paint.bold(&it.side),
+        local(it.oldest_at)
+    );
+    for incident in &it.incidents {
+        text.push_str(&format!("\n      {}", paint.red(incident)));
+    }
+    text
+}
+
+fn stuck_json(it: &Stuck) -> String {
+    json!({
+        "kind": "owed", "side": it.side, "record_count": it.record_count, "oldest_at": it.oldest_at,
+        "incidents": it.incidents,
+    })
+    .to_string()
 }
 
 fn parked_text(it: &Parked, labels: &Labels, paint: Paint) -> String {
@@ -228,6 +263,10 @@ fn refused_text(it: &Refused, labels: &Labels, paint: Paint) -> String {
         |record| labels.of(&it.entity, record),
     );
     let cell = if it.field == "*" || it.field.is_empty() { "the whole record" } else { &it.field };
+    let held = it.raw.as_ref().map_or_else(String::new, |raw| {
+        let by = it.author.as_deref().map_or_else(String::new, |author| format!(" by {author}"));
+        format!(", {} entered{by}", shown(Some(raw)))
+    });
     format!(
         "  {}  {record} ({}) · {} on {}: {}\n      {}",
         paint.bold(&it.id),
@@ -235,7 +274,7 @@ fn refused_text(it: &Refused, labels: &Labels, paint: Paint) -> String {
         paint.bold(cell),
         it.side,
         it.reason,
-        paint.dim(&format!("since {}", local(it.refused_at))),
+        paint.dim(&format!("since {}{held}", local(it.refused_at))),
     )
 }
 
@@ -253,7 +292,7 @@ fn refused_json(it: &Refused, labels: &Labels) -> String {
     json!({
         "id": it.id, "kind": "refused", "side": it.side, "entity": it.entity, "side_key": it.side_key,
         "record_id": it.record_id, "record": record, "field": it.field, "code": it.kind, "reason": it.reason,
-        "refused_at": it.refused_at,
+        "refused_at": it.refused_at, "raw": it.raw, "at": it.at, "author": it.author,
     })
     .to_string()
 }

@@ -16,6 +16,7 @@ use crate::{
     store::{
         conflict::{self, Conflict},
         history::{self, Entry},
+        parked::{self, Refused},
         record,
     },
 };
@@ -62,6 +63,8 @@ enum What {
     Change(Entry, Option<String>),
     Conflict(Conflict),
     Settled(Conflict),
+    /// What a side's cell holds and cannot be taken.
+    Refused(Refused),
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -166,6 +169,11 @@ async fn timeline(
         }
         lines.push(Line { recorded_at: found_at, what: What::Conflict(conflict) });
     }
+    for refused in parked::refused_of_record(&desk.pool, entity, record).await? {
+        if is_wanted(&refused.field) {
+            lines.push(Line { recorded_at: refused.refused_at, what: What::Refused(refused) });
+        }
+    }
     // Stable: entries of one moment stay in the journal's order.
     lines.sort_by_key(|line| line.recorded_at);
     Ok(lines)
@@ -203,6 +211,25 @@ fn as_text(line: &Line, paint: Paint) -> String {
                 paint.dim(&format!("[{} / {}]", entry.journal_id, entry.transaction)),
             )
         }
+        What::Refused(refused) => format!(
+            "  {}  {:8}  {:24}  {} {}: {}: {}",
+            paint.dim(&local(refused.at.unwrap_or(refused.refused_at))),
+            refused.side,
+            short(refused.author.as_deref().unwrap_or_default(), 24),
+            paint.yellow("not taken"),
+            refused.field,
+            shown(refused.raw.as_ref()),
+            refused.reason,
+        ),
+        What::Conflict(conflict @ Conflict { unfit: Some(why), .. }) => format!(
+            "  {}  {:8}  {:24}  {} {}: {}: {why}",
+            paint.dim(&local(conflict.observed_at.unwrap_or(line.recorded_at))),
+            conflict.side,
+            short(conflict.observed_author.as_deref().unwrap_or_default(), 24),
+            paint.yellow(&format!("not taken {}", conflict.conflict_id)),
+            conflict.field.as_deref().unwrap_or_default(),
+            shown(Some(&conflict.observed)),
+        ),
         What::Conflict(conflict) => format!(
             "  {}  {:8}  {:24}  {} {}: {} on {} met {} on {}{}",
             paint.dim(&local(line.recorded_at)),
@@ -225,7 +252,11 @@ fn as_text(line: &Line, paint: Paint) -> String {
             paint.dim(&local(line.recorded_at)),
             "plait",
             short(conflict.decided_by.as_deref().unwrap_or_default(), 24),
-            paint.green(&format!("conflict {}", conflict.conflict_id)),
+            paint.green(&format!(
+                "{} {}",
+                if conflict.unfit.is_some() { "not taken" } else { "conflict" },
+                conflict.conflict_id
+            )),
             decided(conflict),
         ),
     }
@@ -244,7 +275,11 @@ fn as_json(line: &Line) -> String {
             "kind": "conflict", "at": conflict.observed_at, "recorded_at": line.recorded_at,
             "side": conflict.side, "author": conflict.observed_author, "conflict_id": conflict.conflict_id,
             "field": conflict.field, "observed": conflict.observed, "canonical": conflict.canonical,
-            "decision": conflict.decision, "is_open": conflict.is_open(),
+            "decision": conflict.decision, "is_open": conflict.is_open(), "unfit": conflict.unfit,
+        }),
+        What::Refused(refused) => json!({
+            "kind": "refused", "at": refused.at, "recorded_at": line.recorded_at, "side": refused.side,
+            "author": refused.author, "field": refused.field, "observed": refused.raw, "reason": refused.reason,
         }),
         What::Settled(conflict) => json!({
             "kind": "settled", "at": conflict.decided_at, "recorded_at": line.recorded_at, "side": "plait",

@@ -25,6 +25,8 @@ mod setup;
 mod status;
 mod terminal;
 mod undo;
+#[cfg(test)]
+mod unfit_tests;
 mod verify;
 mod watch;
 #[cfg(test)]

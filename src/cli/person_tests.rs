@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     model::{
-        Cell, Decision, EntityNo, FieldNo, Observation, Refusal, RefusalKind, Side, Value, Wish,
+        Cell, Decision, EntityNo, FieldNo, Observation, RawText, Refusal, RefusalKind, Side, Value,
+        Wish,
     },
     person::redact,
     store::{conflict, person as books},
@@ -153,13 +154,14 @@ async fn places_of(lab: &Lab, text: &str) -> Vec<String> {
     places
 }
 
-const PERSONAL: [&str; 9] = [
+const PERSONAL: [&str; 10] = [
     "kerbrat",
     "zoé",
     "morvan",
     "612345678",
     "12 34 56",
     "699887766",
+    "198765432",
     "brest",
     "nantes",
     "quimper",
@@ -199,6 +201,7 @@ async fn person_is_named_in_any_way_and_never_guessed() {
             Cell::Refused(Refusal {
                 kind: RefusalKind::WrongType,
                 reason: "`phone` is none".into(),
+                raw: Some(RawText::of_text("ask Zoé")),
             }),
         )],
     );
@@ -256,6 +259,19 @@ async fn erased(desk: &Desk, record: Uuid) -> (erase::Plan, erase::Erased) {
 #[tokio::test]
 async fn person_erased_is_nowhere_and_the_ledger_stays() {
     let mut lab = network().await;
+    // Two texts that are no number: the first one was replaced, the second one is still there.
+    for text in ["chez Zoé : 0198765432", "0198765432 (Zoé, le soir)"] {
+        let refused = Cell::Refused(Refusal {
+            kind: RefusalKind::WrongType,
+            reason: "`phone` is none".into(),
+            raw: Some(RawText::of_text(text)),
+        });
+        let seen = present(Side::Airtable, PERSON, 1, vec![(PHONE, refused)]);
+        lab.see(Side::Airtable, "axel", vec![seen]).await;
+        assert_eq!(lab.text("select raw #>> '{}' from mirror.refusal").await, text);
+    }
+    let kept = "select observed #>> '{}' from mirror.conflict where unfit is not null";
+    assert_eq!(lab.text(kept).await, "chez Zoé : 0198765432");
     let desk = lab.desk().await;
     let zoe = id(PERSON, 1);
     let everything = "select md5(string_agg(x::text, '' order by x::text)) from (
@@ -271,6 +287,7 @@ async fn person_erased_is_nowhere_and_the_ledger_stays() {
         "deal Voile · summary names the person",
         "values in mirror.journal",
         "values in mirror.conflict",
+        "values in mirror.refusal",
         "delete from directus_revisions",
     ] {
         assert!(words.contains(part), "{part}: {words}");

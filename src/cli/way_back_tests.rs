@@ -13,7 +13,9 @@ use uuid::Uuid;
 use super::{
     conflicts::{self, Choice},
     desk::{Desk, Done},
-    errors, history, undo,
+    errors, history,
+    terminal::Paint,
+    undo,
 };
 use crate::{
     apply::{Apply, Committed, Limits, Log},
@@ -84,7 +86,7 @@ impl Lab {
         Self { cluster, canonical, client, text, at: 0 }
     }
 
-    fn mapping(&self) -> mapping::Mapping {
+    pub(super) fn mapping(&self) -> mapping::Mapping {
         mapping::read(self.text, "mapping.toml").unwrap_or_else(|problems| panic!("{problems}"))
     }
 
@@ -93,7 +95,7 @@ impl Lab {
         Desk::new(self.canonical.clone(), self.mapping(), pool, LIMITS).await.unwrap()
     }
 
-    async fn writer(&self) -> Writer {
+    pub(super) async fn writer(&self) -> Writer {
         Writer::open(&self.canonical, self.mapping()).await.unwrap()
     }
 
@@ -617,4 +619,34 @@ async fn verify_finds_both_sides_equal_and_every_difference_with_its_cause() {
     assert_eq!(known.get("unexplained"), None, "{known:?}");
     assert!(known.contains_key("pending_delete"), "{known:?}");
     sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn errors_say_that_writes_are_owed_while_a_side_takes_none() {
+    let mut lab = people().await;
+    let desk = lab.desk().await;
+    let said = async || errors::lines(&desk, false, false, Paint::none()).await.unwrap().join("\n");
+    assert!(said().await.starts_with("no errors"), "{}", said().await);
+    lab.client
+        .execute(
+            "insert into mirror.approval (entity_no, field, approved_by, plan_digest)
+             select entity_no, field, 'jeanne', '' from mirror.entity, unnest('{*,name,city}'::text[]) field",
+            &[],
+        )
+        .await
+        .unwrap();
+    lab.see(Side::Directus, "dora", city(Side::Directus, 1, "Lyon")).await;
+    reading::open_incident(&desk.pool, "airtable:appM", "token_refused", "airtable says no")
+        .await
+        .unwrap();
+    let text = said().await;
+    assert!(text.starts_with("airtable: 1 record is still to be written there"), "{text}");
+    assert!(text.contains("airtable says no"), "{text}");
+    let json = errors::lines(&desk, false, true, Paint::none()).await.unwrap();
+    let json: Json = serde_json::from_str(&json[0]).unwrap();
+    assert_eq!((&json["kind"], &json["record_count"]), (&json!("owed"), &json!(1)));
+
+    // What waits for a person is listed elsewhere.
+    lab.see(Side::Airtable, "axel", city(Side::Airtable, 1, "Nice")).await;
+    assert!(said().await.starts_with("no errors"), "{}", said().await);
 }

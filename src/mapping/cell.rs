@@ -13,7 +13,7 @@ use super::{
     Codes, DirectusField, Field, FieldKind, Part, flaw::Flaw, json, list, moment, name, number,
     settle, text,
 };
-use crate::model::{Cell, SideKey, Value};
+use crate::model::{Cell, RawText, Refusal, SideKey, Value};
 
 /// How Airtable writes a cell: as the record endpoints do, or as the webhook payloads do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,17 +36,19 @@ impl Form<'_> {
 impl Field {
     /// Reads a cell of Airtable; `None`: the record does not have the key, the cell is empty.
     pub(crate) fn read_airtable(&self, cell: Option<&Json>, format: CellFormat) -> Cell {
-        self.cell(self.json_cell(cell.unwrap_or(&Json::Null), self.form_on_airtable(), format))
+        let json = cell.unwrap_or(&Json::Null);
+        self.cell(self.json_cell(json, self.form_on_airtable(), format), || RawText::of_json(json))
     }
 
     /// Reads a column's text from the log or from COPY, unescaped; `None` is SQL NULL.
     pub(crate) fn read_postgres(&self, text: Option<&[u8]>) -> Cell {
-        self.cell(match text {
+        let read = match text {
             None => Ok(self.empty_cell()),
             Some(bytes) => {
                 text::utf8(bytes).and_then(|text| self.text_cell(text, self.form_on_directus()))
             }
-        })
+        };
+        self.cell(read, || text.map(RawText::of_bytes))
     }
 
     /// Reads what Directus's REST API says of a field.
@@ -58,7 +60,7 @@ impl Field {
             }
             _ => self.json_cell(json, form, CellFormat::Rest),
         };
-        self.cell(read)
+        self.cell(read, || RawText::of_json(json))
     }
 
     /// Reads the element column of a junction row: a code through the code table, or a link.
@@ -72,18 +74,19 @@ impl Field {
             let code = settle::code(&text, self.form_on_directus().codes)?;
             Ok(Cell::Value(if code.is_empty() { Value::Null } else { Value::Text(code) }))
         };
-        self.cell(match text {
+        let cell = match text {
             None if is_link => Ok(Cell::Link(None)),
             None => Ok(Cell::Value(Value::Null)),
             Some(bytes) => read(bytes),
-        })
+        };
+        self.cell(cell, || text.map(RawText::of_bytes))
     }
 
     /// Reads what a person types: text as the type has it, a choice by its code or by either side's label, linked
     /// records by their names, with commas between them.
     pub(crate) fn read_typed(&self, text: &str) -> Cell {
         let parts = || list::split(text).map(str::to_owned).collect::<Vec<_>>();
-        self.cell(match &self.kind {
+        let read = match &self.kind {
             FieldKind::Links { .. } => {
                 Ok(Cell::Links(parts().iter().map(|key| SideKey::from(key.as_str())).collect()))
             }
@@ -97,7 +100,8 @@ impl Field {
                 self.typed_code(text).and_then(|code| self.whole_text(&code, None)).map(Cell::Value)
             }
             _ => self.text_cell(text, Form::WHOLE),
-        })
+        };
+        self.cell(read, || None)
     }
 
     fn typed_code(&self, label: &str) -> Result<String, Flaw> {
@@ -122,11 +126,12 @@ impl Field {
     /// The value in the form that its type and transformations give it.
     #[cfg(test)]
     pub(crate) fn normalise(&self, value: Value) -> Cell {
-        self.cell(self.settle(value).map(Cell::Value))
+        self.cell(self.settle(value).map(Cell::Value), || None)
     }
 
-    fn cell(&self, read: Result<Cell, Flaw>) -> Cell {
-        read.unwrap_or_else(|flaw| Cell::Refused(flaw.of(&self.name)))
+    /// What was read; where it does not fit, with what the cell holds.
+    fn cell(&self, read: Result<Cell, Flaw>, raw: impl FnOnce() -> Option<RawText>) -> Cell {
+        read.unwrap_or_else(|flaw| Cell::Refused(Refusal { raw: raw(), ..flaw.of(&self.name) }))
     }
 
     pub(super) fn form_on_airtable(&self) -> Form<'_> {

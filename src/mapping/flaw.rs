@@ -30,6 +30,7 @@ impl Flaw {
     }
 
     pub(super) fn of(self, field: &str) -> Refusal {
-        Refusal { kind: self.kind, reason: format!("`{field}` {}", self.what) }
+        let reason = format!("`{field}` {}", self.what);
+        Refusal { kind: self.kind, reason, raw: None }
     }
 }

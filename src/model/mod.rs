@@ -7,6 +7,7 @@ mod language;
 mod notice;
 mod observation;
 mod position;
+mod raw_text;
 mod size;
 mod spreadsheet;
 mod value;
@@ -21,6 +22,7 @@ pub(crate) use observation::{
     Author, Cell, Change, Delivery, Element, Observation, Refusal, RefusalKind, Stamp,
 };
 pub(crate) use position::{Cursor, Lsn, Position};
+pub(crate) use raw_text::RawText;
 pub(crate) use spreadsheet::{looks_like_formula, without_formula};
 pub(crate) use value::{MICROS_PER_SECOND, Value};
 pub(crate) use visible::{VisibleWriter, visible};

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Decision, EntityNo, FieldNo, Position, Side, SideKey, Value};
+use super::{Decision, EntityNo, FieldNo, Position, RawText, Side, SideKey, Value};
 
 /// One record as a side's log shows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +65,8 @@ pub(crate) struct Refusal {
     pub(crate) kind: RefusalKind,
     /// What is wrong and what to do, for a person: one sentence, without the value.
     pub(crate) reason: String,
+    /// What the cell holds; `None`: nothing, or it was not read from a side.
+    pub(crate) raw: Option<RawText>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// What is redacted again until both sides have taken an erasure: until then, rows of these tables still are at work.
-const AT_WORK: [Kept; 4] = [Kept::Conflicts, Kept::Parked, Kept::Operations, Kept::Commands];
+const AT_WORK: [Kept; 5] =
+    [Kept::Conflicts, Kept::Refusals, Kept::Parked, Kept::Operations, Kept::Commands];
 
 /// What is kept of the past is redacted, whole; the journal last. May be broken off and done again.
 ///
@@ -145,10 +146,10 @@ impl<'e> Scope<'e> {
         let Ok(mut json) = serde_json::from_str::<Json>(text) else { return Some(text.to_owned()) };
         let before = json.clone();
         match kept {
-            Kept::Conflicts | Kept::Parked => {
+            Kept::Conflicts | Kept::Refusals | Kept::Parked => {
                 let field = row.field.as_deref().unwrap_or_default();
                 let is_old_mention =
-                    self.is_others(row, field) && (row.is_later || kept == Kept::Parked);
+                    self.is_others(row, field) && (row.is_later || kept != Kept::Conflicts);
                 if self.is_own(row, field) || is_old_mention {
                     self.erase(&mut json);
                 }

@@ -25,6 +25,8 @@ pub(crate) struct Conflict {
     pub(crate) decided_at: Option<DateTime<Utc>>,
     pub(crate) decided_by: Option<String>,
     pub(crate) settled_value: Option<Json>,
+    /// Why `observed` is no value of the field: it is what the side's cell held, and `canonical` what replaced it.
+    pub(crate) unfit: Option<String>,
     pub(crate) canonical_at: Option<DateTime<Utc>>,
     pub(crate) canonical_author: Option<String>,
     pub(crate) observed_at: Option<DateTime<Utc>>,
@@ -62,6 +64,17 @@ pub(crate) async fn conflicts(
         .bind(row_count_max)
         .fetch_all(pool)
         .await?)
+}
+
+/// How many values that did not fit were replaced, and are in no other list.
+pub(crate) async fn unfit_count(pool: &PgPool, entity: Option<&str>) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar(
+        "select count(*) from mirror.conflict c join mirror.entity e using (entity_no)
+         where c.unfit is not null and c.decided_by is null and ($1::text is null or e.name = $1)",
+    )
+    .bind(entity)
+    .fetch_one(pool)
+    .await?)
 }
 
 /// All of a record, the oldest first.

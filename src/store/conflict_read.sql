@@ -1,7 +1,7 @@
 -- Of a conflict that waits, both values are the present ones: the side whose value is canonical may have moved on.
 select c.conflict_id, e.name as entity, c.record_id, c.field, c.side, c.base, c.base_is_known,
     coalesce(n.value, c.canonical) as canonical, c.observed,
-    c.decision, c.decided_at, c.decided_by, c.settled_value,
+    c.decision, c.decided_at, c.decided_by, c.settled_value, c.unfit,
     k.at as canonical_at, coalesce(k.author_name, k.author_id, k.via) as canonical_author,
     o.at as observed_at, coalesce(o.author_name, o.author_id, o.via) as observed_author, o.recorded_at as found_at
 from mirror.conflict c

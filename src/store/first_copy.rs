@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 use super::{Error, catalog::quoted, copy_text::CopyText, write::RefusalRow, writer::Writer};
 use crate::{
     mapping::Store,
-    model::{EntityNo, RecordId, RefusalKind, Side, SideKey, Value},
+    model::{EntityNo, RawText, RecordId, RefusalKind, Side, SideKey, Value},
 };
 
 /// Tries to take the locks, and the pause between two of them.
@@ -209,6 +209,8 @@ impl FirstCopy {
                     side: self.side,
                     entity: EntityNo(u16::try_from(at).unwrap_or(u16::MAX)),
                     key: SideKey::from(id.to_string().as_str()),
+                    record: None,
+                    raw: Some(RawText::of_text(row.get(1))),
                     field: field.map_or_else(|| key.column.clone(), |field| field.name.clone()),
                     kind: RefusalKind::UnknownTarget,
                     reason: format!(

@@ -49,7 +49,8 @@ impl Limit {
                 .then_some("is too large for the canonical column; correct the value"),
             _ => None,
         };
-        reason.map(|reason| Refusal { kind: RefusalKind::OutOfRange, reason: reason.into() })
+        let kind = RefusalKind::OutOfRange;
+        reason.map(|reason| Refusal { kind, reason: reason.into(), raw: None })
     }
 }
 

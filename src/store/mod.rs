@@ -39,6 +39,7 @@ mod session;
 pub(crate) mod standing;
 mod state;
 mod statements;
+mod unfit;
 mod write;
 mod writer;
 
@@ -52,6 +53,7 @@ pub(crate) use outbox::{Again, Parked};
 pub(crate) use owed::{DoomRow, ParkRow};
 pub(crate) use session::Call;
 pub(crate) use state::ElementRow;
+pub(crate) use unfit::{AcceptedRow, SeenBy, UnfitRow};
 pub(crate) use write::{
     AbsenceRow, ConflictRow, ConflictStep, EntityWrites, JournalRow, LinkRow, PositionRow,
     RefusalRow, SetChange, ShadowRow, TransactionRow, TransitionRow, WHOLE_RECORD, Writes,

@@ -161,24 +161,16 @@ impl Books {
         let cells: Vec<serde_json::Value> =
             operations.iter().map(|(_, it)| cells_to_json(described, &it.cells)).collect();
         let partial: Vec<bool> = operations.iter().map(|(_, it)| it.is_partial).collect();
-        let bound: Vec<Uuid> = sqlx::query_scalar(
-            "insert into mirror.operation (operation_id, side, entity_no, record_id, kind, cells, is_partial)
-             select operation_id, $1, $2, record_id, kind, cells, is_partial
-             from unnest($3::uuid[], $4::uuid[], $5::text[], $6::jsonb[], $7::bool[])
-                 as u (operation_id, record_id, kind, cells, is_partial)
-             where exists (select from mirror.outbox o
-                           where o.side = $1 and o.entity_no = $2 and o.record_id = u.record_id and o.attempt_count > 0)
-             on conflict do nothing returning record_id",
-        )
-        .bind(first.side.name())
-        .bind(self.number(entity))
-        .bind(&ids)
-        .bind(&records)
-        .bind(&kinds)
-        .bind(&cells)
-        .bind(&partial)
-        .fetch_all(&self.pool)
-        .await?;
+        let bound: Vec<Uuid> = sqlx::query_scalar(include_str!("operation_bind.sql"))
+            .bind(first.side.name())
+            .bind(self.number(entity))
+            .bind(&ids)
+            .bind(&records)
+            .bind(&kinds)
+            .bind(&cells)
+            .bind(&partial)
+            .fetch_all(&self.pool)
+            .await?;
         Ok(bound.into_iter().map(RecordId).collect())
     }
 

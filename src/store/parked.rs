@@ -39,6 +39,11 @@ pub(crate) struct Refused {
     pub(crate) kind: String,
     pub(crate) reason: String,
     pub(crate) refused_at: DateTime<Utc>,
+    /// What the cell holds; `None`: that was not kept, or it is a record as a whole.
+    pub(crate) raw: Option<Json>,
+    /// When that was entered, by the side's clock, and by whom, as far as it tells.
+    pub(crate) at: Option<DateTime<Utc>>,
+    pub(crate) author: Option<String>,
 }
 
 /// All that is parked, the latest first; `is_all`: what is skipped too.
@@ -54,15 +59,38 @@ pub(crate) async fn parked(pool: &PgPool, is_all: bool) -> Result<Vec<Parked>, E
 
 /// All cells that could not be taken, the latest first.
 pub(crate) async fn refused(pool: &PgPool) -> Result<Vec<Refused>, Error> {
-    Ok(sqlx::query_as(
-        "select 'i' || left(md5(concat_ws('/', r.side, r.entity_no, r.side_key, r.field)), 8) as id, r.side,
-             e.name as entity, r.side_key, l.record_id, r.field, r.kind, r.reason, r.refused_at
-         from mirror.refusal r join mirror.entity e using (entity_no)
-         left join mirror.link l on l.side = r.side and l.entity_no = r.entity_no and l.side_key = r.side_key
-         order by r.refused_at desc, id",
-    )
-    .fetch_all(pool)
-    .await?)
+    let sql = format!("{} order by r.refused_at desc, id", include_str!("refusal_read.sql"));
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(pool).await?)
+}
+
+/// Those of one record, the oldest first.
+pub(crate) async fn refused_of_record(
+    pool: &PgPool,
+    entity: &str,
+    record: Uuid,
+) -> Result<Vec<Refused>, Error> {
+    let sql = format!(
+        "{} where e.name = $1 and coalesce(l.record_id::text, r.side_key) = $2::text order by r.refused_at, id",
+        include_str!("refusal_read.sql")
+    );
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(entity).bind(record).fetch_all(pool).await?)
+}
+
+/// A side to which writes are owed that have not gone through.
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct Stuck {
+    pub(crate) side: String,
+    pub(crate) record_count: i64,
+    /// Since when the first of them is owed.
+    pub(crate) oldest_at: DateTime<Utc>,
+    /// Why, as far as it is known: the side's open incidents.
+    pub(crate) incidents: Vec<String>,
+}
+
+/// The sides to which records are owed that they have not taken yet. Records with a parked cell, which are listed for
+/// themselves, and those that wait for a person are left out.
+pub(crate) async fn stuck(pool: &PgPool) -> Result<Vec<Stuck>, Error> {
+    Ok(sqlx::query_as(include_str!("parked_stuck.sql")).fetch_all(pool).await?)
 }
 
 /// Clears these for another try, and makes them due: how many there were.

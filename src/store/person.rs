@@ -393,6 +393,7 @@ pub(crate) struct Past {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
     Conflicts,
+    Refusals,
     Parked,
     Operations,
     Commands,
@@ -411,6 +412,7 @@ impl Kept {
             Self::Conflicts => {
                 ("conflict", &["base", "canonical", "observed", "settled_value"], "jsonb")
             }
+            Self::Refusals => ("refusal", &["raw"], "jsonb"),
             Self::Parked => ("parked", &["value"], "jsonb"),
             Self::Operations => ("operation", &["cells"], "jsonb"),
             Self::Commands => ("command", &["body"], "jsonb"),
@@ -418,6 +420,12 @@ impl Kept {
         }
     }
 }
+
+/// Which record a refused cell is of, as `x`: a key that is not linked is the canonical id.
+const OF_REFUSAL: &str = "cross join lateral (select coalesce(
+    (select l.record_id from mirror.link l
+     where l.side = t.side and l.entity_no = t.entity_no and l.side_key = t.side_key),
+    case when t.side_key ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then t.side_key::uuid end)) as x (record_id)";
 
 /// What is kept of these records: of operations, those that are settled; of commands, those that are carried out; of
 /// conflicts, those that are decided; of parked cells, those of before the erasure. `is_ahead`: those too that will be
@@ -440,6 +448,9 @@ pub(crate) async fn past(
                  where o.source_transaction_id = t.observed_transaction_id), false)",
             "t.record_id = any($1) and (t.decision <> 'held' or t.decided_at is not null)",
         ),
+        Kept::Refusals => {
+            ("t.field", "x.record_id", "t.entity_no", "false", "x.record_id = any($1)")
+        }
         Kept::Parked => (
             "t.field",
             "t.record_id",
@@ -469,10 +480,11 @@ pub(crate) async fn past(
         Kept::Conflicts | Kept::Operations if is_ahead => "t.record_id = any($1)",
         _ => only,
     };
+    let of_record = if kept == Kept::Refusals { OF_REFUSAL } else { "" };
     let sql = format!(
         "select t.ctid::text as row, {field} as field, {record} as record_id, {entity} as entity_no,
              {later} as is_later, array[{}] as values
-         from mirror.{table} t where {only} and $2::timestamptz is not null",
+         from mirror.{table} t {of_record} where {only} and $2::timestamptz is not null",
         values.join(", ")
     );
     Ok(sqlx::query_as(AssertSqlSafe(sql))

@@ -13,6 +13,11 @@ select distinct field, value from (
     select s.field, s.value from mirror.shadow s join field f using (field)
     where s.record_id = $2 and s.entity_no = $1
     union all
+    select r.field, r.raw
+    from mirror.refusal r join field f using (field)
+    left join mirror.link l on l.side = r.side and l.entity_no = r.entity_no and l.side_key = r.side_key
+    where r.entity_no = $1 and coalesce(l.record_id::text, r.side_key) = $2::text
+    union all
     select p.field, p.value from mirror.parked p join field f using (field)
     where p.record_id = $2 and p.entity_no = $1
     union all

@@ -16,13 +16,15 @@ use super::{
     identity::{MatchRow, MoveRow, QuestionRow},
     owed::{DoomRow, ParkRow},
     session::{Call, Feed, Param},
+    unfit::{AcceptedRow, UnfitRow},
     writer::Writer,
 };
 use crate::{
     mapping::Store,
     merge::{Action, RecordState},
     model::{
-        Author, EntityNo, FieldNo, Position, RecordId, RefusalKind, Side, SideKey, Stamp, Value,
+        Author, EntityNo, FieldNo, Position, RawText, RecordId, RefusalKind, Side, SideKey, Stamp,
+        Value,
     },
 };
 
@@ -42,8 +44,8 @@ pub(crate) struct Writes {
     pub(crate) conflicts: Vec<ConflictStep>,
     pub(crate) transitions: Vec<TransitionRow>,
     pub(crate) refusals: Vec<RefusalRow>,
-    /// Refusals that a fitting value has made void: (side, entity, key, field); without a field, all of a record.
-    pub(crate) accepted: Vec<(Side, EntityNo, SideKey, Option<String>)>,
+    pub(crate) accepted: Vec<AcceptedRow>,
+    pub(crate) unfit: Vec<UnfitRow>,
     pub(crate) positions: Vec<PositionRow>,
     /// Our own writes whose effect was read: (operation, entity, record).
     pub(crate) settled: Vec<(Uuid, EntityNo, RecordId)>,
@@ -202,9 +204,13 @@ pub(crate) struct RefusalRow {
     pub(crate) side: Side,
     pub(crate) entity: EntityNo,
     pub(crate) key: SideKey,
+    /// Which record it is of, where it may have been refused with something else in the cell before.
+    pub(crate) record: Option<RecordId>,
     pub(crate) field: String,
     pub(crate) kind: RefusalKind,
     pub(crate) reason: String,
+    /// What the cell holds.
+    pub(crate) raw: Option<RawText>,
     pub(crate) waits_for: Option<Vec<String>>,
     pub(crate) transaction: i64,
 }
@@ -767,6 +773,7 @@ impl Calls<'_> {
 
     fn refusals(&mut self, writes: &Writes) {
         let numbers = self.writer.entity_numbers.clone();
+        self.unfit(writes);
         let accepted = &writes.accepted;
         if !accepted.is_empty() {
             self.add(
@@ -774,10 +781,10 @@ impl Calls<'_> {
                  where r.side = u.side and r.entity_no = u.entity_no and r.side_key = u.side_key
                    and (u.field is null or r.field = u.field)",
                 vec![
-                    column(accepted, |(side, ..)| side.name()),
-                    column(accepted, |(_, entity, ..)| numbers[usize::from(entity.0)]),
-                    column(accepted, |(_, _, key, _)| key.to_string()),
-                    column(accepted, |(.., field)| field.clone()),
+                    column(accepted, |row| row.side.name()),
+                    column(accepted, |row| numbers[usize::from(row.entity.0)]),
+                    column(accepted, |row| row.key.to_string()),
+                    column(accepted, |row| row.field.clone()),
                 ],
             );
         }
@@ -806,6 +813,7 @@ impl Calls<'_> {
                     row.waits_for.as_ref().map(|keys| serde_json::json!(keys).to_string())
                 }),
                 column(&rows, |row| row.transaction),
+                column(&rows, |row| row.raw.as_ref().map(|raw| raw.to_json().to_string())),
             ],
         );
     }

@@ -254,7 +254,7 @@ fn too_large(value_bytes_max: usize) -> Refusal {
     let reason = format!(
         "is larger than {mib} MiB (`message_mib_max` in [directus]); make it smaller, or raise the limit"
     );
-    Refusal { kind: RefusalKind::OutOfRange, reason }
+    Refusal { kind: RefusalKind::OutOfRange, reason, raw: None }
 }
 
 fn side_key(raw: Raw<'_>) -> Option<SideKey> {

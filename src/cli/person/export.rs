@@ -220,7 +220,7 @@ const PARTS: [Part; 10] = [
     Part {
         file: "conflicts.json",
         query: "select c.conflict_id, e.name as entity, c.record_id, c.field, c.side, c.base, c.canonical, c.observed,
-                    c.decision, c.decided_at, c.settled_value
+                    c.decision, c.decided_at, c.settled_value, c.unfit
                 from mirror.conflict c join mirror.entity e using (entity_no) where c.record_id = any($1) order by 1",
         is_of_lines: true,
         french: "les valeurs qui différaient entre Airtable et Directus, et laquelle a été retenue",
@@ -228,7 +228,7 @@ const PARTS: [Part; 10] = [
     },
     Part {
         file: "refusals.json",
-        query: "select r.side, e.name as entity, r.side_key, r.field, r.kind, r.reason, r.refused_at
+        query: "select r.side, e.name as entity, r.side_key, r.field, r.raw, r.kind, r.reason, r.refused_at
                 from mirror.refusal r join mirror.entity e using (entity_no)
                 left join mirror.link l using (side, entity_no, side_key)
                 where coalesce(l.record_id::text, r.side_key) = any($1::text[]) order by r.refused_at",
