@@ -15,3 +15,19 @@ where side = 'directus' and code in ('too_long', 'out_of_range') and skipped_at 
 on conflict (side, entity_no, record_id) do update set due_at = now(), attempt_count = 0;
 delete from mirror.parked
 where side = 'directus' and code in ('too_long', 'out_of_range') and skipped_at is null;
+
+-- An option of a select that gets another name in Airtable has it on all records at once, and nobody has edited one.
+create table mirror.option_yes (
+    entity_no smallint not null,
+    field text not null,
+    name text not null,
+    said_at timestamptz not null default now(),
+    said_by text not null,
+    constraint option_yes_pkey primary key (entity_no, field, name)
+);
+comment on table mirror.option_yes is 'New names of options that a person said yes to: values follow, though the other side''s choices do not have the name.';
+comment on column mirror.option_yes.entity_no is 'mirror.entity.';
+comment on column mirror.option_yes.field is 'The field''s name in the mapping.';
+comment on column mirror.option_yes.name is 'What the option is called in Airtable now.';
+comment on column mirror.option_yes.said_at is 'When.';
+comment on column mirror.option_yes.said_by is 'Who.';

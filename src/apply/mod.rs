@@ -410,7 +410,9 @@ impl Apply {
         for (side, position) in positions {
             let name = log_name(position);
             let Some(log) = self.logs.iter().find(|log| log.name == name) else { continue };
+            // What it belongs to is long, and seldom changes.
             let identity = log.identity.borrow().clone();
+            let identity = identity.filter(|it| Some(it) != log.stored_identity.as_ref());
             let position = position.to_string();
             latest.insert(&log.name, PositionRow { log: name, side: *side, position, identity });
         }
@@ -419,8 +421,10 @@ impl Apply {
 
     fn note_stored(&mut self, rows: &[PositionRow]) {
         for row in rows {
-            if let Some(log) = self.logs.iter_mut().find(|log| log.name == row.log) {
-                log.stored_identity.clone_from(&row.identity);
+            if let Some(identity) = &row.identity
+                && let Some(log) = self.logs.iter_mut().find(|log| log.name == row.log)
+            {
+                log.stored_identity = Some(identity.clone());
             }
         }
     }

@@ -32,6 +32,17 @@ pub(crate) trait KnownKeys: Send + Sync {
     }
 }
 
+/// Whether values may be called by the new name that an option of Airtable was given.
+pub(crate) trait OtherChoices: Send + Sync {
+    /// Whether the other side's field takes it as one of its choices, or a person said yes to it.
+    fn take<'a>(
+        &'a self,
+        entity: EntityNo,
+        field: FieldNo,
+        name: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<bool, anyhow::Error>> + Send + 'a>>;
+}
+
 /// How a capture is doing, for `status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CaptureStatus {

@@ -17,6 +17,7 @@ mod person;
 mod person_tests;
 mod plan;
 mod readers;
+mod renames;
 mod reports;
 mod run;
 mod sandbox;
@@ -83,6 +84,8 @@ enum Command {
     Conflicts(conflicts::Arguments),
     /// What did not go through, in plain words: list, try again, leave
     Errors(errors::Arguments),
+    /// Options that were renamed in Airtable, and whose values have not followed: list, let them
+    Renames(renames::Arguments),
     /// What happened to one record: who, when, where, before → after
     History(history::Arguments),
     /// What people asked to be told of: list, tick off, the rules in words
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
             Command::Approve(arguments) => approve::run(arguments).await,
             Command::Conflicts(arguments) => conflicts::run(arguments).await,
             Command::Errors(arguments) => errors::run(arguments).await,
+            Command::Renames(arguments) => renames::run(arguments).await,
             Command::History(arguments) => history::run(arguments).await,
             Command::Alerts(arguments) => alerts::run(arguments).await,
             Command::Identity(arguments) => identity::run(arguments).await,

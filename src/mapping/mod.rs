@@ -9,6 +9,7 @@ mod list;
 mod moment;
 mod name;
 mod number;
+mod option;
 mod phone;
 mod reader;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod write;
 use std::collections::BTreeMap;
 
 pub(crate) use cell::CellFormat;
+pub(crate) use option::{Compared, KnownOption, KnownOptions, Labels, compare_options};
 pub(crate) use reader::read;
 pub(crate) use write::join_airtable;
 
@@ -320,6 +322,11 @@ impl FieldKind {
 impl Mapping {
     pub(crate) fn entity(&self, no: EntityNo) -> &Entity {
         &self.entities[usize::from(no.0)]
+    }
+
+    pub(crate) fn entity_no(&self, name: &str) -> Option<EntityNo> {
+        let at = self.entities.iter().position(|entity| entity.name == name)?;
+        u16::try_from(at).ok().map(EntityNo)
     }
 }
 

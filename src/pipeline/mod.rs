@@ -3,6 +3,7 @@
 //! and if waiting cures it, all are started again from the stored positions: there is no second way to begin.
 
 mod budget;
+mod choices;
 mod erasures;
 mod exports;
 mod kept;
@@ -39,6 +40,7 @@ use crate::{
     store::{self, Writer, incident, reading},
 };
 
+use choices::Choices;
 use known::Known;
 use places::places;
 use pushes::Pushes;
@@ -157,6 +159,11 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     let (deliveries, received) = queue(plan.queue_row_count_max);
     let mut life = Life {
         known: Arc::new(Known::new(pool.clone(), Arc::clone(&mapping))),
+        choices: Arc::new(Choices {
+            pool: pool.clone(),
+            mapping: Arc::clone(&mapping),
+            directus: plan.directus_api.clone(),
+        }),
         reporter: Reporter::new(pool.clone()),
         mapping,
         pool,
@@ -274,6 +281,7 @@ struct Life {
     pool: PgPool,
     stored: HashMap<String, reading::StoredPosition>,
     known: Arc<Known>,
+    choices: Arc<Choices>,
     reporter: Reporter,
     deliveries: Outlet,
     stop: CancellationToken,
@@ -382,6 +390,7 @@ impl Life {
                 stored,
                 deliveries: self.deliveries.clone(),
                 known: Arc::<Known>::clone(&self.known) as Arc<dyn capture::KnownKeys>,
+                choices: Arc::<Choices>::clone(&self.choices) as Arc<dyn capture::OtherChoices>,
                 wake,
                 status: status_here,
                 identity: identity_here,

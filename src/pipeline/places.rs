@@ -36,14 +36,17 @@ fn place(mapping: &Mapping, bases: &[Base], entity: EntityNo) -> Option<Place> {
     let table = plan.tables.into_iter().find(|table| table.entity == entity)?;
     Some(Place {
         base: base.id.clone(),
-        table: table.table,
-        uuid: table.uuid,
-        fields: table.fields,
+        table: table.table.clone(),
+        uuid: table.uuid.clone(),
+        fields: table.fields.clone(),
+        labels: table.into_labels(),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     use super::*;
@@ -77,6 +80,7 @@ mod tests {
             table: "tblOne".into(),
             uuid: Some("fldId".into()),
             fields: vec![(FieldNo(0), "fldOne".into()), (FieldNo(1), "fldTwo".into())],
+            labels: BTreeMap::new(),
         };
         assert_eq!(places(EntityNo(0)), Some(expected.clone()));
         known["resolved"]["tables"]["startup"]["fields"]["Ville"]["suspended"] = true.into();

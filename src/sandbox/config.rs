@@ -64,6 +64,8 @@ pub struct Config {
     /// `empty` entry of the field, or `none`, for a change of a field's options: a choice renamed or added, a
     /// formula's text.
     pub option_payload: String,
+    /// `first` or `last` of the payloads of an action that is split: what became of tables and fields.
+    pub schema_payload: String,
     /// Records in one payload before an action is split into several.
     pub payload_record_max: usize,
     /// How long payloads are kept, ms.
@@ -125,6 +127,7 @@ impl Default for Config {
             inverse_payload: "same".into(),
             computed_payload: "same".into(),
             option_payload: "empty".into(),
+            schema_payload: "first".into(),
             payload_record_max: 50,
             payload_kept_ms: 7 * DAY_MS,
             purged_cursor_is_refused: false,

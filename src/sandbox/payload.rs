@@ -397,13 +397,14 @@ fn split(change: &Change, tx: &Transaction<'_>) -> Vec<Change> {
         }
         let is_empty = piece.tables.values().all(TableChange::is_empty);
         if part == 0 || !is_empty {
-            parts.extend(chunks(piece, tx.config.payload_record_max.max(1)));
+            let is_schema_last = tx.config.schema_payload == "last";
+            parts.extend(chunks(piece, tx.config.payload_record_max.max(1), is_schema_last));
         }
     }
     parts
 }
 
-fn chunks(change: Change, record_max: usize) -> Vec<Change> {
+fn chunks(change: Change, record_max: usize, is_schema_last: bool) -> Vec<Change> {
     let count = |change: &Change| {
         change
             .tables
@@ -467,7 +468,7 @@ fn chunks(change: Change, record_max: usize) -> Vec<Change> {
         || !first.created_tables.is_empty()
         || !first.destroyed_tables.is_empty();
     if has_schema {
-        parts.insert(0, first);
+        parts.insert(if is_schema_last { parts.len() } else { 0 }, first);
     }
     parts
 }

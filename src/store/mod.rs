@@ -22,6 +22,7 @@ pub(crate) mod incident;
 pub(crate) mod kept;
 mod limit;
 pub(crate) mod operation;
+pub(crate) mod option_yes;
 mod outbox;
 mod owed;
 pub(crate) mod parked;

@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    capture::{CaptureStatus, KnownKeys},
+    capture::{CaptureStatus, KnownKeys, OtherChoices},
     mapping::Mapping,
     model::{Cursor, Notice},
     queue::Outlet,
@@ -38,6 +38,7 @@ pub(crate) use guard::GuardedListener;
 pub(crate) use look::Look;
 pub(crate) use ping::{PingKey, PingTarget, router};
 pub(crate) use preflight::preflight;
+pub(crate) use schema::Renamed;
 
 use schema::{Plan, Resolved};
 use session::Session;
@@ -60,6 +61,8 @@ pub(crate) struct BaseSettings {
     pub(crate) hook_check: Duration,
     /// How often everything is listed again, in case something was lost without a trace.
     pub(crate) relist_every: Duration,
+    /// How often it is asked whether the values of renamed options may follow.
+    pub(crate) ask_every: Duration,
     /// API calls that the plan allows in a month; `None`: any number.
     pub(crate) monthly_calls: Option<u64>,
 }
@@ -76,6 +79,7 @@ impl BaseSettings {
             poll_max: Duration::from_secs(30),
             hook_check: Duration::from_hours(1),
             relist_every: Duration::from_hours(24),
+            ask_every: Duration::from_secs(10),
             monthly_calls: None,
         }
     }
@@ -101,6 +105,11 @@ impl Identity {
         Plan::new(mapping, base, &self.resolved)
     }
 
+    /// The options that were renamed and whose values have not followed.
+    pub(crate) fn renamed(&self) -> Vec<Renamed> {
+        self.resolved.renamed()
+    }
+
     pub(crate) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "webhook": self.webhook,
@@ -124,6 +133,7 @@ pub(crate) struct Links {
     pub(crate) stored: Option<StoredCursor>,
     pub(crate) deliveries: Outlet,
     pub(crate) known: Arc<dyn KnownKeys>,
+    pub(crate) choices: Arc<dyn OtherChoices>,
     /// A verified ping came, or somebody is impatient.
     pub(crate) wake: Arc<Notify>,
     pub(crate) status: watch::Sender<CaptureStatus>,

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
-    mapping::{CellFormat, Mapping},
-    model::{Author, Cell, Change, EntityNo, FieldNo, Observation, SideKey},
+    mapping::{CellFormat, Field, Mapping},
+    model::{Author, Cell, Change, EntityNo, FieldNo, Observation, SideKey, Value as CellValue},
     remote::airtable::micros,
 };
 
@@ -42,8 +42,12 @@ pub(crate) struct News {
     pub(crate) notes: Vec<(&'static str, String)>,
     /// What is mapped was destroyed or got another type: the schema has to be looked up again.
     pub(crate) is_about_plan: bool,
-    /// Something came: it may be what was missing.
+    /// Something came, or got another name: it may be what was missing.
     pub(crate) has_created: bool,
+    /// A cell has an option of a select that is not known, or by another name than is known.
+    pub(crate) has_new_option: bool,
+    /// Mapped fields of which cells were emptied, once for each cell. A field that is deleted has its cells emptied first.
+    pub(crate) emptied: Vec<String>,
     /// Keys that nobody knew when this was written.
     pub(crate) unknown: Vec<String>,
     /// The webhook is dead: its last payload, with this code.
@@ -165,18 +169,30 @@ pub(crate) fn read(
             doomed.entry(raw.base_transaction_number).or_default().extend(fields);
         }
     }
+    // The same fields in whatever payload before, as far as cells are empty.
+    let mut later = vec![BTreeSet::new(); raws.len()];
+    let mut destroyed = BTreeSet::new();
+    for (at, raw) in raws.iter().enumerate().rev() {
+        later[at].clone_from(&destroyed);
+        destroyed.extend(raw.iter().flat_map(Raw::destroyed_fields).cloned());
+    }
     let none = BTreeSet::new();
     (first..)
-        .zip(raws)
-        .map(|(number, raw)| {
+        .zip(raws.into_iter().zip(later))
+        .map(|(number, (raw, later))| {
             let raw = raw.map_err(|problem| (number, problem))?;
             let doomed = doomed.get(&raw.base_transaction_number).unwrap_or(&none);
-            Ok(Reader { mapping, plan, doomed }.payload(number, raw))
+            Ok(Reader { mapping, plan, doomed, later: &later }.payload(number, raw))
         })
         .collect()
 }
 
 impl Raw {
+    fn destroyed_fields(&self) -> impl Iterator<Item = &String> {
+        let tables = self.changed_tables_by_id.iter().flat_map(BTreeMap::values);
+        tables.flat_map(|table| table.destroyed_field_ids.iter().flatten())
+    }
+
     fn doomed_fields(&self) -> BTreeSet<String> {
         let mut doomed = BTreeSet::new();
         for table in self.changed_tables_by_id.iter().flat_map(BTreeMap::values) {
@@ -208,7 +224,10 @@ impl Renamed {
 struct Reader<'a> {
     mapping: &'a Mapping,
     plan: &'a Plan,
+    /// Destroyed or converted by this transaction.
     doomed: &'a BTreeSet<String>,
+    /// Destroyed by a payload behind this one.
+    later: &'a BTreeSet<String>,
 }
 
 impl Reader<'_> {
@@ -226,7 +245,7 @@ impl Reader<'_> {
             news.has_created = true;
             // A table that is undeleted: its records are there again.
             for (key, record) in table.records_by_id.unwrap_or_default() {
-                self.created(&id, &key, &record, &mut observations);
+                self.created(&id, &key, &record, &mut observations, &mut news);
             }
         }
         for id in raw.destroyed_table_ids.unwrap_or_default() {
@@ -235,10 +254,10 @@ impl Reader<'_> {
         for (id, table) in raw.changed_tables_by_id.unwrap_or_default() {
             self.schema(&id, &table, &mut news);
             for (key, record) in table.created_records_by_id.unwrap_or_default() {
-                self.created(&id, &key, &record, &mut observations);
+                self.created(&id, &key, &record, &mut observations, &mut news);
             }
             for (key, record) in table.changed_records_by_id.unwrap_or_default() {
-                self.changed(&id, &key, record, &mut observations);
+                self.changed(&id, &key, record, &mut observations, &mut news);
             }
             for key in table.destroyed_record_ids.unwrap_or_default() {
                 observations.extend(self.tables(&id).map(|table| Observation {
@@ -274,12 +293,17 @@ impl Reader<'_> {
             news.notes.push(("table_renamed", text));
         }
         news.has_created |= table.created_fields_by_id.is_some();
+        let is_renamed = |renamed: &Renamed| renamed.names().is_some();
+        news.has_created |= table.changed_metadata.as_ref().is_some_and(is_renamed);
+        let select = |id: &str| self.tables_of(id).any(|table| table.labels(id).is_some());
         for (id, field) in table.changed_fields_by_id.iter().flatten() {
-            // A field that is suspended may have got back the type that fits.
-            news.has_created |= is_mapped && field.is_retyped();
+            // A field that is suspended may have got back the type that fits, or another one its name.
+            news.has_created |= field.is_retyped() || is_renamed(field);
             if !self.plan.reads(id) {
                 continue;
             }
+            // What changed of its options is not told.
+            news.is_about_plan |= select(id) && field.names().is_none();
             if let Some((old, new)) = field.names() {
                 let text = format!(
                     "the field `{old}` is now called `{new}`; the mapping goes on by its id, and can be \
@@ -310,17 +334,24 @@ impl Reader<'_> {
         self.plan.tables.iter().filter(move |table| table.table == id)
     }
 
+    /// The tables in which the field is read.
+    fn tables_of<'b>(&'b self, field: &'b str) -> impl Iterator<Item = &'b PlanTable> {
+        self.plan.tables.iter().filter(move |table| table.kind(field).is_some())
+    }
+
     fn created(
         &self,
         table: &str,
         key: &str,
         record: &RecordCreated,
         observations: &mut Vec<Observation>,
+        news: &mut News,
     ) {
         let empty = Map::new();
         let cells = record.cell_values_by_field_id.as_ref().unwrap_or(&empty);
         let made_at = record.created_time.as_deref().and_then(micros);
         for table in self.tables(table) {
+            news.has_new_option |= has_new_option(table, cells);
             let change = whole(self.mapping, table, cells, made_at, CellFormat::V2);
             observations.push(Observation {
                 entity: table.entity,
@@ -336,17 +367,22 @@ impl Reader<'_> {
         key: &str,
         record: RecordChanged,
         observations: &mut Vec<Observation>,
+        news: &mut News,
     ) {
         let current = record.current.unwrap_or_default().cell_values_by_field_id;
         let Some(current) = current else { return };
         for table in self.tables(table) {
             let entity = self.mapping.entity(table.entity);
+            news.has_new_option |= has_new_option(table, &current);
             let read = |(no, id): &(FieldNo, String)| {
-                if self.doomed.contains(id) {
-                    return None;
+                let cell = current.get(id).filter(|_| !self.doomed.contains(id))?;
+                if is_empty(cell) {
+                    if self.later.contains(id) {
+                        return None;
+                    }
+                    news.emptied.push(id.clone());
                 }
-                let cell = current.get(id)?;
-                Some((*no, entity.field(*no).read_airtable(Some(cell), CellFormat::V2)))
+                Some((*no, read_cell(entity.field(*no), table, id, Some(cell), CellFormat::V2)))
             };
             let cells: Vec<_> = table.fields.iter().filter_map(read).collect();
             // A field that did not change is not read here; one that was cleared is there, and null.
@@ -375,12 +411,65 @@ pub(super) fn whole(
 ) -> Change {
     let entity = mapping.entity(table.entity);
     let read = |(no, id): &(FieldNo, String)| -> (FieldNo, Cell) {
-        (*no, entity.field(*no).read_airtable(cells.get(id), format))
+        (*no, read_cell(entity.field(*no), table, id, cells.get(id), format))
     };
     Change::Present {
         cells: table.fields.iter().map(read).collect(),
         claimed_id: claimed(table, cells),
         made_at,
+    }
+}
+
+/// Reads a cell, options by the names that canonical knows.
+fn read_cell(
+    field: &Field,
+    table: &PlanTable,
+    id: &str,
+    cell: Option<&Value>,
+    format: CellFormat,
+) -> Cell {
+    match (table.labels(id), cell) {
+        (Some(labels), Some(cell)) => field.read_airtable(Some(&labels.canonical(cell)), format),
+        _ => field.read_airtable(cell, format),
+    }
+}
+
+/// Whether a payload's cells have options that the schema has to be looked up for.
+fn has_new_option(table: &PlanTable, cells: &Map<String, Value>) -> bool {
+    cells.iter().any(|(id, cell)| table.labels(id).is_some_and(|labels| labels.is_stale(cell)))
+}
+
+/// Whether a cell was emptied: a list without elements is as good as none.
+fn is_empty(cell: &Value) -> bool {
+    cell.is_null() || cell.as_array().is_some_and(Vec::is_empty)
+}
+
+/// Takes the cells of these fields out that are empty: nobody has emptied them.
+pub(super) fn without_emptied(payload: &mut Payload, plan: &Plan, fields: &BTreeSet<String>) {
+    let is_gone = |entity: EntityNo, no: FieldNo| {
+        let mut tables = plan.tables.iter().filter(|table| table.entity == entity);
+        tables.any(|table| table.fields.iter().any(|(of, id)| *of == no && fields.contains(id)))
+    };
+    for observation in &mut payload.observations {
+        let entity = observation.entity;
+        if let Change::Present { cells, made_at: None, .. } = &mut observation.change {
+            cells.retain(|(no, cell)| !(is_gone(entity, *no) && is_nothing(cell)));
+        }
+    }
+    payload.observations.retain(|observation| match &observation.change {
+        Change::Present { cells, claimed_id, made_at } => {
+            !cells.is_empty() || claimed_id.is_some() || made_at.is_some()
+        }
+        _ => true,
+    });
+}
+
+fn is_nothing(cell: &Cell) -> bool {
+    match cell {
+        Cell::Value(value) => value.is_null() || *value == CellValue::Bool(false),
+        Cell::Link(key) => key.is_none(),
+        Cell::Links(keys) => keys.is_empty(),
+        Cell::Refused(_) => false,
     }
 }
 
@@ -438,7 +527,6 @@ mod tests {
             tests::{field, link, mapping},
         },
         mapping::FieldKind,
-        model::Value as CellValue,
         remote::airtable::Table,
     };
 
@@ -600,6 +688,23 @@ mod tests {
         ]));
         assert_eq!(read[0].as_ref().unwrap().observations, []);
         assert!(read[1].as_ref().unwrap().news.is_about_plan);
+    }
+
+    #[test]
+    fn payload_cells_emptied_before_the_payload_that_deletes_their_field_are_no_edits() {
+        let read = read_all(json!([
+            { "baseTransactionNumber": 8, "changedTablesById": { "tblS": { "changedRecordsById": {
+                "recA": { "current": { "cellValuesByFieldId": { "fldName": "last", "fldHeads": 7 } } } } } } },
+            { "baseTransactionNumber": 9, "changedTablesById": { "tblS": { "changedRecordsById": {
+                "recA": { "current": { "cellValuesByFieldId": { "fldName": null, "fldHeads": null } } } } } } },
+            { "baseTransactionNumber": 10, "changedTablesById": { "tblS": {
+                "destroyedFieldIds": ["fldName"] } } },
+        ]));
+        let of = |at: usize| cells(&read[at].as_ref().unwrap().observations[0]).to_vec();
+        let heads = |value| (FieldNo(1), Cell::Value(value));
+        assert_eq!(of(0), [(FieldNo(0), text("last")), heads(CellValue::Int(7))]);
+        assert_eq!(of(1), [heads(CellValue::Null)]);
+        assert_eq!(read[1].as_ref().unwrap().news.emptied, ["fldHeads"]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    capture::{CaptureStatus, KnownKeys, State},
+    capture::{CaptureStatus, KnownKeys, OtherChoices, State},
     mapping::{DirectusTable, FieldKind, Mapping},
     model::{
         Author, Cell, Change, Delivery, EntityNo, FieldNo, Finding, Incident, Level, Notice,
@@ -41,6 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const STARTUP: EntityNo = EntityNo(0);
 const NAME: FieldNo = FieldNo(0);
 const CITY: FieldNo = FieldNo(1);
+const SECTOR: FieldNo = FieldNo(3);
 
 fn network() -> Mapping {
     mapping(&[
@@ -142,6 +143,23 @@ struct Setup {
     token: &'static str,
     /// One that others use too.
     client: Option<Arc<Client>>,
+    choices: Arc<Choices>,
+}
+
+/// Names of options that the other side knows; `None`: all.
+#[derive(Default)]
+struct Choices(Mutex<Option<Vec<&'static str>>>);
+
+impl OtherChoices for Choices {
+    fn take<'a>(
+        &'a self,
+        _: EntityNo,
+        _: FieldNo,
+        name: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<bool, anyhow::Error>> + Send + 'a>> {
+        let is_known = self.0.lock().unwrap().as_ref().is_none_or(|known| known.contains(&name));
+        Box::pin(async move { Ok(is_known) })
+    }
 }
 
 impl Setup {
@@ -156,6 +174,7 @@ impl Setup {
             applied: Arc::default(),
             token: OWNER_TOKEN,
             client: None,
+            choices: Arc::default(),
         }
     }
 
@@ -178,6 +197,7 @@ impl Setup {
             stored: self.stored,
             deliveries,
             known: Arc::new(Known(Arc::clone(&self.applied))),
+            choices: self.choices,
             wake: Arc::clone(&wake),
             status: status_sender,
             identity: identity_sender,
@@ -449,6 +469,96 @@ async fn airtable_renamed_retyped_and_deleted_fields_leave_the_rest_alone() {
     .await;
     line.stop().await;
     sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_cells_emptied_pages_before_their_field_is_deleted_are_no_edits() {
+    let sandbox = sandbox().await;
+    let line = Setup::new().start(&sandbox);
+    line.until_equal(&sandbox).await;
+    let cities = |applied: &Applied| -> HashMap<SideKey, Cell> {
+        let rows = applied.rows.iter().filter(|((entity, _), _)| *entity == STARTUP);
+        rows.map(|((_, key), row)| (key.clone(), row[&CITY].clone())).collect()
+    };
+    let before = cities(&line.applied.lock().unwrap());
+    assert!(before.len() > 50, "more than a page of payloads: {}", before.len());
+    // A record a payload, and the one that says what it was about last.
+    sandbox.configure(|config| {
+        config.payload_record_max = 1;
+        config.schema_payload = "last".into();
+    });
+    edit(&sandbox, &[Edit::DeleteField { table: "Startups".into(), field: "Ville".into() }]);
+    line.until_incident("field_missing").await;
+    let record = first_startup(&sandbox);
+    set(&sandbox, &record, json!({ "Nom": "Encore" }));
+    line.until("the other fields go on", |applied| {
+        applied.rows[&(STARTUP, SideKey::from(record.as_str()))][&NAME]
+            == Cell::Value(Value::Text("Encore".into()))
+    })
+    .await;
+    assert_eq!(cities(&line.applied.lock().unwrap()), before, "its values are kept");
+    line.stop().await;
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_renamed_option_goes_on_by_its_old_name_until_its_values_may_follow() {
+    for payload in ["empty", "none"] {
+        let sandbox = sandbox().await;
+        sandbox.configure(|config| config.option_payload = payload.into());
+        let setup = || {
+            let mut setup = Setup::new();
+            setup.base.ask_every = Duration::from_millis(300);
+            setup
+        };
+        let choices = Arc::new(Choices(Mutex::new(Some(Vec::new()))));
+        let line = Setup { choices: Arc::clone(&choices), ..setup() }.start(&sandbox);
+        line.until_equal(&sandbox).await;
+        let sector = |applied: &Applied, record: &str| {
+            applied.rows[&(STARTUP, SideKey::from(record))][&SECTOR].clone()
+        };
+        let all = sandbox.records(NETWORK_BASE, "Startups");
+        let name = all.iter().find_map(|(_, row)| row["Secteur"].as_str()).unwrap().to_owned();
+        let (holder, _) = all.iter().find(|(_, row)| row["Secteur"] == *name).unwrap();
+        let (other, _) = all
+            .iter()
+            .find(|(_, row)| row["Secteur"].is_string() && row["Secteur"] != *name)
+            .unwrap();
+        let old = Cell::Value(Value::Text(name.clone()));
+        let (table, field) = (String::from("Startups"), String::from("Secteur"));
+        let renamed = Edit::RenameChoice { table, field, choice: name, name: "Renommé".into() };
+        edit(&sandbox, &[renamed]);
+        // Where Airtable says nothing of it, a cell that has the option does.
+        set(&sandbox, other, json!({ "Secteur": "Renommé" }));
+        line.until("it goes on by its old name", |applied| sector(applied, other) == old).await;
+        line.until_incident("option_renamed").await;
+        assert_eq!(sector(&line.applied.lock().unwrap(), holder), old);
+        let waiting = Identity::read(line.identity.borrow().as_ref().unwrap()).unwrap().renamed();
+        assert_eq!((&*waiting[0].now, waiting[0].follows), ("Renommé", false));
+        let (applied, stored) = line.stop().await;
+
+        // The next process knows of it; once the other side has the choice, the values follow.
+        let line =
+            Setup { stored: Some(stored), applied, choices: Arc::clone(&choices), ..setup() }
+                .start(&sandbox);
+        set(&sandbox, other, json!({ "Nom": "Autre" }));
+        line.until("a restart goes on", |applied| {
+            applied.rows[&(STARTUP, SideKey::from(other.as_str()))][&NAME]
+                == Cell::Value(Value::Text("Autre".into()))
+        })
+        .await;
+        assert_eq!(sector(&line.applied.lock().unwrap(), holder), old);
+        *choices.0.lock().unwrap() = Some(vec!["Renommé"]);
+        let new = Cell::Value(Value::Text("Renommé".into()));
+        line.until("the values follow", |applied| {
+            sector(applied, holder) == new && sector(applied, other) == new
+        })
+        .await;
+        let identity = || Identity::read(line.identity.borrow().as_ref().unwrap()).unwrap();
+        line.until("that is all", |_| identity().renamed().is_empty()).await;
+        line.stop().await;
+        sandbox.stop().await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    mapping::{Direction, Entity, Field, FieldKind, Mapping, Part},
+    mapping::{
+        Compared, Direction, Entity, Field, FieldKind, KnownOption, KnownOptions, Labels, Mapping,
+        Part, compare_options,
+    },
     model::{EntityNo, FieldNo, Side},
     remote::airtable as remote,
 };
@@ -45,6 +48,51 @@ pub(crate) struct ResolvedField {
     /// Deleted, or of a type that does not fit any more: not read until a person decides.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) suspended: bool,
+    /// Of a select.
+    #[serde(default, skip_serializing_if = "KnownOptions::is_empty")]
+    pub(crate) options: KnownOptions,
+}
+
+/// An option that was renamed in Airtable, and whose values canonical knows by its old name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Renamed {
+    /// The entity's name.
+    pub(crate) entity: String,
+    /// The field, as the mapping calls it in Airtable.
+    pub(crate) given: String,
+    /// `sel…`
+    pub(crate) id: String,
+    pub(crate) was: String,
+    pub(crate) now: String,
+    /// Its records are about to be read by the new name.
+    pub(crate) follows: bool,
+}
+
+impl Resolved {
+    /// All of them, those that follow already too.
+    pub(super) fn renamed(&self) -> Vec<Renamed> {
+        let mut renamed = Vec::new();
+        for (entity, table) in &self.tables {
+            for (given, field) in &table.fields {
+                for (id, option) in &field.options {
+                    renamed.extend(option.was.as_ref().map(|was| Renamed {
+                        entity: entity.clone(),
+                        given: given.clone(),
+                        id: id.clone(),
+                        was: was.clone(),
+                        now: option.name.clone(),
+                        follows: option.follows,
+                    }));
+                }
+            }
+        }
+        renamed
+    }
+
+    /// The option that a rename is of.
+    pub(super) fn option(&mut self, of: &Renamed) -> Option<&mut KnownOption> {
+        self.tables.get_mut(&of.entity)?.fields.get_mut(&of.given)?.options.get_mut(&of.id)
+    }
 }
 
 /// One thing in which mapping and base do not agree.
@@ -66,6 +114,8 @@ pub(crate) struct Resolution {
     pub(crate) problems: Vec<Problem>,
     /// Renames and the like: nothing to do.
     pub(crate) notes: Vec<String>,
+    /// Entities of which options with codes were renamed: what was refused may be known now.
+    pub(crate) relabelled: BTreeSet<EntityNo>,
 }
 
 /// What is read of a base: the resolved mapping without what is suspended.
@@ -86,6 +136,8 @@ pub(crate) struct PlanTable {
     pub(crate) fields: Vec<(FieldNo, String)>,
     /// Types by field id: a change of one asks for a listing.
     kinds: BTreeMap<String, String>,
+    /// Of selects, by field id.
+    labels: BTreeMap<String, Labels>,
 }
 
 /// Looks up everything that `mapping` names in the base called `base`.
@@ -133,7 +185,8 @@ pub(crate) fn resolve(
                 continue;
             };
             let before = before.and_then(|table| table.fields.get(given));
-            let place = Place { entity, table, given };
+            let has_codes = field.airtable.as_ref().is_some_and(|it| it.codes.is_some());
+            let place = Place { no: entity_no(*no), entity, table, given, has_codes };
             let targets = |target: EntityNo| {
                 found.get(&usize::from(target.0)).map(|(_, table, _)| table.id.as_str())
             };
@@ -150,7 +203,8 @@ pub(crate) fn resolve(
         }
         if let Some(given) = &mapped.uuid {
             let before = before.and_then(|table| table.fields.get(given));
-            let place = Place { entity, table, given };
+            let no = entity_no(*no);
+            let place = Place { no, entity, table, given, has_codes: true };
             if let Some(resolved) = place.find(before, &mut resolution, uuid_misfit) {
                 fields.insert(given.clone(), resolved);
             }
@@ -160,6 +214,10 @@ pub(crate) fn resolve(
         resolution.resolved.tables.insert(entity.name.clone(), resolved);
     }
     resolution
+}
+
+fn entity_no(at: usize) -> EntityNo {
+    EntityNo(u16::try_from(at).unwrap_or(u16::MAX))
 }
 
 fn find_table<'a>(
@@ -218,9 +276,11 @@ fn hint<'a>(given: &str, names: impl Iterator<Item = &'a str>, what: &str) -> St
 
 /// A field that the mapping names.
 struct Place<'a> {
+    no: EntityNo,
     entity: &'a Entity,
     table: &'a remote::Table,
     given: &'a str,
+    has_codes: bool,
 }
 
 impl Place<'_> {
@@ -231,7 +291,7 @@ impl Place<'_> {
         resolution: &mut Resolution,
         misfit: impl Fn(&remote::Field) -> Option<Misfit>,
     ) -> Option<ResolvedField> {
-        let Self { entity, table, given } = self;
+        let Self { no, entity, table, given, has_codes } = self;
         let by_id = |id: &str| table.fields.iter().find(|field| field.id == id);
         let field = before
             .and_then(|before| by_id(&before.id))
@@ -277,7 +337,19 @@ impl Place<'_> {
                 is_fatal,
             });
         }
-        Some(ResolvedField { id: field.id.clone(), kind: field.kind.clone(), suspended })
+        let nothing = KnownOptions::new();
+        let known = before.filter(|it| it.id == field.id).map_or(&nothing, |it| &it.options);
+        let Compared { options, renamed } = compare_options(known, &field.choices(), *has_codes);
+        for (was, now) in renamed.iter().filter(|_| *has_codes) {
+            resolution.relabelled.insert(*no);
+            resolution.notes.push(format!(
+                "the option `{was}` of the field `{given}` of the table `{}` is now called `{now}`; the code table \
+                 of the mapping has to know that name",
+                table.name
+            ));
+        }
+        let (id, kind) = (field.id.clone(), field.kind.clone());
+        Some(ResolvedField { id, kind, suspended, options })
     }
 }
 
@@ -433,8 +505,14 @@ impl Plan {
             if let Some(id) = &uuid {
                 kinds.entry(id.clone()).or_default();
             }
+            let labels = table
+                .fields
+                .values()
+                .filter(|field| !field.options.is_empty())
+                .map(|field| (field.id.clone(), Labels::new(&field.options)))
+                .collect();
             let table = table.id.clone();
-            tables.push(PlanTable { entity: EntityNo(no), table, uuid, fields, kinds });
+            tables.push(PlanTable { entity: EntityNo(no), table, uuid, fields, kinds, labels });
         }
         Self { tables }
     }
@@ -470,6 +548,21 @@ impl PlanTable {
     /// The distinct fields to ask for.
     pub(crate) fn field_ids(&self) -> Vec<String> {
         self.kinds.keys().cloned().collect()
+    }
+
+    /// The type that a field had when it was last looked at.
+    pub(super) fn kind(&self, field: &str) -> Option<&str> {
+        self.kinds.get(field).map(String::as_str)
+    }
+
+    /// Of a select, how its options are called.
+    pub(super) fn labels(&self, field: &str) -> Option<&Labels> {
+        self.labels.get(field)
+    }
+
+    /// Of all selects, by field id.
+    pub(crate) fn into_labels(self) -> BTreeMap<String, Labels> {
+        self.labels
     }
 }
 

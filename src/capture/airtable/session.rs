@@ -1,5 +1,7 @@
 //! The loop of one base: look the schema up, keep the webhook, list what has to be listed, then poll.
 
+mod schema_change;
+
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
@@ -22,7 +24,7 @@ use super::{
     listing::Listing,
     payload::{self, Payload},
     ping::PingKey,
-    schema::{Plan, Resolved, resolve},
+    schema::{Plan, Renamed, Resolved, resolve},
     secret,
     webhook::{self, Found},
 };
@@ -44,6 +46,8 @@ const FAILURE_BACKOFF_MIN: Duration = Duration::from_millis(500);
 const FAILURE_BACKOFF_MAX: Duration = Duration::from_mins(1);
 /// From the beginning of a poll to the next one that a ping asks for.
 const PINGED_POLL_MIN: Duration = Duration::from_secs(1);
+/// A schema that was looked up so long ago is looked up again before a listing, and when the webhook is looked at.
+const SCHEMA_AGE_MAX: Duration = Duration::from_secs(10);
 const MICROS_PER_MS: i64 = 1000;
 /// Subjects of incidents.
 const SCHEMA: &str = "schema";
@@ -68,6 +72,14 @@ pub(super) struct Session {
     listed_at: Instant,
     changed_at: Instant,
     doubt_count: u32,
+    /// When the schema was looked up.
+    looked_up_at: Option<Instant>,
+    /// The payload before which the schema was looked up for an option that it did not know.
+    looked_up_for: Option<u64>,
+    /// When it was last asked whether the values of renamed options may follow.
+    asked_at: Option<Instant>,
+    /// The renamed options of which it was said that they wait; `None`: nothing was said yet.
+    options_waiting: Option<Vec<Renamed>>,
     /// Texts of incidents that were raised: each is raised once.
     told: HashSet<String>,
     /// Keys in payloads that this version does not know, seen in this process.
@@ -113,6 +125,10 @@ impl Session {
             listed_at: Instant::now(),
             changed_at: Instant::now(),
             doubt_count: 0,
+            looked_up_at: None,
+            looked_up_for: None,
+            asked_at: None,
+            options_waiting: None,
             told: HashSet::new(),
             unknown: HashSet::new(),
             links,
@@ -204,15 +220,28 @@ impl Session {
 
     /// One step; whether there is more to do at once.
     async fn advance(&mut self) -> Result<bool, Error> {
-        let plan = match &self.plan {
+        let is_check_due = |at: Instant| at.elapsed() >= self.base.hook_check;
+        let is_hook_due = self.hook_checked_at.is_none_or(is_check_due);
+        let is_list_due = self.listed_at.elapsed() >= self.base.relist_every;
+        // A listing shows options by their names alone, and a new name for one may make no payload.
+        if (is_hook_due || is_list_due || !self.to_list.is_empty())
+            && self.looked_up_at.is_some_and(|at| at.elapsed() >= SCHEMA_AGE_MAX)
+        {
+            self.plan = None;
+        }
+        let mut plan = match &self.plan {
             Some(plan) => Arc::clone(plan),
             None => self.look_up().await?,
         };
-        let is_check_due = |at: Instant| at.elapsed() >= self.base.hook_check;
-        if self.hook_checked_at.is_none_or(is_check_due) {
+        if self.let_options_follow().await
+            && let Some(after) = &self.plan
+        {
+            plan = Arc::clone(after);
+        }
+        if is_hook_due {
             self.keep_hook(&plan).await?;
         }
-        if self.listed_at.elapsed() >= self.base.relist_every {
+        if is_list_due {
             self.list_all();
         }
         let more = if self.to_list.is_empty() {
@@ -271,6 +300,12 @@ impl Session {
             .map_or_else(Plan::default, |resolved| Plan::new(&mapping, &self.base.name, resolved));
         let gained = plan.gained_since(&before);
         self.to_list.extend(gained.into_iter().map(|at| plan.tables[at].entity));
+        self.to_list.extend(resolution.relabelled);
+        // A process before this one may have stopped before it had read them.
+        let follow = resolution.resolved.renamed().into_iter().filter(|it| it.follows);
+        self.to_list.extend(follow.filter_map(|it| mapping.entity_no(&it.entity)));
+        self.looked_up_at = Some(Instant::now());
+        self.asked_at = None;
         self.to_list.retain(|entity| plan.tables.iter().any(|table| table.entity == *entity));
         self.resolved = Some(resolution.resolved);
         self.plan = Some(Arc::clone(&plan));
@@ -417,7 +452,9 @@ impl Session {
         self.unless_stopped(listing.run(&tables, progress)).await?;
         self.send(Delivery::Progress { side: Side::Airtable, position: self.position(from) })
             .await?;
-        self.to_list.clear();
+        let listed = std::mem::take(&mut self.to_list);
+        self.end_following(&listed);
+        let plan = &self.plan.clone().unwrap_or_else(|| Arc::clone(plan));
         if tables.len() == plan.tables.len() {
             self.listed_at = Instant::now();
         }
@@ -498,7 +535,9 @@ impl Session {
             return Ok(self.hole(self.promised));
         }
         let mut read = Read { payloads: Vec::new(), next: cursor, might_have_more, event: None };
-        for payload in payload::read(payloads, first, &self.links.mapping, plan) {
+        let payloads = payload::read(payloads, first, &self.links.mapping, plan);
+        let gone = self.fields_that_went(plan, &payloads, might_have_more).await?;
+        for payload in payloads {
             let mut payload = match payload {
                 Ok(payload) => payload,
                 Err((number, problem)) => {
@@ -513,6 +552,16 @@ impl Session {
             };
             let number = payload.number;
             let news = std::mem::take(&mut payload.news);
+            if news.has_new_option && self.looked_up_for != Some(number) {
+                // Read once more, with the options as they are now.
+                self.looked_up_for = Some(number);
+                (read.next, read.might_have_more) = (number, true);
+                read.event = Some(Event::Schema);
+                break;
+            }
+            if !gone.is_empty() {
+                payload::without_emptied(&mut payload, plan, &gone);
+            }
             read.payloads.push(payload);
             let mut is_news = false;
             for key in &news.unknown {
@@ -526,7 +575,7 @@ impl Session {
             let is_missed = news.has_created && self.is_missing_something();
             read.event = match news.death {
                 Some(code) => Some(Event::Death(code)),
-                None if news.is_about_plan || is_missed => Some(Event::Schema),
+                None if news.is_about_plan || is_missed || !gone.is_empty() => Some(Event::Schema),
                 // Once for each key: what comes in every payload from now on is no reason to list for ever.
                 None if is_news => Some(Event::Hole(Incident::new(
                     "payload_unknown",

@@ -328,6 +328,7 @@ mod tests {
                 .enumerate()
                 .map(|(no, id)| (FieldNo(u16::try_from(no).unwrap()), (*id).to_owned()))
                 .collect(),
+            labels: std::collections::BTreeMap::new(),
         };
         let table: Table =
             serde_json::from_value(json!({ "id": "tbl", "name": "Startups", "fields": [

@@ -158,6 +158,12 @@ pub(super) fn prepare(
             let (code, reason) = words::field_gone(entity, field);
             return Err(Outcome::Refused { field: Some(field), code, reason });
         };
+        let labels = place.labels.get(id);
+        if labels.is_some_and(|labels| labels.is_taken(&value)) {
+            let (code, reason) = words::option_waits(entity, field);
+            return Err(Outcome::Refused { field: Some(field), code, reason });
+        }
+        let value = labels.map_or(value.clone(), |labels| labels.present(&value).into_owned());
         // The halves of a full name share a cell, and both were given the whole of it.
         if item.cells.iter().all(|cell| cell.id != *id) {
             item.cells.push(Sent { field, id: id.clone(), value });

@@ -13,7 +13,7 @@ mod search;
 mod words;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     future::Future,
     pin::Pin,
     sync::{
@@ -39,7 +39,7 @@ use super::{
     trouble::{Trouble, Troubles},
 };
 use crate::{
-    mapping::Mapping,
+    mapping::{Labels, Mapping},
     model::{EntityNo, FieldNo, Notice, RecordId, Side},
     remote::airtable::{Client, Error, Table},
 };
@@ -71,6 +71,8 @@ pub(crate) struct Place {
     pub(crate) uuid: Option<String>,
     /// Each mapped field that is there and fits; two may share one.
     pub(crate) fields: Vec<(FieldNo, String)>,
+    /// Of selects, by field id, how their options are called there.
+    pub(crate) labels: BTreeMap<String, Labels>,
 }
 
 /// Looks a place up as the capture knows it now; `None`: the base was not looked at yet.

@@ -173,6 +173,7 @@ fn places(mapping: &Mapping, tables: &[Table]) -> BTreeMap<EntityNo, Place> {
                 .zip(&entity.fields)
                 .map(|(no, field)| (no, id(&field.airtable.as_ref().unwrap().field)))
                 .collect(),
+            labels: std::collections::BTreeMap::new(),
         }
     };
     (0..).map(EntityNo).zip(mapping.entities.iter().map(place)).collect()

@@ -97,6 +97,15 @@ pub(super) fn field_gone(entity: &Entity, field: FieldNo) -> (&'static str, Stri
     ("field_gone", reason)
 }
 
+pub(super) fn option_waits(entity: &Entity, field: FieldNo) -> (&'static str, String) {
+    let place = place(entity, field);
+    let reason = format!(
+        "{place} has an option that was given this name, while the values of its old name have not followed: see \
+         `plait renames`"
+    );
+    ("option_waits", reason)
+}
+
 pub(super) fn no_id_field(entity: &Entity) -> (&'static str, String) {
     let (name, table) = (&entity.name, table(entity));
     let reason = format!(

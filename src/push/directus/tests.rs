@@ -233,6 +233,15 @@ async fn push_directus_bad_records_in_a_batch_are_told_and_all_others_written() 
 }
 
 #[tokio::test]
+async fn push_directus_choices_of_a_field_are_those_that_it_is_limited_to() {
+    let (_, source) = source().await;
+    let client = Client::new(&source.server.url(), &source.push_token).unwrap();
+    let stages = client.choices("project", "stage").await.unwrap().unwrap();
+    assert!(stages.contains(&"pitch".to_owned()), "{stages:?}");
+    assert_eq!(client.choices("startup", "name").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn push_directus_column_that_is_named_first_is_not_blamed_for_another() {
     let world = World::start().await;
     let long = json!("é".repeat(300));

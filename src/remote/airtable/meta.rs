@@ -50,6 +50,15 @@ impl Field {
     pub(crate) fn linked_table(&self) -> Option<&str> {
         self.options.as_ref()?.get("linkedTableId")?.as_str()
     }
+
+    /// Id and name of each option of a select.
+    pub(crate) fn choices(&self) -> Vec<(String, String)> {
+        let choices = self.options.as_ref().and_then(|options| options.get("choices"));
+        let choice = |choice: &Value| {
+            Some((choice.get("id")?.as_str()?.to_owned(), choice.get("name")?.as_str()?.to_owned()))
+        };
+        choices.and_then(Value::as_array).into_iter().flatten().filter_map(choice).collect()
+    }
 }
 
 #[derive(Deserialize)]

@@ -181,6 +181,30 @@ impl Client {
         }
     }
 
+    /// The values that people may choose in a field; `None`: any, since it has no choices, or they are not meant to be
+    /// all.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub(crate) async fn choices(
+        &self,
+        collection: &str,
+        field: &str,
+    ) -> Result<Option<Vec<String>>, Error> {
+        let path = format!("/fields/{}/{}", segment(collection), segment(field));
+        let query = &[];
+        let call =
+            Call::<Json> { method: Method::GET, path: &path, query, body: None, operation: None };
+        let answer = self.call(&call).await?.unwrap_or_default();
+        let options = &answer["data"]["meta"]["options"];
+        let Some(choices) = options["choices"].as_array() else { return Ok(None) };
+        if options["allowOther"] == true {
+            return Ok(None);
+        }
+        let value = |choice: &Json| text(choice.get("value").unwrap_or(choice));
+        Ok(Some(choices.iter().filter_map(value).collect()))
+    }
+
     /// Which of these keys there are.
     ///
     /// # Errors
