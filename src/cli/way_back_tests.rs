@@ -636,9 +636,9 @@ async fn errors_say_that_writes_are_owed_while_a_side_takes_none() {
         .await
         .unwrap();
     lab.see(Side::Directus, "dora", city(Side::Directus, 1, "Lyon")).await;
-    reading::open_incident(&desk.pool, "airtable:appM", "token_refused", "airtable says no")
-        .await
-        .unwrap();
+    let incident = "insert into mirror.incident (log, code, text)
+        values ('airtable:appM', 'token_refused', 'airtable says no')";
+    lab.client.execute(incident, &[]).await.unwrap();
     let text = said().await;
     assert!(text.starts_with("airtable: 1 record is still to be written there"), "{text}");
     assert!(text.contains("airtable says no"), "{text}");

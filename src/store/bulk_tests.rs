@@ -88,6 +88,8 @@ fn met(no: u64, observed: &str, decision: &'static str) -> ConflictStep {
 
 fn refusal(no: u64, reason: &str, waits_for: Option<Vec<String>>) -> RefusalRow {
     RefusalRow {
+        record: None,
+        raw: None,
         side: Side::Airtable,
         entity: CARD,
         key: SideKey::from(format!("rec{no}").as_str()),
