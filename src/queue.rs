@@ -52,7 +52,10 @@ impl Outlet {
             Delivery::Transaction { observations, .. } | Delivery::Part { observations, .. } => {
                 u32::try_from(observations.len()).unwrap_or(u32::MAX)
             }
-            Delivery::Abandoned { .. } | Delivery::Progress { .. } | Delivery::Decided { .. } => 1,
+            Delivery::Abandoned { .. }
+            | Delivery::Progress { .. }
+            | Delivery::Decided { .. }
+            | Delivery::WholeRead { .. } => 1,
         };
         let held_bytes = delivery.held_bytes();
         let kib = u32::try_from(held_bytes.div_ceil(1024)).unwrap_or(u32::MAX);

@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::{Apply, Error, Item, fold::Folded};
 use crate::{
-    merge::RecordState,
+    merge::{Origin, RecordState},
     model::{Change, Delivery, EntityNo, Position, RecordId, Side},
     store::{self, Call, TransactionRow, Writes},
 };
@@ -76,18 +76,21 @@ impl Apply {
                     }
                     let (side, at) = (stamp.side, stamp.at);
                     let origin = self.way_out.origin(&stamp);
-                    batch.items.extend(observations.into_iter().map(|observation| Item {
-                        transaction,
-                        side,
-                        origin,
-                        at,
-                        observation,
+                    batch.items.extend(observations.into_iter().map(|observation| {
+                        let origin = match origin {
+                            Origin::Scan => self.rereads.origin(side, observation.entity),
+                            told => told,
+                        };
+                        Item { transaction, side, origin, at, observation }
                     }));
                     batch.transactions.push(TransactionRow::of_side(transaction, stamp));
                 }
                 Delivery::Progress { side, position } => batch.positions.push((side, position)),
                 // These go to `apply_large`.
-                Delivery::Part { .. } | Delivery::Abandoned { .. } | Delivery::Decided { .. } => {}
+                Delivery::Part { .. }
+                | Delivery::Abandoned { .. }
+                | Delivery::Decided { .. }
+                | Delivery::WholeRead { .. } => {}
             }
         }
         batch

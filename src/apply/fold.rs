@@ -2,7 +2,7 @@
 //! [`crate::merge`] judge each observation in order, and sums up.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -13,6 +13,7 @@ use super::{
     Apply, Error, Item,
     batch::Outcomes,
     joined::{Step, Steps},
+    reread::SetName,
     resolve::{Keys, target},
 };
 use crate::{
@@ -84,6 +85,8 @@ struct Folding<'a> {
     element_writes: BTreeMap<(EntityNo, Side, String, SideKey), Option<(RecordId, String)>>,
     born: Vec<(Side, EntityNo, SideKey)>,
     own: OwnWrite<'a>,
+    /// Sets that are judged when all of their rows were read.
+    unread_sets: BTreeSet<SetName>,
 }
 
 /// What a transaction of ours shows, gathered to its end: a record and its sets in junction tables were one write, and
@@ -99,7 +102,8 @@ impl Apply {
     pub(super) async fn fold(&mut self, items: &[Item]) -> Result<Folded, Error> {
         let keys = self.resolve(items).await?;
         let (elements, owners) = self.read_elements(items, &keys).await?;
-        let records = self.read_records(items, &keys, owners).await?;
+        let mut records = self.read_records(items, &keys, owners).await?;
+        self.read_past(items, &mut records).await?;
         let mut folding = Folding {
             mapping: Arc::clone(&self.mapping),
             writer: &mut self.writer,
@@ -111,6 +115,7 @@ impl Apply {
             element_writes: BTreeMap::new(),
             born: Vec::new(),
             own: OwnWrite::default(),
+            unread_sets: BTreeSet::new(),
         };
         for (at, item) in items.iter().enumerate() {
             folding.item(item);
@@ -119,13 +124,69 @@ impl Apply {
             }
         }
         let born = std::mem::take(&mut folding.born);
+        let unread_sets = std::mem::take(&mut folding.unread_sets);
         let (mut writes, outcomes) = folding.sum_up();
         writes.matches.clone_from(&keys.matches);
         writes.questions.clone_from(&keys.questions);
         self.candidates.note(&self.mapping, &outcomes);
+        if let Some(large) = &mut self.large {
+            large.sets.extend(unread_sets);
+        }
         let awaited =
             if born.is_empty() || !self.writer.any_refusals() { Vec::new() } else { born };
         Ok(Folded { writes, awaited, outcomes })
+    }
+
+    /// What one cell of each of these records comes to, which `item` stands for.
+    pub(super) async fn fold_cells(
+        &mut self,
+        item: &Item,
+        field: FieldNo,
+        cells: Vec<(RecordId, Value)>,
+        keys: &Keys,
+    ) -> Result<Writes, Error> {
+        let entity = item.observation.entity;
+        let owners = cells.iter().map(|(record, _)| (entity, *record)).collect();
+        let mut records = self.read_records(&[], keys, owners).await?;
+        self.read_past(std::slice::from_ref(item), &mut records).await?;
+        let mut folding = Folding {
+            mapping: Arc::clone(&self.mapping),
+            writer: &mut self.writer,
+            keys,
+            records,
+            elements: Elements::new(),
+            writes: Writes::default(),
+            element_writes: BTreeMap::new(),
+            born: Vec::new(),
+            own: OwnWrite::default(),
+            unread_sets: BTreeSet::new(),
+        };
+        for (record, value) in cells {
+            let state = folding.records.get(&(entity, record)).map(|tracked| &tracked.state);
+            if state.is_some_and(|state| state.exists && !state.is_absent_on(item.side)) {
+                folding.merge(item, record, Seen::Present(vec![(field, value)]));
+            }
+        }
+        Ok(folding.sum_up().0)
+    }
+
+    /// In a recovery: what the journal knows of the records of those `items` that a side which went back shows.
+    async fn read_past(&mut self, items: &[Item], records: &mut Records) -> Result<(), Error> {
+        if items.iter().all(|item| item.origin != Origin::Restored) {
+            return Ok(());
+        }
+        let mut wanted: BTreeMap<EntityNo, Vec<Uuid>> = BTreeMap::new();
+        for (entity, record) in records.keys() {
+            wanted.entry(*entity).or_default().push(record.0);
+        }
+        for (entity, ids) in wanted {
+            for (record, past) in self.writer.pasts(entity, &ids).await? {
+                if let Some(tracked) = records.get_mut(&(entity, record)) {
+                    tracked.state.past = Some(Arc::new(past));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What has to be written where a person's decision made `after` of the state `before` of a record.
@@ -155,6 +216,7 @@ impl Apply {
             element_writes: BTreeMap::new(),
             born: Vec::new(),
             own: OwnWrite::default(),
+            unread_sets: BTreeSet::new(),
         };
         // In the same order every time.
         let steps: BTreeMap<_, _> = steps.into_iter().collect();
@@ -472,7 +534,9 @@ impl<'a> Folding<'a> {
         let owners: HashSet<RecordId> =
             old.iter().chain(content.iter()).map(|(record, _)| *record).collect();
         for record in owners {
-            if matches!(item.origin, Origin::Ours(Some(_))) {
+            if matches!(item.origin, Origin::Restored | Origin::Reread { .. }) {
+                self.unread_sets.insert((entity, record, element.field));
+            } else if matches!(item.origin, Origin::Ours(Some(_))) {
                 self.own.sets.insert((entity, record, element.field), item);
             } else if let Some(seen) = self.set_of(item, record, element.field) {
                 self.merge(item, record, Seen::Present(vec![seen]));

@@ -14,6 +14,7 @@ mod identity;
 #[cfg(test)]
 mod identity_tests;
 mod joined;
+mod reread;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ mod tests;
 mod two_way_tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, OnceLock},
 };
 
@@ -41,6 +42,9 @@ use crate::{
 
 use batch::InFlight;
 use identity::Candidates;
+use reread::SetName;
+
+pub(crate) use reread::Rereads;
 
 /// What the observations of a batch take, as [`Delivery::held_bytes`] estimates it; a single transaction may exceed it.
 const BATCH_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -146,6 +150,9 @@ pub(crate) struct Apply {
     /// The large transaction under way, if any.
     large: Option<Large>,
     candidates: Candidates,
+    rereads: Arc<Rereads>,
+    /// The log of each Airtable base, by the name that the mapping gives it.
+    rereads_by_log: HashMap<String, String>,
 }
 
 /// A transaction whose parts are being written before its stamp is known.
@@ -155,6 +162,8 @@ struct Large {
     first_copy: Option<FirstCopy>,
     /// Positions of other sides' transactions that were written in between: out with this one's commit.
     positions: Vec<(Side, Position)>,
+    /// Sets that a recovery judges at its end.
+    sets: BTreeSet<SetName>,
 }
 
 impl Apply {
@@ -162,7 +171,29 @@ impl Apply {
         let mapping = Arc::clone(writer.mapping());
         let way_out = WayOut::default();
         let candidates = Candidates::default();
-        Self { writer, mapping, logs, limits, way_out, in_flight: None, large: None, candidates }
+        Self {
+            writer,
+            mapping,
+            logs,
+            limits,
+            way_out,
+            in_flight: None,
+            large: None,
+            candidates,
+            rereads: Arc::default(),
+            rereads_by_log: HashMap::new(),
+        }
+    }
+
+    /// With the full reads that recoveries want, and the log of each Airtable base by its name.
+    pub(crate) fn with_rereads(
+        mut self,
+        rereads: Arc<Rereads>,
+        logs_by_base: HashMap<String, String>,
+    ) -> Self {
+        self.rereads = rereads;
+        self.rereads_by_log = logs_by_base;
+        self
     }
 
     /// With somebody at the other end of what is owed.
@@ -252,9 +283,13 @@ impl Apply {
     /// Whether a delivery belongs to a large transaction, or is a person's: neither is put into a batch.
     fn is_large(&self, delivery: &Delivery) -> bool {
         match (delivery, &self.large) {
-            (Delivery::Part { .. } | Delivery::Abandoned { .. } | Delivery::Decided { .. }, _) => {
-                true
-            }
+            (
+                Delivery::Part { .. }
+                | Delivery::Abandoned { .. }
+                | Delivery::Decided { .. }
+                | Delivery::WholeRead { .. },
+                _,
+            ) => true,
             (_, None) => false,
             (Delivery::Transaction { stamp, .. }, Some(large)) => stamp.side == large.side,
             (Delivery::Progress { side, .. }, Some(large)) => *side == large.side,
@@ -301,6 +336,7 @@ impl Apply {
                 self.apply_decided(command, at, &author, &decisions).await
             }
             Delivery::Abandoned { side } => self.abandon_large(side).await,
+            Delivery::WholeRead { side, log, pass } => self.end_reread(side, &log, pass).await,
             // Cannot come before the end of the transaction; harmless, since a later one follows.
             Delivery::Progress { .. } => Ok(()),
         }
@@ -312,7 +348,8 @@ impl Apply {
         let is_first = self.logs.iter().any(|log| log.side == side && log.is_new);
         let first_copy =
             if is_first { FirstCopy::begin(&mut self.writer, side).await? } else { None };
-        self.large = Some(Large { side, transaction, first_copy, positions: Vec::new() });
+        let (positions, sets) = (Vec::new(), BTreeSet::new());
+        self.large = Some(Large { side, transaction, first_copy, positions, sets });
         Ok(())
     }
 
@@ -325,10 +362,13 @@ impl Apply {
         let Some(large) = &self.large else { return Ok(()) };
         let transaction = large.transaction;
         // Who wrote it is told at its end. Ours are not that large, so it is a scan, or as good as one.
-        let origin = Origin::Scan;
+        let origin = |entity| self.rereads.origin(side, entity);
         let items: Vec<Item> = observations
             .into_iter()
-            .map(|observation| Item { transaction, side, origin, at, observation })
+            .map(|observation| {
+                let origin = origin(observation.entity);
+                Item { transaction, side, origin, at, observation }
+            })
             .collect();
         let items = self.copy_first(items).await?;
         let items = self.with_truncates_spelled_out(items).await?;
@@ -348,6 +388,12 @@ impl Apply {
     }
 
     async fn end_large(&mut self, stamp: Stamp) -> Result<(), Error> {
+        if let Some(large) = &mut self.large
+            && !large.sets.is_empty()
+        {
+            let (sets, source) = (std::mem::take(&mut large.sets), (large.transaction, stamp.at));
+            self.write_sets(stamp.side, source, sets).await?;
+        }
         let Some(large) = self.large.take() else { return Ok(()) };
         let mut positions: Vec<_> =
             stamp.position.iter().map(|position| (stamp.side, position.clone())).collect();

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{Apply, Error, Item, identity::Doubt};
 use crate::{
     mapping::{Field, FieldKind},
+    merge::Origin,
     model::{Cell, Change, EntityNo, RecordId, Side, SideKey},
     store::{LinkRow, MatchRow, QuestionRow},
 };
@@ -77,8 +78,13 @@ impl Apply {
                 Change::Present { claimed_id, .. } if keys.get(side, entity, key).is_none() => {
                     let claimed = claimed_id
                         .flatten()
-                        .filter(|id| claims.get(&(side, entity, *id)) == Some(key))
-                        .unwrap_or_else(Uuid::now_v7);
+                        .filter(|id| claims.get(&(side, entity, *id)) == Some(key));
+                    if claimed.is_none() && item.origin == (Origin::Reread { is_first_pass: true })
+                    {
+                        // The other side may have it under the id that it had: that one is read first.
+                        continue;
+                    }
+                    let claimed = claimed.unwrap_or_else(Uuid::now_v7);
                     keys.link(side, entity, key, RecordId(claimed));
                 }
                 Change::Renamed { to } => {

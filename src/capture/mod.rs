@@ -5,10 +5,15 @@
 pub(crate) mod airtable;
 pub(crate) mod console;
 pub(crate) mod directus;
+mod lineage;
+#[cfg(test)]
+pub(crate) mod lineage_testing;
 
 use std::{future::Future, pin::Pin};
 
 use crate::model::{EntityNo, FieldNo, Position, Side, SideKey};
+
+pub(crate) use lineage::{Answer, Epoch, FIRST_PASS, Installation, LAST_PASS, Lineage, Reread};
 
 /// What the canonical database knows to exist on a side: asked by a full read (snapshot, listing), so that
 /// it can report the records that are gone as absent.

@@ -127,7 +127,7 @@ async fn accept(arguments: Plan) -> anyhow::Result<ExitCode> {
     }
     if !arguments.yes {
         let now = books.proposal().await?;
-        if is_settled(&now) {
+        if now.is_settled() {
             say("everything of the mapping was accepted already: there is nothing to approve")?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -139,25 +139,32 @@ async fn accept(arguments: Plan) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     match books.accept(&seen.plan_digest, &author).await? {
-        Verdict::Accepted(0) => {
+        Verdict::Accepted { field_count, recovery_count: 1.. } => {
+            let also = if field_count > 0 {
+                format!(", with {field_count} fields and kinds of record")
+            } else {
+                String::new()
+            };
+            say(&format!(
+                "plan {} is accepted{also}: the way out is open again, and plait writes it now",
+                short_digest(&seen.plan_digest)
+            ))?;
+        }
+        Verdict::Accepted { field_count: 0, .. } => {
             say("everything of the mapping was accepted already: there is nothing to approve")?;
         }
-        Verdict::Accepted(count) => {
+        Verdict::Accepted { field_count: count, .. } => {
             say(&format!(
                 "plan {} is accepted, with {count} fields and kinds of record: plait writes it now, and what changes by itself from now on",
                 short_digest(&seen.plan_digest)
             ))?;
         }
-        Verdict::Changed(now) if is_settled(&now) => {
+        Verdict::Changed(now) if now.is_settled() => {
             say("everything of the mapping was accepted already: there is nothing to approve")?;
         }
         Verdict::Changed(now) => return changed(&desk, &books, &seen, &now, &author).await,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn is_settled(proposal: &Proposal) -> bool {
-    proposal.unapproved.is_empty()
 }
 
 /// Says what is different from the plan that was seen, and shows the new one, which can be accepted next.

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::{
-    desk::{Desk, Labels, Who, shown},
+    desk::{Desk, Labels, Who, local, shown},
     terminal::{Paint, say},
 };
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     store::{
         Books,
         plan::{Planned, PlannedKind, Proposal},
+        recovery::Recovery,
     },
 };
 
@@ -116,13 +117,18 @@ fn as_text(
     for why in &proposal.unread {
         lines.push(format!("{} this is not all yet: {why}", paint.yellow("!")));
     }
-    if proposal.unapproved.is_empty() {
+    for it in &proposal.recoveries {
+        lines.extend(recovery_text(it, paint));
+    }
+    if proposal.is_settled() {
         lines.push("airtable, directus: everything of the mapping was accepted; plait writes what changes by itself".into());
     } else {
         for side in Side::ALL {
             lines.extend(side_text(mapping, proposal, side, labels, count_max, paint));
         }
-        lines.push(covered_text(mapping, &proposal.unapproved));
+        if !proposal.unapproved.is_empty() {
+            lines.push(covered_text(mapping, &proposal.unapproved));
+        }
     }
     lines.extend(linked_text(proposal, labels, count_max, paint));
     for it in &proposal.questions {
@@ -154,10 +160,33 @@ fn as_text(
             proposal.held_count
         ));
     }
-    if !proposal.unapproved.is_empty() && proposal.unread.is_empty() {
+    if !proposal.is_settled() && proposal.unread.is_empty() {
         lines.push(format!(
             "plan {}: accept it with `plait approve --yes`",
             paint.bold(&short_digest(&proposal.digest))
+        ));
+    }
+    lines
+}
+
+/// What went back in time, and what a yes does.
+pub(super) fn recovery_text(it: &Recovery, paint: Paint) -> Vec<String> {
+    let what = match it.subject.as_str() {
+        "canonical" => String::from("the canonical database has"),
+        "directus" => String::from("Directus's database has"),
+        log => format!("{log} has"),
+    };
+    let mut lines = vec![
+        format!("{} {what} gone back in time: {}", paint.yellow("!"), it.reason),
+        format!(
+            "    since {} nothing is written to any side. What is shown here is written once you say yes to it (docs/recovery.md)",
+            local(it.begun_at)
+        ),
+    ];
+    if it.question_count > 0 {
+        lines.push(format!(
+            "    {} cells hold values of which nobody can tell whether they are newer: plait conflicts",
+            it.question_count
         ));
     }
     lines
@@ -337,10 +366,14 @@ fn as_json(mapping: &Mapping, proposal: &Proposal, labels: &Labels) -> Json {
         .unapproved
         .iter()
         .map(|(entity, field)| json!({ "entity": name(*entity), "field": field }));
+    let recoveries = proposal.recoveries.iter().map(|it| {
+        json!({ "subject": it.subject, "reason": it.reason, "begun_at": it.begun_at, "question_count": it.question_count })
+    });
     json!({
         "digest": proposal.digest,
         "is_whole": proposal.unread.is_empty(),
         "unread": proposal.unread,
+        "recoveries": recoveries.collect::<Vec<_>>(),
         "covers": covers.collect::<Vec<_>>(),
         "writes": proposal.planned.iter().map(write).collect::<Vec<_>>(),
         "links": linked.collect::<Vec<_>>(),

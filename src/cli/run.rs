@@ -15,12 +15,19 @@ pub(super) struct Arguments {
     /// The settings
     #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
     config: PathBuf,
+    /// Take over the replication slot of another installation, or one that is being read. The other one cannot go on
+    /// then: only where it is stopped for good
+    #[arg(long)]
+    take_slot: bool,
 }
 
 pub(super) async fn run(arguments: Arguments, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let settings = settings::read(&arguments.config)?;
     settings::start_logging(&settings);
-    let plan = settings::plan(&settings)?;
+    let mut plan = settings::plan(&settings)?;
+    if let Some(source) = &mut plan.directus {
+        source.take_slot = arguments.take_slot;
+    }
     info!(entity_count = plan.mapping.entities.len(), "plait begins to mirror");
     pipeline::run(plan, stop).await?;
     info!("plait has stopped");

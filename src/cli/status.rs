@@ -6,7 +6,7 @@ use chrono::{DateTime, Local, Utc};
 use serde_json::json;
 
 use super::{
-    settings,
+    plan, settings,
     terminal::{Paint, say},
 };
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     store::{
         budget,
         reading::{self, Counts, LogStatus, OpenIncident},
+        recovery::{self, Recovery},
     },
 };
 
@@ -40,21 +41,30 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let logs = reading::log_statuses(&pool).await?;
     let incidents = reading::open_incidents(&pool).await?;
     let counts = reading::counts(&pool).await?;
+    let recoveries = recovery::open(&pool).await?;
+    let unread = recovery::unread_logs(&pool).await?;
     let now = Utc::now();
     let budget = Budget {
         calls: budget::calls(&pool, this_month()).await?,
         settings: settings.airtable.as_ref(),
     };
     let is_well = is_running
+        && recoveries.is_empty()
         && !logs.is_empty()
         && logs.iter().all(|log| {
             (now - log.reported_at).num_seconds() <= REPORT_AGE_S_MAX
                 && matches!(log.state.as_str(), "streaming" | "copying")
         });
     if arguments.json {
-        say(&as_json(is_running, is_well, &logs, &incidents, counts, &budget.as_json(now)))?;
+        let budget = budget.as_json(now);
+        let mut json = as_json(is_running, is_well, &logs, &incidents, counts, &budget);
+        json["recoveries"] = recoveries.iter().map(|it| as_recovery(it, &unread)).collect();
+        say(&json.to_string())?;
     } else {
         let mut lines = as_text(is_running, &logs, &incidents, counts, now);
+        for it in &recoveries {
+            lines.splice(1..1, recovery_text(it, &unread));
+        }
         lines.extend(budget.as_text(now));
         for line in lines {
             if !say(&line)? {
@@ -72,7 +82,7 @@ fn as_json(
     incidents: &[OpenIncident],
     counts: Counts,
     budget: &serde_json::Value,
-) -> String {
+) -> serde_json::Value {
     let logs: Vec<_> = logs
         .iter()
         .map(|log| {
@@ -96,7 +106,27 @@ fn as_json(
         "is_running": is_running, "is_well": is_well, "logs": logs, "incidents": incidents,
         "held_count": counts.held_count, "refusal_count": counts.refusal_count, "api_calls": budget,
     })
-    .to_string()
+}
+
+fn as_recovery(it: &Recovery, unread: &[(String, String)]) -> serde_json::Value {
+    let mine = unread.iter().filter(|(subject, _)| *subject == it.subject);
+    json!({
+        "subject": it.subject, "reason": it.reason, "begun_at": it.begun_at,
+        "question_count": it.question_count, "unread": mine.map(|(_, log)| log).collect::<Vec<_>>(),
+    })
+}
+
+/// What went back in time, and what to do about it.
+fn recovery_text(it: &Recovery, unread: &[(String, String)]) -> Vec<String> {
+    let mut lines = plan::recovery_text(it, Paint::for_stdout());
+    let mine = unread.iter().filter(|(subject, _)| *subject == it.subject);
+    let logs: Vec<&str> = mine.map(|(_, log)| log.as_str()).collect();
+    lines.push(if logs.is_empty() {
+        "    all is read: `plait plan` shows what would be written, `plait approve --yes` opens the way out".into()
+    } else {
+        format!("    is being read whole: {}; then `plait plan` shows what would be written", logs.join(", "))
+    });
+    lines
 }
 
 fn as_text(

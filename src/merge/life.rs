@@ -48,6 +48,17 @@ pub(super) fn delete(
     merged
 }
 
+/// Folds in that `side`, which went back in time, lacks the record. Nobody has deleted it: it is made there again. One
+/// that is deleted anyway is gone there now.
+pub(super) fn lack(entity: &Entity, state: &mut RecordState, side: Side) -> Merged {
+    let is_lost = state.is_alive();
+    if entity.has_absences() && (state.exists || state.is_remembered()) && !state.is_absent_on(side)
+    {
+        state.set_absent(side, !is_lost);
+    }
+    Merged::default()
+}
+
 /// Deletes the record as its entity's policy says. Sides that still have it are doomed to follow.
 pub(super) fn remove(
     entity: &Entity,

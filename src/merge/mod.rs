@@ -8,6 +8,7 @@ mod decide;
 mod life;
 mod operation;
 mod owed;
+mod past;
 mod record;
 mod relink;
 mod state;
@@ -16,6 +17,7 @@ pub(crate) use decide::{Decided, decide};
 pub(crate) use operation::{Operation, OperationKind, Origin, SentCell};
 pub(crate) use owed::{Owed, Restraints, owed};
 pub(crate) use owed::{is_due, is_written};
+pub(crate) use past::Past;
 pub(crate) use record::{Action, ClashRecord, Merged, Seen, SeenCell, merge};
 pub(crate) use relink::{relink, relink_on};
 pub(crate) use state::{Changed, RecordState};
@@ -26,5 +28,7 @@ mod histories;
 mod mutant;
 #[cfg(test)]
 mod own_tests;
+#[cfg(test)]
+mod recovery_tests;
 #[cfg(test)]
 pub(crate) mod tests;

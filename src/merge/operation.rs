@@ -14,6 +14,18 @@ pub(crate) enum Origin {
     Ours(Option<Uuid>),
     /// A snapshot or a listing: what is there now, whoever wrote it.
     Scan,
+    /// The same, of a side that was found to have gone back in time: what differs is judged by the journal.
+    Restored,
+    /// The same, where canonical has gone back: both sides are newer. The first pass takes only records that are
+    /// known or carry their canonical id.
+    Reread { is_first_pass: bool },
+}
+
+impl Origin {
+    /// Whether it says what is there now, and nothing of who wrote it.
+    pub(crate) fn is_scan(self) -> bool {
+        matches!(self, Self::Scan | Self::Restored | Self::Reread { .. })
+    }
 }
 
 /// A write of ours to one record of one side, bound; its effect may or may not have been seen in that side's log.
@@ -118,6 +130,8 @@ pub(super) fn echo(
             }
             _ => Echo::Foreign,
         },
+        // What was under way when one of the two was restored is no more.
+        Origin::Restored | Origin::Reread { .. } => Echo::Foreign,
         Origin::Ours(Some(id)) => {
             let named = |operation: &&Operation| operation.id == id && operation.side == side;
             let Some(operation) = state.operations.iter().find(named) else { return Echo::Foreign };
@@ -240,7 +254,7 @@ pub(super) fn is_our_record(state: &RecordState, side: Side, origin: Origin) -> 
     let ours = |operation: &&Operation| operation.side == side;
     let mut operations = state.operations.iter().filter(ours);
     match origin {
-        Origin::Somebody => false,
+        Origin::Somebody | Origin::Restored | Origin::Reread { .. } => false,
         Origin::Scan => {
             let is_create = |operation: &Operation| operation.kind == OperationKind::Create;
             // One that was given up after a part of it was taken: the record came of that part.
@@ -265,7 +279,7 @@ pub(super) fn is_our_delete(state: &RecordState, side: Side, origin: Origin) -> 
         .iter()
         .filter(|operation| operation.side == side && operation.kind == OperationKind::Delete);
     match origin {
-        Origin::Somebody => false,
+        Origin::Somebody | Origin::Restored | Origin::Reread { .. } => false,
         Origin::Scan => deletes.any(|operation| !operation.is_settled),
         Origin::Ours(None) => deletes.next().is_some(),
         Origin::Ours(Some(id)) => deletes.any(|operation| operation.id == id),

@@ -5,9 +5,10 @@ use super::{
     cell::{Base, Decision, Verdict, judge, may_write},
     life::{self, revive},
     operation::{Echo, echo, is_late_copy, is_our_record},
+    owed::is_written,
 };
 use crate::{
-    mapping::{DirectusField, Entity},
+    mapping::{Direction, DirectusField, Entity},
     model::{FieldNo, Side, Value},
 };
 
@@ -80,6 +81,16 @@ pub(crate) fn merge(
     origin: Origin,
     seen: Seen,
 ) -> Merged {
+    // Where only one side has it, that side's word is all there is, whatever became of it.
+    let origin = if origin == Origin::Restored && !entity.is_two_sided() && seen != Seen::Absent {
+        Origin::Scan
+    } else {
+        origin
+    };
+    if origin == Origin::Restored && !state.exists && !state.is_remembered() && seen != Seen::Absent
+    {
+        state.recall(side);
+    }
     let merged = match seen {
         Seen::Present(cells) if !state.exists && !state.is_remembered() => {
             create(entity, state, side, cells)
@@ -89,10 +100,11 @@ pub(crate) fn merge(
             present.see(cells);
             present.merged
         }
+        Seen::Absent if origin == Origin::Restored => life::lack(entity, state, side),
         Seen::Absent => life::delete(entity, state, side, origin),
     };
     // What a scan shows is what came of the write in flight, and of whatever followed it.
-    if origin == Origin::Scan {
+    if origin.is_scan() {
         state.settle_in_flight(side);
     }
     if let Origin::Ours(Some(id)) = origin {
@@ -154,7 +166,10 @@ impl<'a> Present<'a> {
         #[cfg(test)]
         let edits =
             if super::mutant::is(super::mutant::Mutant::DeletesWin) { Vec::new() } else { edits };
-        let is_back = !was_alive && (!edits.is_empty() || !self.was_here && !self.is_ours);
+        // A side that went back in time shows what was deleted since: nobody has put it back.
+        let is_restored = self.origin == Origin::Restored;
+        let is_put_back = !self.was_here && !self.is_ours && !is_restored;
+        let is_back = !was_alive && (!edits.is_empty() || is_put_back);
         self.state.set_present(self.side);
         if is_back {
             revive(self.entity, self.state, &mut self.merged, self.was_here.then_some(edits));
@@ -180,6 +195,10 @@ impl<'a> Present<'a> {
                 self.state.doomed.push(self.side);
             }
         }
+        let is_doomed = self.state.doomed.contains(&self.side);
+        if is_restored && !self.was_here && !self.state.is_alive() && !is_doomed {
+            self.state.doomed.push(self.side);
+        }
         if is_echo {
             self.state.settle_in_flight(self.side);
         }
@@ -194,6 +213,7 @@ impl<'a> Present<'a> {
             self.was_here
                 && self.state.held_by(self.side, *field) != observed
                 && !super::state::is_computed(self.entity, *field)
+                && !(self.origin == Origin::Restored && self.state.has_held(*field, observed))
                 && self.echo(*field, observed) == Echo::Foreign
         };
         cells.iter().filter(is_edit).cloned().collect()
@@ -227,6 +247,9 @@ impl<'a> Present<'a> {
             }
             return self.state.set_shadow(self.side, field, observed);
         }
+        if self.origin == Origin::Restored {
+            return self.restored_cell(field, observed);
+        }
         let described = self.entity.field(field);
         let echo = self.echo(field, &observed);
         let canon = &self.state.canon[usize::from(field.0)];
@@ -258,6 +281,7 @@ impl<'a> Present<'a> {
             }
             Verdict::Take => self.take(field, observed.clone()),
             Verdict::Conflict(decision) => {
+                let decision = self.asked(field, decision);
                 self.merged.clashes.push(ClashRecord {
                     field: Some(field),
                     base: match base {
@@ -282,6 +306,52 @@ impl<'a> Present<'a> {
             }
         }
         self.state.set_shadow(self.side, field, observed);
+    }
+
+    /// A cell of a side that went back in time. A value that the journal knows was replaced since: canonical stays, and
+    /// is owed to the side again. What it does not know, or what can't be written there, is a question, whatever the
+    /// policy: nobody can tell who entered it and when.
+    fn restored_cell(&mut self, field: FieldNo, observed: Value) {
+        let described = self.entity.field(field);
+        let canon = &self.state.canon[usize::from(field.0)];
+        let held = self.was_here.then(|| self.state.held_by(self.side, field));
+        if held == Some(&observed) {
+            return;
+        }
+        if *canon == observed {
+            if self.state.shadow_at(self.side, field).is_some() {
+                self.merged.agreed.push((self.side, field));
+            }
+        } else if super::state::is_computed(self.entity, field) {
+            self.take(field, observed.clone());
+        } else {
+            let counts = may_write(described, self.side);
+            let is_known = self.state.has_held(field, &observed);
+            if !(is_known && (is_written(described, self.side) || !counts)) {
+                self.merged.clashes.push(ClashRecord {
+                    field: Some(field),
+                    base: held.cloned(),
+                    canonical: canon.clone(),
+                    observed: observed.clone(),
+                    decision: if counts { Decision::Held } else { Decision::CanonicalKept },
+                });
+            }
+        }
+        self.state.set_shadow(self.side, field, observed);
+    }
+
+    /// What the policy says of a conflict, unless canonical has gone back in time: then it is not told who moved first,
+    /// and a person has to say.
+    fn asked(&self, field: FieldNo, decision: Decision) -> Decision {
+        let described = self.entity.field(field);
+        let is_free = matches!(described.direction, Direction::Both)
+            && may_write(described, self.side)
+            && !super::state::is_computed(self.entity, field);
+        if matches!(self.origin, Origin::Reread { .. }) && is_free {
+            Decision::Held
+        } else {
+            decision
+        }
     }
 
     /// Makes `value` canonical.

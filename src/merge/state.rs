@@ -1,8 +1,10 @@
 //! What is known of a record, and the elementary steps that keep it true.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
-use super::Operation;
+use super::{Operation, Past};
 use crate::{
     mapping::{Entity, FieldKind},
     model::{FieldNo, RecordId, Side, Value},
@@ -28,6 +30,8 @@ pub(crate) struct RecordState {
     pub(crate) doomed: Vec<Side>,
     /// What its Airtable record carries in its field for the canonical id, where that is not the id: it is owed.
     pub(crate) other_id: Option<Option<Uuid>>,
+    /// What the journal knows of it; read in a recovery alone.
+    pub(crate) past: Option<Arc<Past>>,
 }
 
 /// A canonical cell that changed, with its value before; the one after is in the state.
@@ -49,7 +53,25 @@ impl RecordState {
             operations: Vec::new(),
             doomed: Vec::new(),
             other_id: None,
+            past: None,
         }
+    }
+
+    /// Whether the journal knows that the cell held `value` before.
+    pub(super) fn has_held(&self, field: FieldNo, value: &Value) -> bool {
+        self.past.as_ref().is_some_and(|past| past.knows(field, value))
+    }
+
+    /// Recalls a record that was deleted for good and that `side`, which went back in time, shows again: it is to be
+    /// deleted there too. `false`: it was not.
+    pub(super) fn recall(&mut self, side: Side) -> bool {
+        let Some(past) = self.past.clone().filter(|past| past.was_deleted) else { return false };
+        for (field, value) in &past.last {
+            self.canon[usize::from(field.0)] = value.clone();
+        }
+        self.set_present(side);
+        self.doomed.push(side);
+        true
     }
 
     /// Whether it is a record that the sides are to have.

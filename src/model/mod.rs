@@ -8,6 +8,7 @@ mod notice;
 mod observation;
 mod position;
 mod raw_text;
+mod rewound;
 mod size;
 mod spreadsheet;
 mod value;
@@ -23,6 +24,7 @@ pub(crate) use observation::{
 };
 pub(crate) use position::{Cursor, Lsn, Position};
 pub(crate) use raw_text::RawText;
+pub(crate) use rewound::{CANONICAL, Rewound};
 pub(crate) use spreadsheet::{looks_like_formula, without_formula};
 pub(crate) use value::{MICROS_PER_SECOND, Value};
 pub(crate) use visible::{VisibleWriter, visible};

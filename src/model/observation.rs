@@ -139,4 +139,6 @@ pub(crate) enum Delivery {
     Decided { command: i64, at: i64, author: String, decisions: Vec<Decision> },
     /// Nothing to apply up to here.
     Progress { side: Side, position: Position },
+    /// All that a recovery wanted to be read of this log, in this pass, was handed over before.
+    WholeRead { side: Side, log: String, pass: i16 },
 }

@@ -8,6 +8,7 @@ mod erasures;
 mod exports;
 mod kept;
 mod known;
+mod lineage;
 mod places;
 mod pushes;
 mod report;
@@ -42,6 +43,7 @@ use crate::{
 
 use choices::Choices;
 use known::Known;
+use lineage::Lineage;
 use places::places;
 use pushes::Pushes;
 use report::Reporter;
@@ -154,6 +156,17 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         incident::close_all(&pool).await?;
     }
 
+    let is_mapped = |base: &&airtable::BaseSettings| {
+        let tables = mapping.entities.iter().filter_map(|entity| entity.airtable.as_ref());
+        tables.into_iter().any(|table| table.base == base.name)
+    };
+    let bases = plan.airtable.iter().flat_map(|airtable| &airtable.bases).filter(is_mapped);
+    let logs = bases.map(|base| (base.name.clone(), airtable_log(&base.id))).collect();
+    let place = store::place(&plan.canonical.config);
+    let (ties, has_directus) = (Arc::clone(&mapping), plan.directus.is_some());
+    let lineage = Lineage::open(pool.clone(), ties, place, logs, has_directus).await?;
+    let lineage = Arc::new(lineage);
+
     // Captures stop before apply does: what they have sent is still applied.
     let capture_stop = stop.child_token();
     let (deliveries, received) = queue(plan.queue_row_count_max);
@@ -164,6 +177,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
             mapping: Arc::clone(&mapping),
             directus: plan.directus_api.clone(),
         }),
+        lineage: Arc::clone(&lineage),
         reporter: Reporter::new(pool.clone()),
         mapping,
         pool,
@@ -175,11 +189,13 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         bases: Vec::new(),
         first_copy: None,
     };
-    let mut pushes = Pushes::new(capture_stop.child_token());
+    let mut pushes = Pushes::new(Arc::clone(&lineage), capture_stop.child_token());
     let client = plan.airtable.as_ref().map(|airtable| Arc::clone(&airtable.client));
     life.start_console(pushes.nudges(), client);
     if let Some(source) = &plan.directus {
-        life.start_directus(source.clone());
+        // A yes to taking a slot over is for the start that it was given to.
+        let take_slot = source.take_slot && is_first;
+        life.start_directus(directus::SourceSettings { take_slot, ..source.clone() });
     }
     if let Some(airtable) = &plan.airtable {
         life.start_airtable(airtable).await?;
@@ -211,7 +227,9 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         rules: plan.alerts.clone(),
         logs: logs.iter().map(|log| log.name.clone()).collect(),
     };
-    let apply = Apply::new(writer, logs, plan.limits).with_way_out(pushes.way_out());
+    let apply = Apply::new(writer, logs, plan.limits)
+        .with_way_out(pushes.way_out())
+        .with_rereads(lineage.rereads(), lineage.logs_by_base());
     let reporter_stop = CancellationToken::new();
     let reporting = tokio::spawn(reporter.keep_reporting(reporter_stop.clone()));
     let alerting = alert::keep_following(follower, reporter_stop.clone());
@@ -282,6 +300,7 @@ struct Life {
     stored: HashMap<String, reading::StoredPosition>,
     known: Arc<Known>,
     choices: Arc<Choices>,
+    lineage: Arc<Lineage>,
     reporter: Reporter,
     deliveries: Outlet,
     stop: CancellationToken,
@@ -335,6 +354,7 @@ impl Life {
             deliveries: self.deliveries.clone(),
             committed: committed_here,
             known: Arc::<Known>::clone(&self.known) as Arc<dyn capture::KnownKeys>,
+            lineage: Arc::<Lineage>::clone(&self.lineage) as Arc<dyn capture::Lineage>,
             status: status_here,
             identity: identity_here,
             incidents: incidents_here,
@@ -357,7 +377,10 @@ impl Life {
         };
         let bases: Vec<_> = plan.bases.iter().filter(is_mapped).cloned().collect();
         for base in bases {
-            let name = format!("{}:{}", Side::Airtable, base.id);
+            let name = airtable_log(&base.id);
+            if !self.stored.contains_key(&name) {
+                self.lineage.look_at_new_base(&base.name, &name).await?;
+            }
             let stored = self.stored.get(&name).and_then(|stored| stored_cursor(&base.id, stored));
             let is_new = stored.as_ref().is_none_or(|stored| stored.cursor.is_none());
             let cursor = stored.as_ref().and_then(|stored| stored.cursor.clone());
@@ -391,6 +414,7 @@ impl Life {
                 deliveries: self.deliveries.clone(),
                 known: Arc::<Known>::clone(&self.known) as Arc<dyn capture::KnownKeys>,
                 choices: Arc::<Choices>::clone(&self.choices) as Arc<dyn capture::OtherChoices>,
+                lineage: Arc::<Lineage>::clone(&self.lineage) as Arc<dyn capture::Lineage>,
                 wake,
                 status: status_here,
                 identity: identity_here,
@@ -455,6 +479,11 @@ async fn is_committed(
         () = stop.cancelled() => false,
         told = first_copy.wait_for(Option::is_some) => told.is_ok(),
     }
+}
+
+/// The name of a base's log in `mirror.position`.
+fn airtable_log(id: &str) -> String {
+    format!("{}:{id}", Side::Airtable)
 }
 
 /// Where the last process stopped; without a cursor if it did not come to the end of its first listing.

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span, warn};
 
-use super::AirtablePlan;
+use super::{AirtablePlan, lineage::Lineage};
 use crate::{
     apply::WayOut,
     model::{Notice, Side},
@@ -34,17 +34,18 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// Pushes to all sides that can be written to.
 pub(super) struct Pushes {
     way_out: WayOut,
+    lineage: Arc<Lineage>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
 
 impl Pushes {
-    pub(super) fn new(stop: CancellationToken) -> Self {
+    pub(super) fn new(lineage: Arc<Lineage>, stop: CancellationToken) -> Self {
         let mut way_out = WayOut::default();
         for side in Side::ALL {
             way_out.nudges.insert(side, Arc::default());
         }
-        Self { way_out, stop, tasks: JoinSet::new() }
+        Self { way_out, lineage, stop, tasks: JoinSet::new() }
     }
 
     /// Who is to be woken when a person has cleared something.
@@ -61,8 +62,9 @@ impl Pushes {
     pub(super) fn start(&mut self, side: Side, books: Books, pusher: Arc<dyn Pusher>) {
         let nudge = self.nudge(side);
         let stop = self.stop.clone();
+        let gate = self.lineage.gate(side);
         let drain = Drain::new(side, books, pusher);
-        let task = async move { keep_draining(drain, &nudge, &stop).await };
+        let task = async move { keep_draining(drain, gate, &nudge, &stop).await };
         self.tasks.spawn(task.instrument(info_span!("push", task = "push", %side)));
     }
 
@@ -86,6 +88,7 @@ impl Pushes {
             return self.start(Side::Airtable, books, Arc::new(pusher));
         }
         let (nudge, stop) = (self.nudge(Side::Airtable), self.stop.clone());
+        let gate = self.lineage.gate(Side::Airtable);
         let drain = Drain::new(Side::Airtable, books, Arc::new(pusher));
         let task = async move {
             while !ask(&client, &own).await {
@@ -94,7 +97,7 @@ impl Pushes {
                     () = sleep(ASK_EVERY) => {}
                 }
             }
-            keep_draining(drain, &nudge, &stop).await;
+            keep_draining(drain, gate, &nudge, &stop).await;
         };
         self.tasks
             .spawn(task.instrument(info_span!("push", task = "push", side = %Side::Airtable)));

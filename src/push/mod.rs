@@ -11,7 +11,10 @@ mod trouble;
 use std::{future::Future, pin::Pin, time::Duration};
 
 use serde_json::Value as Json;
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
@@ -114,11 +117,37 @@ pub(crate) const REMOVE: &str = "remove";
 const TICK: Duration = Duration::from_secs(30);
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 
+/// Keeps a side's way out shut while it is not known that canonical, and the side's log, are what they were.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate(watch::Receiver<bool>);
+
+impl Gate {
+    pub(crate) fn new(is_open: watch::Receiver<bool>) -> Self {
+        Self(is_open)
+    }
+
+    /// Waits until it is open; for ever, if whoever opens it is gone.
+    async fn opened(&mut self) {
+        if self.0.wait_for(|is_open| *is_open).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Drains until `stop`: sooner when nudged, slower and deaf to nudges while it fails. Only the waiting is cancelled:
 /// a drain that has begun runs to its end.
-pub(crate) async fn keep_draining(drain: Drain, nudge: &Notify, stop: &CancellationToken) {
+pub(crate) async fn keep_draining(
+    drain: Drain,
+    mut gate: Gate,
+    nudge: &Notify,
+    stop: &CancellationToken,
+) {
     let mut failure_count = 0_u32;
     while !stop.is_cancelled() {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = gate.opened() => {}
+        }
         let pause = match drain.drain().await {
             // There may be more.
             Ok(1..) => Duration::ZERO,

@@ -156,6 +156,7 @@ mod tests {
                 operations: Vec::new(),
                 doomed: Vec::new(),
                 other_id: None,
+                past: None,
             })
         };
         Column::new(&values.into_iter().map(state).collect(), 0)

@@ -33,6 +33,7 @@ mod plan_tests;
 pub(crate) mod readers;
 pub(crate) mod reading;
 pub(crate) mod record;
+pub(crate) mod recovery;
 #[cfg(test)]
 mod report_tests;
 pub(crate) mod reports;
@@ -46,7 +47,7 @@ mod writer;
 
 pub(crate) use books::{Books, Standing, Target};
 pub(crate) use catalog::{TableShape, shapes};
-pub(crate) use connect::{Canonical, connect, install_reports, migrate, missing_grants};
+pub(crate) use connect::{Canonical, connect, install_reports, migrate, missing_grants, place};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use first_copy::FirstCopy;
 pub(crate) use identity::{ID_FIELD, MatchRow, MoveRow, QuestionRow, carried_id};

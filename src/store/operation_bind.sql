@@ -8,6 +8,7 @@ with bound as (
     where exists (
         select from mirror.outbox o
         where o.side = $1 and o.entity_no = $2 and o.record_id = u.record_id and o.attempt_count > 0)
+        and not exists (select from mirror.recovery where approved_at is null)
     on conflict do nothing returning record_id, kind, cells
 ), kept as (
     insert into mirror.conflict (entity_no, record_id, field, side, base_is_known, canonical, observed,

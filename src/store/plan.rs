@@ -18,6 +18,7 @@ use super::{
     catalog::TableShape,
     command::CHANNEL,
     operation::Marks,
+    recovery::{self, Recovery},
     write::WHOLE_RECORD,
 };
 use crate::{
@@ -28,6 +29,9 @@ use crate::{
 
 /// Records whose standing is read at a time.
 const RECORD_COUNT_MAX: usize = 2_000;
+/// A record on a side: `mirror.entity`'s number, the id, the side's name.
+type Returned = (i16, Uuid, String);
+
 /// Bytes of a digest.
 const DIGEST_LENGTH: usize = 16;
 
@@ -109,6 +113,8 @@ pub(crate) struct Proposal {
     pub(crate) questions: Vec<Question>,
     pub(crate) doomed: Vec<Doomed>,
     pub(crate) held_count: i64,
+    /// What went back in time, and shuts the way out until a yes: then all that is owed is planned.
+    pub(crate) recoveries: Vec<Recovery>,
     /// Why this is not all yet, in words.
     pub(crate) unread: Vec<String>,
     pub(crate) digest: String,
@@ -126,8 +132,8 @@ pub(crate) struct Shown {
 /// What came of a yes.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// How many fields were accepted that were not before.
-    Accepted(u64),
+    /// How many fields were accepted that were not before, and how many recoveries are over.
+    Accepted { field_count: u64, recovery_count: usize },
     /// Another plan is owed by now: nothing was accepted.
     Changed(Box<Proposal>),
 }
@@ -145,7 +151,15 @@ impl Proposal {
             let what = format!("- {} fields", mapping.entity(*entity).name);
             *counts.entry(what).or_insert(0) += 1;
         }
+        for recovery in &self.recoveries {
+            counts.insert(format!("- recovery of {}", recovery.subject), 1);
+        }
         counts
+    }
+
+    /// Whether there is nothing to say yes to.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.unapproved.is_empty() && self.recoveries.is_empty()
     }
 }
 
@@ -173,17 +187,22 @@ impl Books {
     /// What would be written once it is accepted.
     pub(crate) async fn proposal(&self) -> Result<Proposal, Error> {
         let unapproved = self.unapproved().await?;
+        let recoveries = recovery::open(&self.pool).await?;
+        let returned = if recoveries.is_empty() { HashSet::new() } else { self.returned().await? };
         let mut planned = Vec::new();
         for side in Side::ALL {
             for no in 0..self.mapping.entities.len() {
                 let entity = EntityNo(u16::try_from(no).unwrap_or(u16::MAX));
-                let fields: HashSet<&str> = unapproved
-                    .iter()
-                    .filter(|(of, _)| *of == entity)
-                    .map(|(_, field)| field.as_str())
-                    .collect();
-                if !fields.is_empty() && self.mapping.entity(entity).is_on(side) {
-                    self.plan_entity(side, entity, &fields, &mut planned).await?;
+                let described = self.mapping.entity(entity);
+                let fields: HashSet<&str> = if recoveries.is_empty() {
+                    let mine = unapproved.iter().filter(|(of, _)| *of == entity);
+                    mine.map(|(_, field)| field.as_str()).collect()
+                } else {
+                    let names = described.fields.iter().map(|field| field.name.as_str());
+                    names.chain([WHOLE_RECORD]).collect()
+                };
+                if !fields.is_empty() && described.is_on(side) && described.is_two_sided() {
+                    self.plan_entity((side, entity), &fields, &returned, &mut planned).await?;
                 }
             }
         }
@@ -206,7 +225,7 @@ impl Books {
         )
         .fetch_one(&self.pool)
         .await?;
-        let digest = digest(&self.mapping, &planned, &unapproved, &linked);
+        let digest = digest(&self.mapping, &planned, &unapproved, &linked, &recoveries);
         Ok(Proposal {
             planned,
             unapproved,
@@ -214,7 +233,8 @@ impl Books {
             questions: questions(&self.pool).await?,
             doomed: doomed(&self.pool).await?,
             held_count,
-            unread: self.unread().await?,
+            unread: self.unread(&recoveries).await?,
+            recoveries,
             digest,
         })
     }
@@ -241,9 +261,9 @@ impl Books {
 
     async fn plan_entity(
         &self,
-        side: Side,
-        entity: EntityNo,
+        (side, entity): (Side, EntityNo),
         unapproved: &HashSet<&str>,
+        returned: &HashSet<Returned>,
         to: &mut Vec<Planned>,
     ) -> Result<(), Error> {
         let records: Vec<Uuid> = sqlx::query_scalar(include_str!("plan_records.sql"))
@@ -253,15 +273,32 @@ impl Books {
             .await?;
         let described = self.mapping.entity(entity);
         for some in records.chunks(RECORD_COUNT_MAX) {
-            for standing in self.standings(side, entity, some).await? {
+            for mut standing in self.standings(side, entity, some).await? {
+                if returned.contains(&(self.number(entity), standing.record.0, side.name().into()))
+                {
+                    standing.restraints.delete = Some(true);
+                }
                 to.extend(plan((side, entity), described, standing, unapproved));
             }
         }
         Ok(())
     }
 
+    /// Records that were deleted, and that a side which went back in time shows again: a yes to its recovery deletes
+    /// them there. By the transaction that doomed them: elsewhere it is the other side's.
+    async fn returned(&self) -> Result<HashSet<Returned>, Error> {
+        let rows: Vec<Returned> = sqlx::query_as(
+            "select p.entity_no, p.record_id, p.side from mirror.pending_delete p
+             join mirror.source_transaction t using (source_transaction_id)
+             where t.side = p.side and p.approved_at is null",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().collect())
+    }
+
     /// What was not read whole yet: what would be written cannot be told before.
-    async fn unread(&self) -> Result<Vec<String>, Error> {
+    async fn unread(&self, recoveries: &[Recovery]) -> Result<Vec<String>, Error> {
         let rows: Vec<(String, i64)> = sqlx::query_as(
             "select side, count(*) from mirror.position where position <> '' group by side",
         )
@@ -285,6 +322,13 @@ impl Books {
         }
         if read_count(Side::Airtable) < bases.len() {
             unread.push("Airtable was not read whole yet".into());
+        }
+        if !recoveries.is_empty() {
+            let logs = recovery::unread_logs(&self.pool).await?;
+            unread.extend(logs.into_iter().map(|(subject, log)| {
+                let name = if log == "directus" { "Directus" } else { log.as_str() };
+                format!("{name} was not read whole yet since {subject} was found to have gone back")
+            }));
         }
         let news = entities.iter().zip(self.numbers.iter()).filter(|(_, number)| **number < 0);
         unread.extend(news.map(|(entity, _)| {
@@ -351,9 +395,14 @@ impl Books {
         .bind(digest)
         .execute(&mut *transaction)
         .await?;
+        let ids: Vec<i64> = proposal.recoveries.iter().map(|it| it.recovery_id).collect();
+        if !ids.is_empty() {
+            recovery::approve(&mut transaction, &ids, author, digest).await?;
+        }
         transaction.commit().await?;
         self.wake_pushes().await?;
-        Ok(Verdict::Accepted(done.rows_affected()))
+        let (field_count, recovery_count) = (done.rows_affected(), ids.len());
+        Ok(Verdict::Accepted { field_count, recovery_count })
     }
 
     /// All that is owed is due now. In a transaction of its own: apply may hold rows of the schedule, and wait for
@@ -406,6 +455,7 @@ fn digest(
     planned: &[Planned],
     unapproved: &[(EntityNo, String)],
     linked: &[Linked],
+    recoveries: &[Recovery],
 ) -> String {
     let mut hash = Sha256::new();
     // As JSON, where no value can be taken for two.
@@ -430,6 +480,9 @@ fn digest(
             writes_id,
             cells
         ]));
+    }
+    for it in recoveries {
+        add(serde_json::json!(["recovery", it.recovery_id]));
     }
     for it in linked {
         add(serde_json::json!([it.side, it.entity, it.record_id, it.side_key, it.matched_by]));

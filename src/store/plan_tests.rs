@@ -137,7 +137,9 @@ async fn plan_accepted_is_the_one_that_was_shown_or_nothing() {
     assert_ne!(now.digest, shown.digest);
     assert!(lab.approved().await.is_empty());
 
-    let Verdict::Accepted(count) = books.accept(&now.digest, "ann").await.unwrap() else {
+    let Verdict::Accepted { field_count: count, .. } =
+        books.accept(&now.digest, "ann").await.unwrap()
+    else {
         panic!("the plan as it is was not accepted");
     };
     assert_eq!((count, lab.approved().await), (2, vec!["*".to_owned(), "name".to_owned()]));
@@ -157,7 +159,10 @@ async fn plan_of_a_new_field_is_for_just_that() {
     lab.fill().await;
     let books = lab.books("").await;
     let digest = books.proposal().await.unwrap().digest;
-    assert!(matches!(books.accept(&digest, "ann").await.unwrap(), Verdict::Accepted(2)));
+    assert!(matches!(
+        books.accept(&digest, "ann").await.unwrap(),
+        Verdict::Accepted { field_count: 2, .. }
+    ));
 
     let size = r#"size = { type = "integer", airtable = "Size", directus = "size" }"#;
     lab.sql(&format!(
@@ -182,7 +187,10 @@ async fn plan_of_a_new_field_is_for_just_that() {
         assert_eq!(planned.cells.len(), 1);
         assert_eq!((&planned.cells[0].expected, &planned.cells[0].value), (&expected, &value));
     }
-    assert!(matches!(books.accept(&plan.digest, "ann").await.unwrap(), Verdict::Accepted(1)));
+    assert!(matches!(
+        books.accept(&plan.digest, "ann").await.unwrap(),
+        Verdict::Accepted { field_count: 1, .. }
+    ));
     assert_eq!(lab.approved().await, ["*", "name", "size"]);
 }
 

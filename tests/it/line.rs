@@ -32,11 +32,13 @@ const PATIENCE: Duration = Duration::from_secs(100);
 /// Everything that mirrors, on parts of its own.
 pub(crate) struct Line {
     pub(crate) folder: TempDir,
-    _cluster: Cluster,
+    pub(crate) cluster: Cluster,
     pub(crate) directus: Source,
     pub(crate) sandbox: Sandbox,
     pub(crate) canonical: Client,
     pub(crate) source: Client,
+    /// The Airtable base that is mirrored.
+    pub(crate) base: String,
     program: Option<Child>,
 }
 
@@ -81,7 +83,16 @@ impl Line {
         file("plait.toml", &settings);
         let canonical = cluster.connect("plait").await.unwrap();
         let source = cluster.connect("directus").await.unwrap();
-        Self { folder, _cluster: cluster, directus, sandbox, canonical, source, program: None }
+        Self {
+            folder,
+            cluster,
+            directus,
+            sandbox,
+            canonical,
+            source,
+            base: NETWORK_BASE.into(),
+            program: None,
+        }
     }
 
     /// Copies both sides, accepts the plan, and waits until what either lacked is there.
@@ -144,7 +155,7 @@ impl Line {
 
     /// Does edits, some of which may be of what is not there any more.
     pub(crate) fn try_edit(&self, edits: &[Edit]) -> Result<Vec<String>, sandbox::Error> {
-        self.sandbox.edit_as(NETWORK_BASE, Actor::person(OWNER_USER), edits)
+        self.sandbox.edit_as(&self.base, Actor::person(OWNER_USER), edits)
     }
 
     pub(crate) async fn number(&self, sql: &str) -> i64 {

@@ -23,6 +23,7 @@ mod office;
 mod person;
 mod pings;
 mod plain;
+mod recovery;
 mod reports;
 mod sandbox_clients;
 mod sandbox_page;

@@ -65,8 +65,54 @@ impl Listing<'_> {
     pub(super) async fn run(
         &self,
         tables: &[usize],
-        mut progress: impl FnMut(u64),
+        progress: impl FnMut(u64),
     ) -> Result<(), Error> {
+        let mut listed = self.read(tables, progress).await?;
+        let mut absent_count = 0;
+        for at in tables {
+            let listed = listed.entry(self.plan.tables[*at].entity).or_default();
+            absent_count += self.confirm_absent(*at, listed).await?;
+        }
+        info!(base = self.base, absent_count, "listed");
+        Ok(())
+    }
+
+    /// Reports the known records of these tables that are not there, before those that are: a recovery finds a record
+    /// that is there under another name among them.
+    pub(super) async fn report_absent(&self, tables: &[usize]) -> Result<(), Error> {
+        let mut listed: HashMap<EntityNo, HashSet<SideKey>> = HashMap::new();
+        for at in tables {
+            let (sender, mut pages) = mpsc::channel(PAGES_AHEAD_MAX);
+            let entity = self.plan.tables[*at].entity;
+            let reader = self.reader(*at, sender);
+            let taking = async {
+                while let Some(page) = pages.recv().await {
+                    let keys = page?.records.into_iter().map(|record| record.key);
+                    listed.entry(entity).or_default().extend(keys);
+                }
+                Ok::<_, Error>(())
+            };
+            let ((), taken) = futures_util::join!(reader, taking);
+            taken?;
+        }
+        for (entity, listed) in listed_or_empty(tables, self.plan, listed) {
+            let known = self.known.keys(Side::Airtable, entity).await.map_err(Error::KnownKeys)?;
+            let absent = known.into_iter().filter(|key| !listed.contains(key));
+            let absent: Vec<Observation> =
+                absent.map(|key| Observation { entity, key, change: Change::Absent }).collect();
+            if !absent.is_empty() {
+                self.deliver(absent).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over what these tables hold; the answer is the keys, by entity.
+    pub(super) async fn read(
+        &self,
+        tables: &[usize],
+        mut progress: impl FnMut(u64),
+    ) -> Result<HashMap<EntityNo, HashSet<SideKey>>, Error> {
         let mut listed: HashMap<EntityNo, HashSet<SideKey>> = HashMap::new();
         let mut record_count = 0;
         let mut waiting: VecDeque<usize> = tables.iter().copied().collect();
@@ -92,13 +138,8 @@ impl Listing<'_> {
                 progress(record_count);
             }
         }
-        let mut absent_count = 0;
-        for at in tables {
-            let listed = listed.entry(self.plan.tables[*at].entity).or_default();
-            absent_count += self.confirm_absent(*at, listed).await?;
-        }
-        info!(base = self.base, record_count, absent_count, "listed");
-        Ok(())
+        info!(base = self.base, record_count, "read all records");
+        Ok(listed)
     }
 
     /// Reads one table page by page into `pages`.
@@ -259,6 +300,18 @@ impl Listing<'_> {
 
 fn absent(table: &PlanTable, key: SideKey) -> Observation {
     Observation { entity: table.entity, key, change: Change::Absent }
+}
+
+/// The keys of each entity of these tables, those without a record too.
+fn listed_or_empty(
+    tables: &[usize],
+    plan: &Plan,
+    mut listed: HashMap<EntityNo, HashSet<SideKey>>,
+) -> HashMap<EntityNo, HashSet<SideKey>> {
+    for at in tables {
+        listed.entry(plan.tables[*at].entity).or_default();
+    }
+    listed
 }
 
 pub(super) fn observed(mapping: &Mapping, table: &PlanTable, record: &Record) -> Observation {

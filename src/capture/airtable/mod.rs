@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    capture::{CaptureStatus, KnownKeys, OtherChoices},
+    capture::{CaptureStatus, KnownKeys, Lineage, OtherChoices},
     mapping::Mapping,
     model::{Cursor, Notice},
     queue::Outlet,
@@ -92,6 +92,10 @@ pub(crate) struct Identity {
     /// `ach…`
     pub(crate) webhook: String,
     pub(crate) resolved: Resolved,
+    /// The seat of the canonical database that had the webhook made: a copy of that database leaves it alone. None in
+    /// what earlier versions stored.
+    #[serde(default)]
+    pub(crate) seat: Option<String>,
 }
 
 impl Identity {
@@ -114,6 +118,7 @@ impl Identity {
         serde_json::json!({
             "webhook": self.webhook,
             "resolved": self.resolved,
+            "seat": self.seat,
         })
     }
 }
@@ -134,6 +139,7 @@ pub(crate) struct Links {
     pub(crate) deliveries: Outlet,
     pub(crate) known: Arc<dyn KnownKeys>,
     pub(crate) choices: Arc<dyn OtherChoices>,
+    pub(crate) lineage: Arc<dyn Lineage>,
     /// A verified ping came, or somebody is impatient.
     pub(crate) wake: Arc<Notify>,
     pub(crate) status: watch::Sender<CaptureStatus>,

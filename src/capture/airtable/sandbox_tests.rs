@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    capture::{CaptureStatus, KnownKeys, OtherChoices, State},
+    capture::{CaptureStatus, KnownKeys, OtherChoices, State, lineage_testing::InMemory},
     mapping::{DirectusTable, FieldKind, Mapping},
     model::{
         Author, Cell, Change, Delivery, EntityNo, FieldNo, Finding, Incident, Level, Notice,
@@ -100,6 +100,7 @@ impl Applied {
                 }
             }
             Delivery::Progress { position, .. } => self.next = Some(position),
+            Delivery::WholeRead { .. } => {}
             Delivery::Part { .. } | Delivery::Abandoned { .. } | Delivery::Decided { .. } => {
                 panic!("airtable has no parts")
             }
@@ -143,6 +144,7 @@ struct Setup {
     token: &'static str,
     /// One that others use too.
     client: Option<Arc<Client>>,
+    lineage: InMemory,
     choices: Arc<Choices>,
 }
 
@@ -175,6 +177,7 @@ impl Setup {
             token: OWNER_TOKEN,
             client: None,
             choices: Arc::default(),
+            lineage: InMemory::default(),
         }
     }
 
@@ -198,6 +201,7 @@ impl Setup {
             deliveries,
             known: Arc::new(Known(Arc::clone(&self.applied))),
             choices: self.choices,
+            lineage: Arc::new(self.lineage),
             wake: Arc::clone(&wake),
             status: status_sender,
             identity: identity_sender,
@@ -711,6 +715,51 @@ async fn airtable_many_readers_share_the_allowance_and_are_never_refused() {
     }
     assert_eq!(sandbox.stats()["refused_by_rate_count"], 0);
     sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn airtable_webhook_of_the_original_is_left_alone_by_a_copy_of_its_database() {
+    let sandbox = sandbox().await;
+    let client = Client::new(sandbox.url(), OWNER_TOKEN).unwrap();
+    let hooks = async || -> Vec<String> {
+        let hooks = client.webhooks(NETWORK_BASE).await.unwrap();
+        hooks.into_iter().map(|hook| hook.id).collect()
+    };
+    let line = Setup::new().start(&sandbox);
+    line.until_equal(&sandbox).await;
+    let (_, stored) = line.stop().await;
+    let original = stored.identity.webhook.clone();
+
+    // A copy of the canonical database that was restored elsewhere, with other settings.
+    let mut copy = Setup::new();
+    copy.stored = Some(stored.clone());
+    copy.lineage = InMemory::default().moved("8/8");
+    copy.base.notification_url = Some("https://copy.example/airtable/reseau".into());
+    let line = copy.start(&sandbox);
+    line.until_equal(&sandbox).await;
+    let (_, of_copy) = line.stop().await;
+    assert_ne!(of_copy.identity.webhook, original);
+    assert!(hooks().await.contains(&original) && hooks().await.contains(&of_copy.identity.webhook));
+
+    // The original goes on with its own.
+    let mut again = Setup::new();
+    again.stored = Some(stored);
+    let line = again.start(&sandbox);
+    let made = make(&sandbox, "Voilier");
+    line.until("goes on", |applied| {
+        applied.rows.contains_key(&(STARTUP, SideKey::from(made.as_str())))
+    })
+    .await;
+    let (_, stored) = line.stop().await;
+    assert_eq!(stored.identity.webhook, original);
+    // One that it has made itself, it replaces.
+    let mut other = Setup::new();
+    other.stored = Some(stored);
+    other.base.notification_url = Some("https://original.example/airtable/reseau".into());
+    let line = other.start(&sandbox);
+    line.until_equal(&sandbox).await;
+    line.stop().await;
+    assert!(!hooks().await.contains(&original));
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::{
-    capture::{CaptureStatus, State},
-    model::{Cursor, Delivery, EntityNo, Incident, Notice, Position, Side, Stamp},
+    capture::{CaptureStatus, FIRST_PASS, LAST_PASS, Reread, State},
+    model::{Cursor, Delivery, EntityNo, Incident, Notice, Position, Rewound, Side, Stamp},
     remote::airtable::{Error as RemoteError, NewWebhook, PayloadPage, month_spans},
 };
 
@@ -84,10 +84,16 @@ pub(super) struct Session {
     told: HashSet<String>,
     /// Keys in payloads that this version does not know, seen in this process.
     unknown: HashSet<String>,
+    /// What a recovery wants to be read; `None`: nothing.
+    reread: Option<Reread>,
+    /// Canonical may have gone back, and nobody can say so now: the tables are listed before any payload is read.
+    is_in_doubt: bool,
 }
 
 struct Hook {
     id: String,
+    /// Whether this very canonical database had it made: what others have made is left alone.
+    is_ours: bool,
     /// Whether its pings can be believed: the secret is at hand.
     has_secret: bool,
     /// Why it has to be replaced.
@@ -131,11 +137,14 @@ impl Session {
             options_waiting: None,
             told: HashSet::new(),
             unknown: HashSet::new(),
+            reread: None,
+            is_in_doubt: false,
             links,
         };
         if let Some(stored) = session.links.stored.take() {
             session.links.identity.send_replace(Some(stored.identity.to_json()));
-            let Identity { webhook, resolved } = stored.identity;
+            let Identity { webhook, resolved, seat } = stored.identity;
+            let is_ours = seat.is_none_or(|seat| seat == session.links.lineage.installation().seat);
             let kept =
                 session.base.ping_secret_file.as_deref().map(|it| secret::read(it, &webhook));
             let has_secret = matches!(kept, Some(Ok(_)));
@@ -144,13 +153,25 @@ impl Session {
             session.links.ping_key.send_replace(key);
             let cursor = stored.cursor.filter(|it| it.webhook == webhook);
             session.next = cursor.map_or(0, |cursor| cursor.next);
-            session.hook = Some(Hook { id: webhook, has_secret, death: None });
+            let death = (!is_ours).then(|| {
+                String::from("it was made for another copy of this canonical database, which may still read it")
+            });
+            session.hook = Some(Hook { id: webhook, is_ours, has_secret, death });
             session.resolved = Some(resolved);
         }
         session
     }
 
     pub(super) async fn run(mut self) -> Result<(), Error> {
+        let lineage = Arc::clone(&self.links.lineage);
+        // Payloads that a canonical database which went back has not applied would be replayed onto records that have
+        // their ids already.
+        let is_known = tokio::select! {
+            () = self.links.stop.cancelled() => return Ok(()),
+            is_known = lineage.until_canonical_is_known() => is_known.map_err(Error::KnownKeys)?,
+        };
+        self.is_in_doubt = !is_known;
+        self.look_for_reread().await?;
         let mut failure_count = 0;
         loop {
             let began = Instant::now();
@@ -241,6 +262,14 @@ impl Session {
         if is_hook_due {
             self.keep_hook(&plan).await?;
         }
+        if self.is_in_doubt {
+            self.skip_payloads();
+            self.list_all();
+            self.is_in_doubt = false;
+        }
+        if let Some(reread) = self.reread {
+            return self.read_again(&plan, reread).await;
+        }
         if is_list_due {
             self.list_all();
         }
@@ -322,7 +351,10 @@ impl Session {
     /// Publishes the identity as it now is; before anything is delivered that rests on it.
     fn publish(&self) {
         if let (Some(hook), Some(resolved)) = (&self.hook, &self.resolved) {
-            let identity = Identity { webhook: hook.id.clone(), resolved: resolved.clone() };
+            let seat =
+                Some(self.links.lineage.installation().seat.clone()).filter(|_| hook.is_ours);
+            let (webhook, resolved) = (hook.id.clone(), resolved.clone());
+            let identity = Identity { webhook, resolved, seat };
             self.links.identity.send_replace(Some(identity.to_json()));
         }
     }
@@ -345,14 +377,14 @@ impl Session {
                     return Ok(());
                 }
                 Found::Dead { reason, is_listed } => {
-                    let id = hook.id.clone();
+                    let (id, is_ours) = (hook.id.clone(), hook.is_ours);
                     let text = format!(
                         "the webhook `{id}` of the base `{}` had to be replaced: {reason}; the tables are \
                          read again, edits that were overwritten in between may be missing in the journal",
                         self.base.name
                     );
                     self.tell("webhook_replaced", text).await;
-                    if is_listed {
+                    if is_listed && is_ours {
                         webhook::delete(&client, &self.base, &id).await;
                     }
                     self.hook = None;
@@ -367,7 +399,7 @@ impl Session {
         let made = webhook::create(&client, &self.base, plan).await?;
         self.keep_secret(&made).await;
         let has_secret = self.base.ping_secret_file.is_some();
-        self.hook = Some(Hook { id: made.id, has_secret, death: None });
+        self.hook = Some(Hook { id: made.id, is_ours: true, has_secret, death: None });
         self.next = 1;
         self.promised = 0;
         self.hook_checked_at = Some(Instant::now());
@@ -459,6 +491,12 @@ impl Session {
             self.listed_at = Instant::now();
         }
 
+        self.read_behind_listing(plan).await
+    }
+
+    /// Reads the payloads that came while the tables were listed: of several about one cell the last, since the
+    /// listing has shown what came of them.
+    async fn read_behind_listing(&mut self, plan: &Plan) -> Result<bool, Error> {
         let (mut held, mut held_bytes) = (Vec::new(), 0);
         loop {
             let read = self.read(plan).await?;
@@ -477,6 +515,68 @@ impl Session {
                 return Ok(true);
             }
         }
+    }
+
+    // ---- recovery ------------------------------------------------------------------------------------
+
+    fn log(&self) -> String {
+        format!("{}:{}", Side::Airtable, self.base.id)
+    }
+
+    async fn look_for_reread(&mut self) -> Result<(), Error> {
+        let log = self.log();
+        self.reread = self.links.lineage.wanted(&log).await.map_err(Error::KnownKeys)?;
+        Ok(())
+    }
+
+    /// Goes on behind all payloads that there are: a listing tells what they would.
+    fn skip_payloads(&mut self) {
+        self.next = self.next.max(self.promised);
+    }
+
+    /// Reads the whole base for a recovery, in the pass that is due.
+    async fn read_again(&mut self, plan: &Arc<Plan>, reread: Reread) -> Result<bool, Error> {
+        let (log, lineage) = (self.log(), Arc::clone(&self.links.lineage));
+        let pass = if reread.has_first_pass { FIRST_PASS } else { LAST_PASS };
+        if reread.has_first_pass {
+            self.skip_payloads();
+        } else if reread.rewound == Rewound::Canonical {
+            self.set_state(State::Waiting { reason: "for Directus to be read whole".into() });
+            let read = async {
+                lineage.until_others_read(&log, LAST_PASS).await.map_err(Error::KnownKeys)
+            };
+            self.unless_stopped(read).await?;
+        }
+        let from = self.next;
+        let tables: Vec<_> = (0..plan.tables.len()).collect();
+        self.set_state(State::Copying { done: 0, total: None });
+        lineage.begin(&log, reread.rewound, pass);
+        let links = &self.links;
+        let listing = Listing {
+            client: &links.client,
+            base: &self.base.id,
+            mapping: &links.mapping,
+            plan,
+            deliveries: &links.deliveries,
+            known: links.known.as_ref(),
+        };
+        let progress = |done| self.set_state(State::Copying { done, total: None });
+        let read = async {
+            listing.report_absent(&tables).await?;
+            listing.read(&tables, progress).await.map(drop)
+        };
+        self.unless_stopped(read).await?;
+        let position = self.position(from);
+        self.send(Delivery::Progress { side: Side::Airtable, position }).await?;
+        self.send(Delivery::WholeRead { side: Side::Airtable, log, pass }).await?;
+        let next = Reread { has_first_pass: false, ..reread };
+        self.reread = reread.has_first_pass.then_some(next);
+        self.to_list.clear();
+        self.listed_at = Instant::now();
+        if self.reread.is_some() {
+            return Ok(true);
+        }
+        self.read_behind_listing(plan).await
     }
 
     // ---- payloads ------------------------------------------------------------------------------------
@@ -683,7 +783,10 @@ impl Session {
     async fn send(&self, delivery: Delivery) -> Result<(), Error> {
         let position = match &delivery {
             Delivery::Transaction { stamp, .. } => stamp.position.clone(),
-            Delivery::Part { .. } | Delivery::Abandoned { .. } | Delivery::Decided { .. } => None,
+            Delivery::Part { .. }
+            | Delivery::Abandoned { .. }
+            | Delivery::Decided { .. }
+            | Delivery::WholeRead { .. } => None,
             Delivery::Progress { position, .. } => Some(position.clone()),
         };
         let sent = async { self.links.deliveries.send(delivery).await.map_err(|_| Error::Closed) };

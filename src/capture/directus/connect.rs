@@ -17,9 +17,6 @@ pub(super) const VALUE_OPTIONS: &str = "-c datestyle=ISO -c intervalstyle=iso_86
 pub(super) const TAKE_BYTES: &str = "select set_config('client_encoding', 'SQL_ASCII', false) \
      where current_setting('server_encoding') = 'SQL_ASCII'";
 
-/// What the server shows of us.
-pub(super) const APPLICATION: &str = "plait";
-
 /// Connects; the connection ends with the client.
 ///
 /// # Errors
@@ -32,7 +29,7 @@ pub(super) async fn connect(source: &SourceSettings) -> Result<Client, Error> {
         .user(&source.user)
         .password(&source.password)
         .dbname(&source.database)
-        .application_name(APPLICATION)
+        .application_name(&source.application)
         .options(VALUE_OPTIONS)
         .keepalives_idle(std::time::Duration::from_mins(1))
         .ssl_mode(source.tls.ssl_mode());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::Lsn;
 
-use super::{connect::APPLICATION, pgoutput::DecodeError};
+use super::pgoutput::DecodeError;
 
 /// What went wrong. Texts say what could not be done; [`Error::remedy`] says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +48,14 @@ pub(crate) enum Error {
     NoFreeSlot { max: i64 },
     #[error("slot `{slot}` belongs to plugin `{plugin}` in database `{database}`")]
     ForeignSlot { slot: String, plugin: String, database: String },
-    #[error("slot `{slot}` is in use by process {pid} of `{application}`")]
-    SlotInUse { slot: String, pid: i32, application: String },
+    #[error("slot `{slot}` is in use by process {pid} of `{application}`{}", belongs(owner.as_deref()))]
+    SlotInUse { slot: String, pid: i32, application: String, is_ours: bool, owner: Option<String> },
+    #[error("slot `{slot}` belongs to {owner}")]
+    SlotOwned { slot: String, owner: String },
+    #[error("the latest entry of directus_activity is older than the one seen before")]
+    Rewound,
+    #[error("could not ask the canonical database how it stands to this source")]
+    Lineage { source: anyhow::Error },
     #[error("slot `{slot}` could not be created because transactions are open: {blockers}")]
     CreationBlocked { slot: String, blockers: String },
     #[error(
@@ -96,9 +102,11 @@ impl Error {
             | Self::HeartbeatLost { .. }
             | Self::CreationBlocked { .. }
             | Self::KnownKeys { .. }
+            | Self::Lineage { .. }
+            | Self::Rewound
             | Self::Task { .. } => true,
             // One of ours that is dead and does not know it yet.
-            Self::SlotInUse { application, .. } => application == APPLICATION,
+            Self::SlotInUse { is_ours, .. } => *is_ours,
             Self::Sql { source, .. } if source.code().is_none() => true,
             Self::Sql { .. } | Self::Server { .. } => {
                 self.sqlstate().is_some_and(is_transient_state)
@@ -153,9 +161,9 @@ impl Error {
                 "Drop slots that nobody reads (select slot_name, active from pg_replication_slots), or raise max_replication_slots and restart Postgres.".into()
             }
             Self::ForeignSlot { .. } => "Give this source another slot name in plait.toml.".into(),
-            Self::SlotInUse { pid, .. } => format!(
-                "Another program reads this slot. Stop it (select pg_terminate_backend({pid})), or give this source another slot name."
-            ),
+            Self::SlotInUse { .. } | Self::SlotOwned { .. } => {
+                "Give this installation a `slot` and a `publication` of its own in [directus] of plait.toml. Or, if the other one is stopped for good, take its slot over with `plait run --take-slot`: it cannot go on then.".into()
+            }
             Self::CreationBlocked { .. } => {
                 "Wait for these transactions or end them; the creation is tried again by itself.".into()
             }
@@ -196,6 +204,10 @@ impl Error {
         let doing = doing.into();
         move |source| Self::Sql { doing, source }
     }
+}
+
+fn belongs(owner: Option<&str>) -> String {
+    owner.map(|owner| format!("; it belongs to {owner}")).unwrap_or_default()
 }
 
 /// Connection lost, server starting or stopping, too many connections, slot still held, lock timeout.

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::{
     connect::connect,
     error::Error,
+    lineage::{self, Witness},
     settings::{CaptureStatus, SourceSettings},
 };
 
@@ -26,6 +27,8 @@ pub(super) const PREFIX: &str = "plait.heartbeat";
 #[derive(Clone, Debug, Default)]
 pub(super) struct Heartbeats {
     waiting: Arc<Mutex<Option<(Uuid, Instant)>>>,
+    /// The latest entry of `directus_activity`, as last looked at.
+    witness: Arc<Mutex<Option<Witness>>>,
 }
 
 impl Heartbeats {
@@ -37,6 +40,11 @@ impl Heartbeats {
             *waiting = None;
             sent.elapsed()
         })
+    }
+
+    /// The latest entry of `directus_activity`, if it was looked at since the last call.
+    pub(super) fn take_witness(&self) -> Option<Witness> {
+        self.witness.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// How long ago the one on its way was written.
@@ -96,6 +104,8 @@ impl Heartbeats {
                 return Err(Error::sql("write a heartbeat")(error));
             }
         }
+        let witness = lineage::latest(client, &source.schema).await;
+        *self.witness.lock().unwrap_or_else(PoisonError::into_inner) = witness;
         let row = client
             .query_opt(
                 "select pg_current_wal_lsn()::text, wal_status,

@@ -10,7 +10,9 @@ mod copy_text;
 mod error;
 mod heartbeat;
 mod layout;
+mod lineage;
 mod look;
+mod mark;
 mod pgoutput;
 mod preflight;
 mod publication;
@@ -26,6 +28,8 @@ mod width;
 mod certificates;
 #[cfg(test)]
 mod harm_tests;
+#[cfg(test)]
+mod lineage_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -43,20 +47,27 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
-use crate::model::{Delivery, Lsn, Notice, Side};
+use crate::{
+    capture::{FIRST_PASS, LAST_PASS, Reread},
+    model::{CANONICAL, Delivery, Lsn, Notice, Rewound, Side},
+};
 
 use self::{
     catalog::Server,
     layout::{Layout, TableName, is_plain_name},
+    lineage::SourceFacts,
+    mark::Mark,
     publication::Published,
     settings::Covered,
-    slot::Decision,
+    slot::{Decision, Ownership, SlotFacts},
     snapshot::{Known, ReadTable, Sink, Snapshot},
     stream::{Incarnation, Stream, cover_of, publish, snapshot_end},
     transport::{PgWire, Transport, identify},
     width::Width,
 };
 
+/// The name of this log in `mirror.position`.
+const LOG: &str = "directus";
 /// Fresh copies made by itself within [`REBUILD_PERIOD`].
 const REBUILD_COUNT_MAX: usize = 3;
 const REBUILD_PERIOD: Duration = Duration::from_hours(1);
@@ -64,12 +75,16 @@ const REBUILD_PERIOD: Duration = Duration::from_hours(1);
 const CONNECTION: &str = "connection";
 const TABLES: &str = "tables";
 const REREAD: &str = "reread";
+/// The owner's mark on the publication.
+const MARK: &str = "mark";
 
 /// Reads `source` until told to stop. Connects again by itself where that helps.
 ///
 /// # Errors
 /// What only a person can mend; [`Error::remedy`] says how.
-pub(crate) async fn run(source: SourceSettings, links: Links) -> Result<(), Error> {
+pub(crate) async fn run(mut source: SourceSettings, links: Links) -> Result<(), Error> {
+    // By this a session of ours that is dead here is told from another installation's.
+    source.application = links.lineage.installation().application();
     for (what, name) in [("slot", &source.slot), ("publication", &source.publication)] {
         if !is_plain_name(name) {
             return Err(Error::BadName { what, name: name.clone() });
@@ -111,6 +126,13 @@ struct Capture {
     width: Width,
 }
 
+/// What was found out about the source before anything is done with it.
+struct Found {
+    facts: SourceFacts,
+    mark: Option<Mark>,
+    slot: Option<SlotFacts>,
+}
+
 /// Connected, checked, and ready to stream.
 struct Ready {
     admin: Client,
@@ -124,6 +146,7 @@ impl Capture {
         let mut failure_count = 0_u32;
         loop {
             let began = Instant::now();
+            self.links.lineage.vouch(LOG, false);
             let error = match self.session().await {
                 Ok(()) | Err(Error::Stopped) => return Ok(()),
                 Err(error) => error,
@@ -199,14 +222,28 @@ impl Capture {
         let admin = connect::connect(&self.source).await?;
         let server = catalog::server(&admin).await?;
         check_server(&self.source, &server)?;
+        let found = self.look(&admin).await?;
         let published = publication::ensure(&admin, &self.source, &self.layout).await?;
         self.links.notify(Notice::looked(TABLES, published.troubles()));
         let sender_timeout =
             Duration::from_millis(u64::try_from(server.sender_timeout_ms).unwrap_or_default());
         let mut transport = self.connect(&published).await?;
-        match self.decide(&admin, &mut transport, &published).await? {
+        let decision = self.decide(&admin, &mut transport, &published, &found).await?;
+        let reread = self.links.lineage.wanted(LOG).await.map_err(lineage_failed)?;
+        let decision = match (decision, reread) {
+            (Decision::Resume, Some(_)) => {
+                Decision::Rebuild("a database was restored from a backup".into())
+            }
+            (decision, _) => decision,
+        };
+        self.set_mark(&admin, &found).await?;
+        // From here on nothing is written to any side unless the two belong together.
+        self.links.lineage.vouch(LOG, true);
+        match decision {
             Decision::Resume => {
-                if let Some(incarnation) = &self.incarnation {
+                if let Some(incarnation) = &mut self.incarnation {
+                    incarnation.stored.database_oid = Some(found.facts.database_oid);
+                    incarnation.stored.witness.clone_from(&found.facts.witness);
                     publish(&self.links, &incarnation.stored);
                 }
             }
@@ -215,13 +252,66 @@ impl Capture {
                 if let Decision::Rebuild(reason) = decision {
                     self.allow_rebuild(&reason)?;
                 }
-                self.copy(&admin, &server).await?;
+                self.copy(&admin, &server, &found, reread).await?;
                 transport = self.connect(&published).await?;
             }
         }
-        slot::free(&admin, &self.source.slot).await?;
+        slot::free(&admin, &self.source, &self.source.slot, found.mark.as_ref()).await?;
         transport.start().await?;
+        self.source.take_slot = false;
         Ok(Ready { admin, transport, published, sender_timeout })
+    }
+
+    /// Looks whose slot it is, before anything on the source is touched.
+    ///
+    /// # Errors
+    /// `SlotOwned`: another installation reads it.
+    async fn look(&self, admin: &Client) -> Result<Found, Error> {
+        let stored = self.incarnation.as_ref().map(|incarnation| &incarnation.stored);
+        let witness = stored.and_then(|stored| stored.witness.as_ref());
+        let facts = lineage::facts(admin, &self.source.schema, &self.layout, witness).await?;
+        let mark = mark::read(admin, &self.source.publication, &self.source.slot).await?;
+        let slot = slot::facts(admin, &self.source.slot).await?;
+        let epoch = self.links.lineage.epoch().await.map_err(lineage_failed)?;
+        let has_read = stored.is_some_and(|stored| {
+            stored.slot == self.source.slot
+                && facts.place.split('/').next() == Some(stored.system_identifier.as_str())
+        });
+        let ownership = slot::ownership(
+            mark.as_ref(),
+            self.links.lineage.installation(),
+            &facts.place,
+            slot.as_ref(),
+            has_read || lineage::is_cut_off(stored, &epoch),
+        );
+        match ownership {
+            Ownership::Theirs(owner) if !self.source.take_slot => {
+                Err(Error::SlotOwned { slot: self.source.slot.clone(), owner })
+            }
+            Ownership::Theirs(owner) => {
+                tracing::warn!(slot = self.source.slot, owner, "taking over the slot");
+                Ok(Found { facts, mark, slot })
+            }
+            Ownership::Ours => Ok(Found { facts, mark, slot }),
+        }
+    }
+
+    /// Says on the source that the slot is this installation's, with an epoch that both remember.
+    async fn set_mark(&self, admin: &Client, found: &Found) -> Result<(), Error> {
+        let is_set =
+            advance_mark(admin, &self.source, &self.links, &found.facts.place, false).await?;
+        if is_set {
+            self.links.notify(Notice::well(MARK));
+        } else {
+            let text = format!(
+                "Publication `{publication}` cannot be marked as this installation's, because it is not owned by `{user}`: another installation could take the slot `{slot}`. Run as its owner: alter publication \"{publication}\" owner to \"{user}\";",
+                publication = self.source.publication,
+                user = self.source.user,
+                slot = self.source.slot,
+            );
+            self.links.notify(Notice::found(MARK, "capture_no_mark", text));
+        }
+        Ok(())
     }
 
     async fn connect(&self, published: &Published) -> Result<PgWire, Error> {
@@ -238,23 +328,53 @@ impl Capture {
         admin: &Client,
         transport: &mut PgWire,
         published: &Published,
+        found: &Found,
     ) -> Result<Decision, Error> {
-        let stored = self.incarnation.as_ref().map(|incarnation| &incarnation.stored);
+        let stored = self.incarnation.as_ref().map(|incarnation| incarnation.stored.clone());
         let server = identify(transport).await?;
         let slot = slot::facts(admin, &self.source.slot).await?;
-        let switched_at = match stored {
+        let switched_at = match &stored {
             Some(stored) => slot::switch_point(transport, &server, stored.timeline).await?,
             None => None,
         };
-        let decision = slot::judge(&self.source, stored, &server, switched_at, slot.as_ref())?;
+        let decision =
+            slot::judge(&self.source, stored.as_ref(), &server, switched_at, slot.as_ref())?;
         let lost = self.lost.take();
-        Ok(match decision {
+        let decision = match decision {
             Decision::Resume if published.is_new => {
                 Decision::Rebuild("a publication had to be made, and the slot is older".into())
             }
             Decision::Resume => lost.map_or(Decision::Resume, Decision::Rebuild),
             decided => decided,
-        })
+        };
+        let Some(stored) = stored else { return Ok(decision) };
+        let epoch = self.links.lineage.epoch().await.map_err(lineage_failed)?;
+        let mut verdict = lineage::judge(
+            &stored,
+            &server,
+            switched_at,
+            &found.facts,
+            found.slot.as_ref().filter(|_| stored.slot == self.source.slot),
+            found.mark.as_ref(),
+            (self.links.lineage.installation(), &epoch),
+        );
+        // A table without a row takes no record away where the log cannot say that each was deleted.
+        if verdict.source.is_none()
+            && matches!(decision, Decision::Rebuild(_))
+            && found.facts.is_bare
+            && !Known::ask(&*self.links.known, self.layout.tables.iter()).await?.is_empty()
+        {
+            verdict.source = Some("the tables are there, but have no rows any more".into());
+        }
+        for (log, rewound, reason) in [
+            (LOG, Rewound::Side, &verdict.source),
+            (CANONICAL, Rewound::Canonical, &verdict.canonical),
+        ] {
+            if let Some(reason) = reason {
+                self.links.lineage.enter(log, rewound, reason).await.map_err(lineage_failed)?;
+            }
+        }
+        Ok(decision)
     }
 
     /// # Errors
@@ -275,10 +395,23 @@ impl Capture {
     }
 
     /// Makes the slot and hands over a copy of all tables as of its beginning.
-    async fn copy(&mut self, admin: &Client, server: &Server) -> Result<(), Error> {
+    async fn copy(
+        &mut self,
+        admin: &Client,
+        server: &Server,
+        found: &Found,
+        reread: Option<Reread>,
+    ) -> Result<(), Error> {
         self.wait_until_committed().await?;
+        let lineage = std::sync::Arc::clone(&self.links.lineage);
+        if reread.is_some_and(|reread| reread.rewound == Rewound::Canonical) {
+            lineage.until_others_read(LOG, FIRST_PASS).await.map_err(lineage_failed)?;
+        }
+        let stored = self.incarnation.as_ref().map(|incarnation| incarnation.stored.lsn);
+        let from = stored.map_or_else(String::new, |lsn| lsn.to_string());
+        lineage.note_copying(&from).await.map_err(lineage_failed)?;
         let known = Known::ask(&*self.links.known, self.layout.tables.iter()).await?;
-        slot::drop_slot(admin, &self.source.slot).await?;
+        slot::drop_slot(admin, &self.source, &self.source.slot, found.mark.as_ref()).await?;
         if server.slot_count >= server.slot_count_max
             && catalog::server(admin).await?.slot_count >= server.slot_count_max
         {
@@ -310,6 +443,8 @@ impl Capture {
             timeline: created.server.timeline,
             consistent_point: created.consistent_point,
             covered,
+            database_oid: Some(found.facts.database_oid),
+            witness: found.facts.witness.clone(),
         };
         publish(&self.links, &stored);
         // Whatever is committed from now on belongs to the new slot.
@@ -318,14 +453,22 @@ impl Capture {
         self.incarnation = None;
         self.links.status.send_modify(|status| status.phase = Phase::Snapshot);
 
+        if let Some(reread) = reread {
+            lineage.begin(LOG, reread.rewound, LAST_PASS);
+        }
         let sink = Sink::of(&self.links);
-        if let Err(error) = snapshot.read(&tables, known, &sink).await {
+        if let Err(error) = snapshot.read(&tables, known, &sink, reread.is_some()).await {
             let abandoned = Delivery::Abandoned { side: Side::Directus };
             self.links.deliveries.send(abandoned).await.map_err(|_| Error::Stopped)?;
             return Err(error);
         }
         let end = snapshot_end(stored.lsn);
         self.links.deliveries.send(end).await.map_err(|_| Error::Stopped)?;
+        if reread.is_some() {
+            let (side, log) = (Side::Directus, LOG.to_owned());
+            let read = Delivery::WholeRead { side, log, pass: LAST_PASS };
+            self.links.deliveries.send(read).await.map_err(|_| Error::Stopped)?;
+        }
         self.incarnation = Some(Incarnation { sent: stored.lsn, stored });
         self.blocked = false;
         Ok(())
@@ -346,6 +489,31 @@ impl Capture {
             .map_err(|_| Error::Stopped)?;
         Ok(())
     }
+}
+
+/// Advances the epoch on both ends: in canonical before it is on the source, so that a cut between the two is told from
+/// a backup of either. `false`: the mark could not be written.
+async fn advance_mark(
+    admin: &Client,
+    source: &SourceSettings,
+    links: &Links,
+    place: &str,
+    is_at_rest: bool,
+) -> Result<bool, Error> {
+    let installation = links.lineage.installation();
+    let last = mark::read(admin, &source.publication, &source.slot).await?;
+    let beyond = last.filter(|last| last.owner == installation.id).map_or(0, |last| last.epoch);
+    let epoch = links.lineage.next_epoch(beyond).await.map_err(lineage_failed)?;
+    let mark = Mark::of(installation, place, epoch, is_at_rest);
+    let is_set = mark::write(admin, &source.publication, &source.slot, &mark).await?;
+    if is_set {
+        links.lineage.note_marked(epoch).await.map_err(lineage_failed)?;
+    }
+    Ok(is_set)
+}
+
+fn lineage_failed(source: anyhow::Error) -> Error {
+    Error::Lineage { source }
 }
 
 fn check_server(source: &SourceSettings, server: &Server) -> Result<(), Error> {

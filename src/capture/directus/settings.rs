@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::lineage::Witness;
 use crate::{
-    capture::KnownKeys,
+    capture::{KnownKeys, Lineage},
     mapping::Mapping,
     model::{Incident, Lsn, Notice},
     postgres::TlsMode,
@@ -62,6 +63,10 @@ pub(crate) struct SourceSettings {
     pub(crate) message_bytes_max: usize,
     /// Connections that read the first copy.
     pub(crate) reader_count: usize,
+    /// What the server shows of us; the capture adds which installation it is of.
+    pub(crate) application: String,
+    /// A slot that is active, or somebody else's, is taken over, because a person said so.
+    pub(crate) take_slot: bool,
 }
 
 impl Default for SourceSettings {
@@ -88,6 +93,8 @@ impl Default for SourceSettings {
             transaction_bytes_max: 8 * 1024 * 1024,
             message_bytes_max: 256 * 1024 * 1024,
             reader_count: 2,
+            application: "plait".into(),
+            take_slot: false,
         }
     }
 }
@@ -126,6 +133,12 @@ pub(crate) struct SlotIdentity {
     /// missing here makes the table be read again.
     #[serde(default)]
     pub(crate) covered: Covered,
+    /// The database's, in its cluster; none in what earlier versions stored.
+    #[serde(default)]
+    pub(crate) database_oid: Option<u32>,
+    /// The latest entry of `directus_activity`, where there is one that can be read.
+    #[serde(default)]
+    pub(crate) witness: Option<Witness>,
 }
 
 /// `schema.table` → column → `type oid/type modifier`.
@@ -140,6 +153,8 @@ pub(crate) struct StoredPosition {
     pub(crate) timeline: u32,
     pub(crate) consistent_point: Lsn,
     pub(crate) covered: Covered,
+    pub(crate) database_oid: Option<u32>,
+    pub(crate) witness: Option<Witness>,
 }
 
 impl StoredPosition {
@@ -153,6 +168,8 @@ impl StoredPosition {
             system_identifier: identity.system_identifier,
             timeline: identity.timeline,
             covered: identity.covered,
+            database_oid: identity.database_oid,
+            witness: identity.witness,
         })
     }
 
@@ -163,6 +180,8 @@ impl StoredPosition {
             timeline: self.timeline,
             consistent_point: self.consistent_point.to_string(),
             covered: self.covered.clone(),
+            database_oid: self.database_oid,
+            witness: self.witness.clone(),
         }
     }
 }
@@ -229,6 +248,7 @@ pub(crate) struct Links {
     /// The position that is durable in the canonical database.
     pub(crate) committed: watch::Receiver<Option<Lsn>>,
     pub(crate) known: Arc<dyn KnownKeys>,
+    pub(crate) lineage: Arc<dyn Lineage>,
     pub(crate) status: watch::Sender<CaptureStatus>,
     /// A [`SlotIdentity`], to be stored with each position.
     pub(crate) identity: watch::Sender<Option<serde_json::Value>>,

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
 
-use crate::model::Lsn;
+use crate::{capture::Installation, model::Lsn};
 
 use super::{
-    connect::APPLICATION,
     error::Error,
+    mark::Mark,
     settings::{SourceSettings, StoredPosition},
     transport::{Identity, Transport},
 };
@@ -36,6 +36,31 @@ pub(super) enum Decision {
     Create,
     /// What was read can't be continued, for this reason: a fresh slot, and a copy through the same merge.
     Rebuild(String),
+}
+
+/// Whose a slot is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ownership {
+    Ours,
+    /// Somebody else's: who, for people.
+    Theirs(String),
+}
+
+/// Whose the slot is, by the mark that was written for it in this database (`place`); without one, by whether this
+/// installation has read it, or was about to make it.
+pub(super) fn ownership(
+    mark: Option<&Mark>,
+    installation: &Installation,
+    place: &str,
+    slot: Option<&SlotFacts>,
+    has_read_or_made_it: bool,
+) -> Ownership {
+    match mark.filter(|mark| mark.place == place) {
+        Some(mark) if mark.owner == installation.id => Ownership::Ours,
+        Some(mark) => Ownership::Theirs(mark.words()),
+        None if slot.is_none() || has_read_or_made_it => Ownership::Ours,
+        None => Ownership::Theirs("nobody that this installation knows of".into()),
+    }
 }
 
 /// Checks, in order, that the stored position and the slot belong together and that nothing between them is
@@ -88,7 +113,7 @@ pub(super) fn judge(
     };
     if confirmed > stored.lsn {
         return rebuild(format!(
-            "somebody advanced or re-created the slot: it stands at {confirmed}, we had read up to {}",
+            "the slot stands at {confirmed}, and only what is before {} was applied",
             stored.lsn
         ));
     }
@@ -142,12 +167,17 @@ pub(super) async fn switch_point(
     }))
 }
 
-/// Makes sure that nobody holds the slot: waits for a session that is just ending, then ends one of our own
-/// that is dead on our side.
+/// Makes sure that nobody holds the slot: waits for a session that is just ending, then ends one of this very
+/// installation, which is dead on our side. `owner`: whose the slot is, for people.
 ///
 /// # Errors
-/// `SlotInUse` for anybody else.
-pub(super) async fn free(client: &Client, slot: &str) -> Result<(), Error> {
+/// `SlotInUse` for anybody else, unless a person said to take the slot.
+pub(super) async fn free(
+    client: &Client,
+    source: &SourceSettings,
+    slot: &str,
+    owner: Option<&Mark>,
+) -> Result<(), Error> {
     let began = Instant::now();
     let mut ended = false;
     loop {
@@ -155,22 +185,26 @@ pub(super) async fn free(client: &Client, slot: &str) -> Result<(), Error> {
         else {
             return Ok(());
         };
-        let in_use =
-            || Error::SlotInUse { slot: slot.into(), pid, application: application.clone() };
-        if began.elapsed() > Duration::from_secs(3) && application != APPLICATION {
-            return Err(in_use());
-        }
-        if began.elapsed() > Duration::from_secs(3) && !ended {
-            tracing::warn!(
-                slot,
-                pid,
-                "ending the session of a former run that still holds the slot"
-            );
-            client
-                .execute("select pg_terminate_backend($1)", &[&pid])
-                .await
-                .map_err(Error::sql("end the former session"))?;
-            ended = true;
+        let is_ours = application == source.application;
+        let in_use = || Error::SlotInUse {
+            slot: slot.into(),
+            pid,
+            application: application.clone(),
+            is_ours,
+            owner: owner.map(Mark::words),
+        };
+        if began.elapsed() > Duration::from_secs(3) {
+            if !is_ours && !source.take_slot {
+                return Err(in_use());
+            }
+            if !ended {
+                tracing::warn!(slot, pid, is_ours, "ending the session that holds the slot");
+                client
+                    .execute("select pg_terminate_backend($1)", &[&pid])
+                    .await
+                    .map_err(Error::sql("end the session that holds the slot"))?;
+                ended = true;
+            }
         }
         if began.elapsed() > Duration::from_secs(10) {
             return Err(in_use());
@@ -179,11 +213,16 @@ pub(super) async fn free(client: &Client, slot: &str) -> Result<(), Error> {
     }
 }
 
-/// Drops the slot if it is there.
-pub(super) async fn drop_slot(client: &Client, slot: &str) -> Result<(), Error> {
+/// Drops the slot if it is there and nobody else reads it.
+pub(super) async fn drop_slot(
+    client: &Client,
+    source: &SourceSettings,
+    slot: &str,
+    owner: Option<&Mark>,
+) -> Result<(), Error> {
     if let Some(found) = facts(client, slot).await? {
         if let Some((pid, application)) = &found.holder
-            && application == APPLICATION
+            && *application == source.application
             && found.confirmed.is_none()
         {
             // A creation whose client is gone: it would hold the slot until the transaction it waits for ends.
@@ -192,7 +231,7 @@ pub(super) async fn drop_slot(client: &Client, slot: &str) -> Result<(), Error> 
                 .await
                 .map_err(Error::sql("end the interrupted creation"))?;
         }
-        free(client, slot).await?;
+        free(client, source, slot, owner).await?;
         client
             .execute(
                 "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1",
@@ -252,7 +291,7 @@ pub(super) async fn create<T: Transport>(
     drop(exporter);
     Err(match failure.sqlstate() {
         _ if matches!(failure, Error::CreationBlocked { .. }) => {
-            drop_slot(client, slot).await?;
+            drop_slot(client, source, slot, None).await?;
             Error::CreationBlocked { slot: slot.into(), blockers: blockers(client).await? }
         }
         Some("55P03") => {
@@ -303,6 +342,8 @@ mod tests {
             timeline: 1,
             consistent_point: Lsn(50),
             covered: super::super::settings::Covered::new(),
+            database_oid: Some(5),
+            witness: None,
         }
     }
 
@@ -334,7 +375,7 @@ mod tests {
         assert_eq!(judged(Some(&stored()), &server, Some(&slot(Some(100)))), Decision::Resume);
         assert_eq!(judged(None, &server, Some(&slot(Some(90)))), Decision::Create);
         assert_eq!(judged(None, &server, None), Decision::Create);
-        rebuilt(judged(Some(&stored()), &server, Some(&slot(Some(101)))), "advanced");
+        rebuilt(judged(Some(&stored()), &server, Some(&slot(Some(101)))), "stands at 0/65");
         rebuilt(judged(Some(&stored()), &server, Some(&slot(None))), "interrupted");
         rebuilt(judged(Some(&stored()), &server, None), "dropped");
         let lost = SlotFacts { wal_status: Some("lost".into()), ..slot(Some(90)) };

@@ -75,7 +75,7 @@ impl Known {
         Ok(known)
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.records.values().all(HashSet::is_empty)
             && self.elements.values().all(HashSet::is_empty)
     }
@@ -169,7 +169,9 @@ impl Snapshot {
         }
     }
 
-    /// Reads the tables, one after the other, each by all readers, and reports what is gone.
+    /// Reads the tables, one after the other, each by all readers, and reports what is gone. `absent_first`: before
+    /// what is there, for which everything is read twice: a record that is there under another name is found among
+    /// those that are gone.
     ///
     /// # Errors
     /// `Stopped` when nobody takes the parts any more. Parts may have been handed over then.
@@ -178,6 +180,7 @@ impl Snapshot {
         tables: &[ReadTable],
         known: Known,
         sink: &Sink,
+        absent_first: bool,
     ) -> Result<(), Error> {
         sink.status.send_modify(|status| {
             status.snapshot = tables
@@ -189,9 +192,15 @@ impl Snapshot {
                 })
                 .collect();
         });
-        let known = if known.is_empty() { None } else { Some(Arc::new(Mutex::new(known))) };
+        let mut known = if known.is_empty() { None } else { Some(Arc::new(Mutex::new(known))) };
+        if absent_first && let Some(known) = known.take() {
+            for (at, table) in tables.iter().enumerate() {
+                self.read_table(at, table, Some(&known), sink, true).await?;
+            }
+            report_absent(&known, sink).await?;
+        }
         for (at, table) in tables.iter().enumerate() {
-            let row_count = self.read_table(at, table, known.as_ref(), sink).await?;
+            let row_count = self.read_table(at, table, known.as_ref(), sink, false).await?;
             tracing::info!(table = %table.table.name, row_count, "read table");
             sink.status.send_modify(|status| {
                 if let Some(progress) = status.snapshot.get_mut(at) {
@@ -199,18 +208,10 @@ impl Snapshot {
                 }
             });
         }
-        if let Some(known) = known {
-            let known = std::mem::take(&mut *known.lock().unwrap_or_else(PoisonError::into_inner));
-            let mut part = Vec::new();
-            for absent in known.into_absent() {
-                part.push(absent);
-                if part.len() == PART_ROW_COUNT_MAX {
-                    send(&sink.deliveries, std::mem::take(&mut part)).await?;
-                }
-            }
-            send(&sink.deliveries, part).await?;
+        match known {
+            Some(known) => report_absent(&known, sink).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn read_table(
@@ -219,6 +220,7 @@ impl Snapshot {
         table: &ReadTable,
         known: Option<&Arc<Mutex<Known>>>,
         sink: &Sink,
+        is_look: bool,
     ) -> Result<u64, Error> {
         let columns = table.facts.carried(&table.table);
         let (plan, _) = Plan::new(&table.table, |name| columns.iter().position(|c| *c == name));
@@ -239,6 +241,7 @@ impl Snapshot {
                 number,
                 known: known.cloned(),
                 sink: sink.clone(),
+                is_look,
             };
             tasks.spawn(reader.run());
         }
@@ -280,6 +283,19 @@ impl Snapshot {
     }
 }
 
+/// Hands over that what is still known was not read.
+async fn report_absent(known: &Mutex<Known>, sink: &Sink) -> Result<(), Error> {
+    let known = std::mem::take(&mut *known.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut part = Vec::new();
+    for absent in known.into_absent() {
+        part.push(absent);
+        if part.len() == PART_ROW_COUNT_MAX {
+            send(&sink.deliveries, std::mem::take(&mut part)).await?;
+        }
+    }
+    send(&sink.deliveries, part).await
+}
+
 /// One connection at work on one table.
 struct Reader {
     client: Arc<Client>,
@@ -291,6 +307,8 @@ struct Reader {
     number: usize,
     known: Option<Arc<Mutex<Known>>>,
     sink: Sink,
+    /// What is read is noted as known, and handed to nobody.
+    is_look: bool,
 }
 
 impl Reader {
@@ -357,6 +375,9 @@ impl Reader {
         (part.row_count, part.bytes) = (0, 0);
         if let Some(known) = &self.known {
             known.lock().unwrap_or_else(PoisonError::into_inner).see(&observations);
+        }
+        if self.is_look {
+            return Ok(row_count);
         }
         send(&self.sink.deliveries, observations).await?;
         self.sink.status.send_modify(|status| {

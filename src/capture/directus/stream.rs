@@ -10,7 +10,7 @@ use std::{
 use chrono::Utc;
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_postgres::Client;
 
@@ -36,6 +36,10 @@ use super::{
 const PROGRESS_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Between two tries to make the side slot of a table that has to be read again.
 const REREAD_RETRY: Duration = Duration::from_secs(10);
+/// Between two advances of the epoch.
+const MARK_INTERVAL: Duration = Duration::from_hours(1);
+/// How long a stop, or the stream, waits for that.
+const MARK_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks for mapped tables that do not exist yet.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -75,6 +79,7 @@ pub(super) struct Stream<'a> {
     data_count: u64,
     transaction_count: u64,
     looked_at: Instant,
+    marked_at: Instant,
     look_wanted: bool,
     /// When a row came for which the connection has to be wide, or it was made.
     large_at: Instant,
@@ -153,6 +158,7 @@ impl<'a> Stream<'a> {
             data_count: 0,
             transaction_count: 0,
             looked_at: now,
+            marked_at: now,
             look_wanted: false,
             large_at: now,
             silence_max,
@@ -206,6 +212,7 @@ impl<'a> Stream<'a> {
                 Step::Tick => self.tick().await?,
                 Step::Stop => {
                     self.follow_committed();
+                    self.advance_mark(true).await;
                     return Ok(());
                 }
             }
@@ -321,6 +328,11 @@ impl<'a> Stream<'a> {
             return Err(Error::HeartbeatLost { age });
         }
         self.follow_committed();
+        self.take_witness()?;
+        if self.marked_at.elapsed() > MARK_INTERVAL {
+            self.marked_at = now;
+            self.advance_mark(false).await;
+        }
         if !self.assembly.is_open() {
             let some_missing = self.layout.tables.len() > self.tables.len();
             let since_look = self.looked_at.elapsed();
@@ -349,6 +361,39 @@ impl<'a> Stream<'a> {
             }
         });
         Ok(())
+    }
+
+    /// Has the latest entry of `directus_activity` stored with the next position: a database that lacks it went back.
+    ///
+    /// # Errors
+    /// `Rewound`: it has gone back just now, under our eyes; connecting again finds out what that means.
+    fn take_witness(&mut self) -> Result<(), Error> {
+        let Some(witness) = self.heartbeats.take_witness() else { return Ok(()) };
+        let stored = &mut self.incarnation.stored;
+        if stored.witness.as_ref().is_some_and(|stored| stored.id > witness.id) {
+            return Err(Error::Rewound);
+        }
+        if stored.witness.as_ref() != Some(&witness) {
+            stored.witness = Some(witness);
+            publish(self.links, &self.incarnation.stored);
+        }
+        Ok(())
+    }
+
+    /// Advances the epoch on both ends; where it fails, the next time does.
+    async fn advance_mark(&mut self, is_at_rest: bool) {
+        let stored = &self.incarnation.stored;
+        let oid = stored.database_oid.unwrap_or_default();
+        let place = format!("{}/{oid}", stored.system_identifier);
+        let advancing =
+            super::advance_mark(&self.admin, self.source, self.links, &place, is_at_rest);
+        match timeout(MARK_PATIENCE, advancing).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(error = error.chain(), "could not advance the publication's mark");
+            }
+            Err(_) => tracing::debug!("no answer while the publication's mark was advanced"),
+        }
     }
 
     /// Acknowledges what has become durable, if it is of this slot: the channel may still tell a place of the
@@ -576,7 +621,7 @@ impl<'a> Stream<'a> {
         let sink = Sink::of(self.links);
         self.parts_sent = true;
         tokio::select! {
-            read = waiting.snapshot.read(&tables, waiting.known, &sink) => read?,
+            read = waiting.snapshot.read(&tables, waiting.known, &sink, false) => read?,
             () = self.links.stop.cancelled() => return Err(Error::Stopped),
         }
         let at = self.pending.max(self.incarnation.sent);

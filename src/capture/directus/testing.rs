@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CaptureStatus, Error, Links, SourceSettings, StoredPosition, run};
 use crate::{
-    capture::KnownKeys,
+    capture::{KnownKeys, lineage_testing::InMemory},
     demo::{
         cache::{postgres_bin, postgres18_bin},
         cluster::{self, SUPERUSER, Stop},
@@ -172,6 +172,8 @@ pub(super) struct Mirror {
     pub(super) progress_count: usize,
     pub(super) stored: Option<(Lsn, serde_json::Value)>,
     parts: Vec<Observation>,
+    /// Whose mirror it is.
+    pub(super) lineage: InMemory,
 }
 
 impl Mirror {
@@ -183,6 +185,7 @@ impl Mirror {
                 self.parts.extend(observations);
                 return None;
             }
+            Delivery::WholeRead { .. } => return None,
             Delivery::Abandoned { .. } | Delivery::Decided { .. } => {
                 self.parts.clear();
                 return None;
@@ -316,6 +319,7 @@ impl Tap {
     ) -> Self {
         let before = before.unwrap_or_default();
         let stored = before.position();
+        let lineage = before.lineage.clone();
         let mirror = Arc::new(Mutex::new(before));
         let (deliveries, mut taken) = queue(10_000);
         let (committed, committed_seen) = watch::channel(stored.as_ref().map(|stored| stored.lsn));
@@ -332,6 +336,7 @@ impl Tap {
             deliveries,
             committed: committed_seen,
             known: Arc::new(MirrorKeys(Arc::clone(&mirror))),
+            lineage: Arc::new(lineage),
             status,
             identity,
             incidents: incident,

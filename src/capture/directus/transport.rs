@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::{model::Lsn, postgres::TlsMode};
 
 use super::{
-    connect::{APPLICATION, TAKE_BYTES, VALUE_OPTIONS},
+    connect::{TAKE_BYTES, VALUE_OPTIONS},
     error::{Error, sqlstate_in},
     pgoutput::POSTGRES_EPOCH_MICROS,
     settings::SourceSettings,
@@ -132,7 +132,7 @@ impl PgWire {
         .with_wakeup_interval(source.status_interval)
         .with_buffer_size(width.message_count_max())
         .with_max_message_size(width.message_bytes_max())
-        .with_application_name(APPLICATION)
+        .with_application_name(&source.application)
         .with_options(format!("{VALUE_OPTIONS} -c lock_timeout={lock_timeout}"));
         let client = ReplicationClient::connect_gated(config)
             .await
