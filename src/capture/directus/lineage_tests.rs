@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use super::{
     Error, SourceSettings,
-    testing::{Cluster, Mirror, Tap, entity, mapping},
+    testing::{Cluster, Mirror, Tap, entity, mapping, until_query},
 };
 use crate::{
     capture::lineage_testing::InMemory,
@@ -130,6 +130,12 @@ async fn capture_directus_another_cluster_and_an_empty_schema_take_no_record_awa
     tap.until_streaming().await;
     let stored = tap.close().await;
 
+    until_query(
+        &client,
+        "select active::text from pg_replication_slots where slot_name = 'plait'",
+        "false",
+    )
+    .await;
     // A schema without rows, in the database that was read: the slot is gone with the old tables.
     run_sql(&client, "select pg_drop_replication_slot('plait'); truncate article").await;
     let tap = Tap::open(cluster.source(), articles(), Some(stored.clone()));

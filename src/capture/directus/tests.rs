@@ -700,7 +700,7 @@ async fn capture_directus_frozen_server_process_is_noticed_and_left() {
     run_sql(&client, ARTICLE).await;
     let tap = Tap::open(cluster.source(), articles(), None);
     tap.until_streaming().await;
-    let sender = "select pid from pg_stat_replication where application_name = 'plait'";
+    let sender = "select pid from pg_stat_replication where application_name like 'plait %'";
     let pid: i32 = client.query_one(sender, &[]).await.unwrap().get(0);
     let process = nix::unistd::Pid::from_raw(pid);
     nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGSTOP).unwrap();
