@@ -156,6 +156,7 @@ impl Apply {
             records,
             elements: Elements::new(),
             writes: Writes::default(),
+            refused: BTreeMap::new(),
             element_writes: BTreeMap::new(),
             born: Vec::new(),
             own: OwnWrite::default(),

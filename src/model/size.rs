@@ -9,7 +9,10 @@ impl Delivery {
             Self::Transaction { observations, .. } | Self::Part { observations, .. } => {
                 observations.iter().map(Observation::held_bytes).sum()
             }
-            Self::Abandoned { .. } | Self::Progress { .. } | Self::Decided { .. } => 0,
+            Self::Abandoned { .. }
+            | Self::Progress { .. }
+            | Self::Decided { .. }
+            | Self::WholeRead { .. } => 0,
         }
     }
 }
