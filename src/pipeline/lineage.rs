@@ -196,11 +196,9 @@ impl capture::Lineage for Lineage {
                 }
                 let is_canonical = subject == CANONICAL;
                 // Where both went back, what the side lost weighs more: the journal knows some of it.
-                let rewound = match wanted {
-                    Some(Reread { rewound: Rewound::Side, .. }) => Rewound::Side,
-                    _ if is_canonical => Rewound::Canonical,
-                    _ => Rewound::Side,
-                };
+                let is_side =
+                    matches!(wanted, Some(Reread { rewound: Rewound::Side, .. })) || !is_canonical;
+                let rewound = if is_side { Rewound::Side } else { Rewound::Canonical };
                 let has_first_pass = is_canonical && !passes.contains(&FIRST_PASS);
                 wanted = Some(Reread { rewound, has_first_pass });
             }
