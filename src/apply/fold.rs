@@ -872,7 +872,7 @@ impl Tracked {
 fn seen_by(origin: Origin) -> SeenBy {
     match origin {
         Origin::Ours(_) => SeenBy::Us,
-        Origin::Scan => SeenBy::Scan,
+        Origin::Scan | Origin::Restored | Origin::Reread { .. } => SeenBy::Scan,
         Origin::Somebody => SeenBy::Somebody,
     }
 }
