@@ -5,7 +5,7 @@ use std::{collections::HashSet, future::Future, pin::Pin};
 
 use tokio_postgres::error::SqlState;
 
-use super::{Apply, Error, Item};
+use super::{Apply, Error, Item, resolve};
 use crate::{
     merge::Origin,
     model::{Cell, Change, EntityNo, FieldNo, Observation, RawText, RefusalKind, Side, SideKey},
@@ -169,6 +169,18 @@ impl Apply {
                 else {
                     continue;
                 };
+                // The same key may be one of another entity's records.
+                let target = resolve::target(
+                    described.field(FieldNo(u16::try_from(at).unwrap_or(u16::MAX))),
+                );
+                let is_it = |(of, entity, key): &(Side, EntityNo, SideKey)| {
+                    *of == side
+                        && Some(*entity) == target
+                        && link.waits_for.iter().any(|it| **it == *key.0)
+                };
+                if !arrived.iter().any(is_it) {
+                    continue;
+                }
                 let awaited = link.waits_for.iter().map(|key| SideKey::from(key.as_str()));
                 let is_set =
                     matches!(described.fields[at].kind, crate::mapping::FieldKind::Links { .. });

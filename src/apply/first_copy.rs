@@ -3,7 +3,7 @@
 
 use super::{Apply, Error, Item, fold::resolved};
 use crate::{
-    model::{Change, RecordId, RefusalKind, SideKey, Value},
+    model::{Cell, Change, RecordId, RefusalKind, SideKey, Value},
     store::RefusalRow,
 };
 
@@ -22,11 +22,16 @@ impl Apply {
         let mut entity = None;
         for item in items {
             let observation = &item.observation;
-            let id = uuid::Uuid::try_parse(&observation.key.0).ok();
+            let id = observation.key.as_id();
             let (Change::Present { cells, .. }, Some(id)) = (&observation.change, id) else {
                 rest.push(item);
                 continue;
             };
+            // A link by another key than the canonical id has to be looked up, and may have to wait.
+            if !cells.iter().all(|(_, cell)| links_by_id(cell)) {
+                rest.push(item);
+                continue;
+            }
             // A chunk holds rows of one table; one that holds more sends the others the usual way.
             let is_first = *entity.get_or_insert(observation.entity) == observation.entity;
             if !is_first || !first_copy.is_open_for(observation.entity) {
@@ -38,7 +43,7 @@ impl Apply {
             let mut values = vec![Value::Null; described.fields.len()];
             for (no, cell) in cells {
                 let field = described.field(*no);
-                let direct = |_, key: &SideKey| uuid::Uuid::try_parse(&key.0).ok().map(RecordId);
+                let direct = |_, key: &SideKey| key.as_id().map(RecordId);
                 let limit = limits[usize::from(no.0)];
                 let fitting = resolved(field, cell, direct).and_then(|value| {
                     limit.misfit(&value).map_or(Ok(value), |refusal| Err((refusal, None)))
@@ -70,5 +75,14 @@ impl Apply {
             Err(error) => return Err(error.into()),
         }
         Ok(rest)
+    }
+}
+
+/// Whether the keys that a cell links to, if any, are canonical ids.
+fn links_by_id(cell: &Cell) -> bool {
+    match cell {
+        Cell::Link(Some(key)) => key.as_id().is_some(),
+        Cell::Links(keys) => keys.iter().all(|key| key.as_id().is_some()),
+        _ => true,
     }
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     Apply, Error, Item,
     batch::Outcomes,
+    created::SecondCopy,
     joined::{Step, Steps},
     reread::SetName,
     resolve::{Keys, target},
@@ -26,9 +27,9 @@ use crate::{
         RefusalKind, Side, SideKey, Value,
     },
     store::{
-        AbsenceRow, AcceptedRow, ConflictRow, ConflictStep, DoomRow, ElementRow, EntityWrites,
-        ID_FIELD, JournalRow, LinkRow, ParkRow, RefusalRow, SeenBy, SetChange, ShadowRow,
-        TransitionRow, UnfitRow, WHOLE_RECORD, Writer, Writes,
+        AbsenceRow, AcceptedRow, ConflictRow, ConflictStep, DoomRow, ElementContent, ElementRow,
+        EntityWrites, ID_FIELD, JournalRow, LinkRow, ParkRow, RefusalRow, SeenBy, SetChange,
+        ShadowRow, TransitionRow, UnfitRow, WHOLE_RECORD, Writer, Writes,
     },
 };
 
@@ -82,7 +83,7 @@ struct Folding<'a> {
     writes: Writes,
     /// The refusals so far, by the record of the side: a later value may make them void.
     refused: BTreeMap<(Side, EntityNo, SideKey), Vec<RefusalRow>>,
-    element_writes: BTreeMap<(EntityNo, Side, String, SideKey), Option<(RecordId, String)>>,
+    element_writes: BTreeMap<(EntityNo, Side, String, SideKey), Option<ElementContent>>,
     born: Vec<(Side, EntityNo, SideKey)>,
     own: OwnWrite<'a>,
     /// Sets that are judged when all of their rows were read.
@@ -123,11 +124,17 @@ impl Apply {
                 folding.end_own_write();
             }
         }
-        let born = std::mem::take(&mut folding.born);
+        // A record that was linked just now is found by its key from now on, though it may have been there before.
+        let mut born = std::mem::take(&mut folding.born);
+        let linked = keys.links.iter().map(|(no, link)| (link.side, *no, link.key.clone()));
+        born.extend(linked);
+        born.sort_unstable();
+        born.dedup();
         let unread_sets = std::mem::take(&mut folding.unread_sets);
         let (mut writes, outcomes) = folding.sum_up();
         writes.matches.clone_from(&keys.matches);
         writes.questions.clone_from(&keys.questions);
+        writes.refusals.extend(keys.second_copies.iter().map(SecondCopy::refusal));
         self.candidates.note(&self.mapping, &outcomes);
         if let Some(large) = &mut self.large {
             large.sets.extend(unread_sets);
@@ -370,8 +377,7 @@ impl<'a> Folding<'a> {
             Change::Present { cells, claimed_id, .. } => {
                 let Some(record) = self.keys.get(item.side, observation.entity, &observation.key)
                 else {
-                    // A row whose key is no key of ours can only be a Postgres row without a UUID, which
-                    // `resolve` has linked; nothing else reaches here.
+                    // A second copy of a record: `resolve` gives every other row its record.
                     return;
                 };
                 if let Some(carried) = claimed_id
@@ -531,7 +537,12 @@ impl<'a> Folding<'a> {
             None => rows.remove(&element.row),
         };
         let write = (entity, item.side, field.name.clone(), element.row.clone());
-        self.element_writes.insert(write, content.clone());
+        let columns = element.columns.as_deref();
+        let kept = content.clone().map(|(record, element)| {
+            let columns = columns.map(ToString::to_string);
+            ElementContent { record, element, columns }
+        });
+        self.element_writes.insert(write, kept);
         let owners: HashSet<RecordId> =
             old.iter().chain(content.iter()).map(|(record, _)| *record).collect();
         for record in owners {

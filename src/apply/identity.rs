@@ -137,13 +137,16 @@ impl Apply {
         for item in items {
             let key = &item.observation.key;
             let Change::Present { claimed_id, .. } = &item.observation.change else { continue };
+            if keys.is_passed_over(side, entity, key) {
+                continue;
+            }
             // What is there by our own doing, we know.
             if matches!(item.origin, Origin::Ours(_)) || !seen.insert(key) {
                 continue;
             }
             match (keys.get(side, entity, key), claimed_id.flatten()) {
                 // Its key is its id, which somebody may have.
-                (Some(record), _) if Uuid::try_parse(&key.0).ok() == Some(record.0) => {
+                (Some(record), _) if key.as_id() == Some(record.0) => {
                     new.push((item, Some(record.0)));
                 }
                 (Some(_), _) => {}

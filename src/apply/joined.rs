@@ -77,7 +77,7 @@ impl Apply {
         if let Some(record) = linked.get(key) {
             return Ok(Some(*record));
         }
-        let Some(id) = Uuid::try_parse(&key.0).ok().filter(|_| side != Side::Airtable) else {
+        let Some(id) = key.as_id().filter(|_| side != Side::Airtable) else {
             return Ok(None);
         };
         // A key that is the canonical id, unless that record goes by another.
@@ -155,7 +155,7 @@ impl Apply {
         let Subject { entity, side, record, .. } = *subject;
         let mapping = Arc::clone(&self.mapping);
         let described = mapping.entity(entity);
-        let own = Uuid::try_parse(&subject.key.0).ok().filter(|_| side != Side::Airtable);
+        let own = subject.key.as_id().filter(|_| side != Side::Airtable);
         if own == Some(record.0) {
             return Ok(Err(String::from(
                 "has the canonical id itself: split the other side's record instead",

@@ -7,6 +7,9 @@
 
 mod batch;
 mod careful;
+mod created;
+#[cfg(test)]
+mod created_tests;
 mod decided;
 mod first_copy;
 mod fold;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::{Apply, Error, Item, identity::Doubt};
+use super::{Apply, Error, Item, created::SecondCopy, identity::Doubt};
 use crate::{
     mapping::{Field, FieldKind},
     merge::Origin,
@@ -21,6 +21,10 @@ pub(super) struct Keys {
     /// Links to write, an entity each.
     pub(super) links: Vec<(EntityNo, LinkRow)>,
     pub(super) links_gone: Vec<(EntityNo, Side, SideKey)>,
+    /// Rows that stand for no record: second copies, by (entity, key) of Directus.
+    pub(super) passed_over: HashSet<(EntityNo, SideKey)>,
+    /// Those of them that this chunk shows first, to be listed.
+    pub(super) second_copies: Vec<SecondCopy>,
     /// Records that were found by what they hold, and those that may be others.
     pub(super) matches: Vec<MatchRow>,
     pub(super) questions: Vec<QuestionRow>,
@@ -29,11 +33,17 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn get(&self, side: Side, entity: EntityNo, key: &SideKey) -> Option<RecordId> {
         if !self.looked_up.contains(&(side, entity))
-            && let Ok(id) = Uuid::try_parse(&key.0)
+            && let Some(id) = key.as_id()
         {
             return Some(RecordId(id));
         }
         self.known.get(&(side, entity, key.clone())).copied()
+    }
+
+    pub(super) fn is_passed_over(&self, side: Side, entity: EntityNo, key: &SideKey) -> bool {
+        side == Side::Directus
+            && !self.passed_over.is_empty()
+            && self.passed_over.contains(&(entity, key.clone()))
     }
 
     pub(super) fn link(&mut self, side: Side, entity: EntityNo, key: &SideKey, record: RecordId) {
@@ -57,8 +67,9 @@ impl Apply {
     ///
     /// A record with a UUID as key is that canonical record. One that carries a canonical id joins it, unless
     /// another living record of its side has that id: then a person has duplicated a row, and the copy is a
-    /// new entity. Of the others, those that are found among the records that their side lacks are these
-    /// (`apply::identity`). Everything else is new.
+    /// new entity. A row that a create of ours has made is the record of that operation (`apply::created`). Of the
+    /// others, those that are found among the records that their side lacks are these (`apply::identity`).
+    /// Everything else is new.
     pub(super) async fn resolve(&mut self, items: &[Item]) -> Result<Keys, Error> {
         let mut keys = Keys::default();
         let wanted = self.wanted(items);
@@ -70,11 +81,13 @@ impl Apply {
             }
             self.take_unlinked_uuids(&mut keys, *side, *entity, &names).await?;
         }
+        self.link_created(&mut keys, items).await?;
         let claims = self.free_claims(&keys, items).await?;
         let doubts = self.match_newcomers(&mut keys, items, &claims).await?;
         for item in items {
             let (side, entity, key) = (item.side, item.observation.entity, &item.observation.key);
             match &item.observation.change {
+                Change::Present { .. } if keys.is_passed_over(side, entity, key) => {}
                 Change::Present { claimed_id, .. } if keys.get(side, entity, key).is_none() => {
                     let claimed = claimed_id
                         .flatten()
@@ -84,7 +97,10 @@ impl Apply {
                         // The other side may have it under the id that it had: that one is read first.
                         continue;
                     }
-                    let claimed = claimed.unwrap_or_else(Uuid::now_v7);
+                    let claimed = claimed
+                        // A key that is an id in another spelling was taken for that id before it had a link.
+                        .or_else(|| Uuid::try_parse(&key.0).ok())
+                        .unwrap_or_else(Uuid::now_v7);
                     keys.link(side, entity, key, RecordId(claimed));
                 }
                 Change::Renamed { to } => {
@@ -117,7 +133,7 @@ impl Apply {
     fn wanted(&self, items: &[Item]) -> Wanted {
         let mut pairs = HashSet::new();
         self.each_key(items, |side, entity, key| {
-            let is_plain = Uuid::try_parse(&key.0).is_ok()
+            let is_plain = key.as_id().is_some()
                 && !self.writer.is_linked(side, entity)
                 && !self.may_match(side, entity);
             if !is_plain {
@@ -189,7 +205,7 @@ impl Apply {
         let free: Vec<Uuid> = names
             .iter()
             .filter(|name| !keys.known.contains_key(&(side, entity, SideKey::from(**name))))
-            .filter_map(|name| Uuid::try_parse(name).ok())
+            .filter_map(|name| SideKey::from(*name).as_id())
             .collect();
         if free.is_empty() {
             return Ok(());

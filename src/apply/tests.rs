@@ -98,8 +98,12 @@ fn observation(step: &Step) -> Observation {
         claimed_id: None,
         made_at: None,
     };
-    let element =
-        |row: String, element| Element { field: TAGS, row: SideKey::from(&*row), element };
+    let element = |row: String, element| Element {
+        field: TAGS,
+        row: SideKey::from(&*row),
+        element,
+        columns: None,
+    };
     let (entity, key, change) = match step {
         Step::Box(no, label, seen) => {
             let seen = Cell::Value(Value::Timestamp(seen * 1_000_000));

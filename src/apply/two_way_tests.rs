@@ -117,8 +117,12 @@ fn observations((side, _, entity, no, what): &Event) -> Vec<Observation> {
         (What::Tags(tags), Side::Directus) => (0..3_u8)
             .map(|row| {
                 let element = tags.contains(&row).then(|| Cell::Value(Value::Text(tag(&row))));
-                let element =
-                    Element { field: TAGS, row: format!("{no}-{row}").as_str().into(), element };
+                let element = Element {
+                    field: TAGS,
+                    row: format!("{no}-{row}").as_str().into(),
+                    element,
+                    columns: None,
+                };
                 observation(Change::Element(element))
             })
             .collect(),

@@ -2,14 +2,18 @@
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
+use anyhow::bail;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::{
     desk::{Desk, Labels, Who, local, shown},
+    settings,
     terminal::{Paint, say},
 };
 use crate::{
+    capture::directus,
+    config::Settings,
     mapping::Mapping,
     merge::SentCell,
     model::{EntityNo, Side},
@@ -24,7 +28,8 @@ use crate::{
 const DIGEST_SHOWN: usize = 12;
 
 /// Shows what nobody has accepted yet: records that would be linked, created and overwritten on either side, cell by
-/// cell. It reads the canonical database alone, and writes to no side. Until `plait approve`, plait writes nothing to
+/// cell. It reads the canonical database, and of Directus's no more than what its keys are;
+/// it writes to no side. Until `plait approve`, plait writes nothing to
 /// either; afterwards it writes what changes by itself. A field or an entity that is new in the mapping asks again,
 /// for just that.
 #[derive(Debug, clap::Args)]
@@ -54,7 +59,8 @@ Examples:
   plait approve --yes        accepts the plan that was shown last, if it still holds";
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let (desk, _) = Desk::open(&arguments.config).await?;
+    let (desk, settings) = Desk::open(&arguments.config).await?;
+    refuse_unfit_keys(&desk, &settings).await?;
     let books = books(&desk).await?;
     let proposal = books.proposal().await?;
     let count_max = if arguments.all { usize::MAX } else { arguments.first };
@@ -63,6 +69,15 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         books.note_shown(&proposal, &arguments.who.name()?).await?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a plan that rests on keys which do not tell rows apart. A Directus that cannot be asked now is passed over:
+/// no run begins with such keys.
+async fn refuse_unfit_keys(desk: &Desk, settings: &Settings) -> anyhow::Result<()> {
+    let Some(section) = &settings.directus else { return Ok(()) };
+    let unfit = directus::unfit_keys(&settings::source(section), &desk.mapping).await;
+    let unfit = unfit.unwrap_or_default();
+    if unfit.is_empty() { Ok(()) } else { bail!("{}", unfit.join("\n")) }
 }
 
 pub(super) async fn books(desk: &Desk) -> anyhow::Result<Books> {

@@ -5,6 +5,7 @@
 mod cell;
 mod flaw;
 mod json;
+mod key;
 mod list;
 mod moment;
 mod name;
@@ -22,6 +23,7 @@ mod write;
 use std::collections::BTreeMap;
 
 pub(crate) use cell::CellFormat;
+pub(crate) use key::{KeyColumn, KeyGiver, KeyGivers};
 pub(crate) use option::{Compared, KnownOption, KnownOptions, Labels, compare_options};
 pub(crate) use reader::read;
 pub(crate) use write::join_airtable;

@@ -89,6 +89,16 @@ impl From<&str> for SideKey {
     }
 }
 
+impl SideKey {
+    /// The canonical id that this key is, written as Postgres writes a `uuid`. Another spelling, such as 32 digits
+    /// without hyphens, is a text of its own: it would not be found again by the id.
+    pub(crate) fn as_id(&self) -> Option<uuid::Uuid> {
+        let id = uuid::Uuid::try_parse(&self.0).ok()?;
+        let mut buffer = uuid::Uuid::encode_buffer();
+        (*id.hyphenated().encode_lower(&mut buffer) == *self.0).then_some(id)
+    }
+}
+
 impl fmt::Display for SideKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -45,6 +45,8 @@ pub(crate) struct Element {
     /// The element, or `None` when the row is gone or points nowhere. The observation's key is the parent's;
     /// it is empty for a deleted row of which the log gives only the row's own key.
     pub(crate) element: Option<Cell>,
+    /// The row's columns that no field is mapped to, as a JSON object in the side's form. `None`: it has none, or is gone.
+    pub(crate) columns: Option<Box<serde_json::Value>>,
 }
 
 /// The content of one cell, read and normalised by its field's type.
@@ -83,6 +85,8 @@ pub(crate) enum RefusalKind {
     UnknownTarget,
     /// The canonical database refused it: a constraint.
     Constraint,
+    /// A row that a create of ours made when it was sent again, beside the one that the first try had made.
+    SecondCopy,
 }
 
 impl RefusalKind {
@@ -94,6 +98,7 @@ impl RefusalKind {
             Self::UnknownChoice => "unknown choice",
             Self::UnknownTarget => "unknown target",
             Self::Constraint => "constraint",
+            Self::SecondCopy => "second copy",
         }
     }
 }

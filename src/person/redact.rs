@@ -32,6 +32,7 @@ pub(crate) async fn past(
     transitions: &[&str],
 ) -> Result<(), Error> {
     let scope = Scope::of(pool, erasure).await?;
+    person::forget_columns(pool, erasure.record_id).await?;
     for kept in AT_WORK {
         scope.redact(pool, kept).await?;
     }
@@ -64,6 +65,7 @@ pub(crate) async fn finish(pool: &PgPool, erasure: &Erasure) -> Result<bool, Err
     // Looked at first: what is settled after this look is redacted at the next one.
     let is_taken = person::open(pool, erasure.erasure_id).await?.is_empty();
     let scope = Scope::of(pool, erasure).await?;
+    person::forget_columns(pool, erasure.record_id).await?;
     let mut is_whole = true;
     for kept in AT_WORK {
         is_whole &= scope.redact(pool, kept).await?;

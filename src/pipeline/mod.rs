@@ -7,6 +7,7 @@ mod choices;
 mod erasures;
 mod exports;
 mod kept;
+mod keys;
 mod known;
 mod lineage;
 mod places;
@@ -33,7 +34,7 @@ use crate::{
     capture::{self, airtable, directus},
     config::Export,
     config::alert::Rule,
-    mapping::{Entity, Mapping},
+    mapping::{Entity, KeyGivers, Mapping},
     model::{Cursor, Lsn, Notice, Side},
     push::{directus::DirectusPush, password::AirtablePasswords},
     queue::{Outlet, queue},
@@ -42,6 +43,7 @@ use crate::{
 };
 
 use choices::Choices;
+use keys::AskTries;
 use known::Known;
 use lineage::Lineage;
 use places::places;
@@ -137,6 +139,9 @@ fn is_curable(error: &anyhow::Error) -> bool {
 
 /// One life of all tasks, from the stored positions on; `is_first` of this process.
 async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyhow::Result<()> {
+    if let Some(source) = &plan.directus {
+        keys::refuse_unfit(source, &plan.mapping).await?;
+    }
     store::migrate(&plan.canonical).await?;
     if let Err(error) = store::install_reports(&plan.canonical).await {
         // Nothing of the mirror needs them.
@@ -188,6 +193,8 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         tasks: JoinSet::new(),
         bases: Vec::new(),
         first_copy: None,
+        key_givers: watch::Sender::default(),
+        tries: None,
     };
     let mut pushes = Pushes::new(Arc::clone(&lineage), capture_stop.child_token());
     let client = plan.airtable.as_ref().map(|airtable| Arc::clone(&airtable.client));
@@ -200,7 +207,7 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
     if let Some(airtable) = &plan.airtable {
         life.start_airtable(airtable).await?;
     }
-    let Life { reporter, deliveries, logs, mut tasks, pool, bases, .. } = life;
+    let Life { reporter, deliveries, logs, mut tasks, pool, bases, key_givers, tries, .. } = life;
     let places = places(Arc::clone(writer.mapping()), bases);
     if let Some(airtable) = &plan.airtable {
         let books = writer.books(pool.clone());
@@ -211,6 +218,9 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         let mapping = Arc::clone(writer.mapping());
         let notices = reporter.notices();
         let mut directus = DirectusPush::new(Arc::clone(client), Arc::clone(&mapping), notices);
+        if let Some(tries) = tries {
+            directus = directus.with_keys(key_givers.subscribe(), Arc::new(AskTries(tries)));
+        }
         if let Some(airtable) = &plan.airtable {
             let (from, books) = (Arc::clone(&airtable.client), writer.books(pool.clone()));
             let passwords = AirtablePasswords::new(from, mapping, places, books);
@@ -310,6 +320,10 @@ struct Life {
     bases: Vec<places::Base>,
     /// Where the end of Directus's first copy is told, if it has one before it.
     first_copy: Option<watch::Receiver<Option<Lsn>>>,
+    /// Who gives the keys of new records in Directus, once its capture has looked.
+    key_givers: watch::Sender<Option<KeyGivers>>,
+    /// How creates without an answer come to their end in Directus.
+    tries: Option<Arc<directus::Tries>>,
 }
 
 impl Life {
@@ -335,6 +349,9 @@ impl Life {
             watch::channel::<Option<Lsn>>(position.as_ref().map(|stored| stored.lsn));
         let is_shared = self.mapping.entities.iter().any(Entity::is_two_sided);
         self.first_copy = (is_shared && position.is_none()).then(|| committed_here.clone());
+        let tries =
+            directus::Tries::new(source.clone(), Arc::clone(&self.mapping), committed_here.clone());
+        self.tries = Some(Arc::new(tries));
         let (identity_here, identity) = watch::channel(None);
         let (status_here, status) = watch::channel(directus::CaptureStatus::default());
         let (incidents_here, incidents) = mpsc::channel::<Notice>(64);
@@ -358,6 +375,7 @@ impl Life {
             status: status_here,
             identity: identity_here,
             incidents: incidents_here,
+            key_givers: self.key_givers.clone(),
             stop: self.stop.clone(),
         };
         let task = async move {

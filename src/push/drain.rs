@@ -12,17 +12,19 @@ use uuid::Uuid;
 
 use super::{
     Bound, Outcome, Pusher, Write,
-    form::{self, Formed, Targets},
+    form::{self, Formed, Rows, Targets},
 };
 use crate::{
-    mapping::{DirectusField, Entity},
+    mapping::{DirectusField, Entity, Field},
     merge::{Operation, OperationKind, Owed, RecordState, SentCell, is_due, owed},
     model::{EntityNo, FieldNo, RecordId, Side, SideKey},
-    store::{self, Again, Books, Parked, Standing},
+    store::{self, Again, Books, Left, Parked, Standing},
 };
 
 /// A write that the side took comes back in its log; if it has not after this long, the record is looked at again.
 const ECHO_PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at what became of a create that got no answer.
+const REPEAT_PAUSE: Duration = Duration::from_secs(1);
 /// What waits for a person is looked at again after this long, should nothing have said that it is free.
 const RESTRAINED_PAUSE: Duration = Duration::from_hours(1);
 
@@ -129,6 +131,9 @@ impl Drain {
         for standing in standings {
             let record = standing.record;
             match self.decide(described, standing) {
+                Step::Send(task) if !self.may_send(entity, &task).await => {
+                    again.push(Again { record, after: REPEAT_PAUSE, waits_for: None });
+                }
                 Step::Send(task) => tasks.push(*task),
                 Step::Done => done.push(record.0),
                 Step::Wait(after) => again.push(Again { record, after, waits_for: None }),
@@ -139,6 +144,18 @@ impl Drain {
         }
         self.books.set_due(self.side, entity, &again).await?;
         Ok(tasks)
+    }
+
+    /// Whether a write can go now. A create that got no answer waits where a second one would be a second record.
+    async fn may_send(&self, entity: EntityNo, task: &Task) -> bool {
+        if task.operation.kind != OperationKind::Create {
+            return true;
+        }
+        match self.pusher.has_other_keys(entity) {
+            None => false,
+            Some(true) if task.is_bound => self.pusher.may_repeat(task.operation.id, entity).await,
+            Some(_) => true,
+        }
     }
 
     fn decide(&self, entity: &Entity, standing: Standing) -> Step {
@@ -222,13 +239,21 @@ impl Drain {
         let mapping = self.books.mapping();
         let described = mapping.entity(entity);
         let targets = self.targets(described, &tasks).await?;
+        let has_other_keys = self.pusher.has_other_keys(entity) == Some(true);
         let mut ready = Vec::new();
+        let mut left = self.left(described, entity, &tasks).await?;
         for mut task in tasks {
             let removed = self.removed(entity, &task).await?;
+            let left = left.remove(&task.record.0).unwrap_or_default();
+            let rows = Rows { removed, left };
             let cells = &task.operation.cells;
             let canon = &task.state.canon;
-            let Formed { cells, refused, waiting } =
-                form::form(mapping, entity, self.side, cells, &targets, &removed, canon);
+            let Formed { mut cells, refused, waiting } =
+                form::form(mapping, entity, self.side, cells, &targets, &rows, canon);
+            if task.operation.kind == OperationKind::Create && has_other_keys {
+                // Rows of its sets name the record's key, which is not known yet: they are owed once it is.
+                cells.retain(|(no, _)| !is_junction(described.field(*no)));
+            }
             for (no, refusal) in refused {
                 let value = canon[usize::from(no.0)].clone();
                 let (code, reason) = (refusal.kind.name().to_owned(), refusal.reason);
@@ -282,11 +307,15 @@ impl Drain {
     ) -> Result<Vec<Ready>, store::Error> {
         ready.sort_by_key(|ready| ready.operation.kind.name());
         let mut open: Option<(OperationKind, Uuid, usize)> = None;
+        // The log names a row's operation, not its record: one create an operation.
+        let is_alone = self.pusher.has_other_keys(entity) == Some(true);
         for ready in ready.iter_mut().filter(|ready| !ready.is_bound) {
             let kind = ready.operation.kind;
             let id = match &mut open {
                 Some((of, id, count))
-                    if *of == kind && *count < self.pusher.batch_record_count_max() =>
+                    if *of == kind
+                        && *count < self.pusher.batch_record_count_max()
+                        && !(kind == OperationKind::Create && is_alone) =>
                 {
                     *count += 1;
                     *id
@@ -318,9 +347,34 @@ impl Drain {
         let mut targets = Targets::new();
         for (target, ids) in form::linked(entity, cells) {
             let ids: Vec<Uuid> = ids.into_iter().collect();
-            targets.insert(target, self.books.targets(self.side, target, &ids).await?);
+            let mut found = self.books.targets(self.side, target, &ids).await?;
+            if self.pusher.has_other_keys(target) == Some(true) {
+                // There, but nobody knows under which key.
+                for target in found.values_mut() {
+                    target.is_there &= target.key.is_some();
+                }
+            }
+            targets.insert(target, found);
         }
         Ok(targets)
+    }
+
+    /// What the rows of elements that return to a set held beside them, a record each.
+    async fn left(
+        &self,
+        described: &Entity,
+        entity: EntityNo,
+        tasks: &[Task],
+    ) -> Result<HashMap<Uuid, Left>, store::Error> {
+        let has_set = |task: &&Task| {
+            let mut cells = task.operation.cells.iter();
+            cells.any(|cell| is_junction(described.field(cell.field)))
+        };
+        let records: Vec<Uuid> = match self.side {
+            Side::Directus => tasks.iter().filter(has_set).map(|task| task.record.0).collect(),
+            Side::Airtable => Vec::new(),
+        };
+        self.books.left(self.side, entity, &records).await
     }
 
     /// The rows of junction tables that a write takes away.
@@ -336,7 +390,7 @@ impl Drain {
         for cell in &task.operation.cells {
             let field = self.books.mapping().entity(entity).field(cell.field);
             let out = form::taken_out(cell);
-            if matches!(field.directus, Some(DirectusField::Junction { .. })) && !out.is_empty() {
+            if is_junction(field) && !out.is_empty() {
                 let keys = self
                     .books
                     .element_keys(self.side, entity, &field.name, task.record, &out)
@@ -405,13 +459,16 @@ impl Notes {
 /// come and go one request after the other.
 fn goes_in_parts(entity: &Entity, side: Side, kind: OperationKind, cells: &[SentCell]) -> bool {
     let change_count = |cell: &SentCell| {
-        let is_set = side == Side::Directus
-            && matches!(entity.field(cell.field).directus, Some(DirectusField::Junction { .. }));
+        let is_set = side == Side::Directus && is_junction(entity.field(cell.field));
         is_set.then(|| form::changed_count(cell))
     };
     let changes: Vec<usize> = cells.iter().filter_map(change_count).collect();
     let is_with_others = kind == OperationKind::Create || changes.len() < cells.len();
     !changes.is_empty() && (is_with_others || changes.iter().sum::<usize>() > 1)
+}
+
+fn is_junction(field: &Field) -> bool {
+    matches!(field.directus, Some(DirectusField::Junction { .. }))
 }
 
 /// In words, what a write waits for.

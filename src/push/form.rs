@@ -6,12 +6,12 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::{ADD, REMOVE, airtable};
+use super::{ADD, COLUMNS, REMOVE, airtable};
 use crate::{
     mapping::{DirectusField, Entity, Field, FieldKind, Mapping},
     merge::SentCell,
     model::{EntityNo, FieldNo, Refusal, Side, Value},
-    store::Target,
+    store::{Left, Target},
 };
 
 /// How a side has records, an entity each.
@@ -40,14 +40,22 @@ pub(super) fn linked<'a>(
     linked
 }
 
-/// `removed`: the side's rows of a junction field, to take out of it.
+/// What is known of the rows of a record's sets that live in junction tables of the side.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    /// Those to take out, by field.
+    pub(super) removed: HashMap<FieldNo, Vec<String>>,
+    /// What other columns the rows of elements held that were in the sets before.
+    pub(super) left: Left,
+}
+
 pub(super) fn form(
     mapping: &Mapping,
     entity: EntityNo,
     side: Side,
     cells: &[SentCell],
     targets: &Targets,
-    removed: &HashMap<FieldNo, Vec<String>>,
+    rows: &Rows,
     canonical: &[Value],
 ) -> Formed {
     let entity = mapping.entity(entity);
@@ -57,8 +65,8 @@ pub(super) fn form(
         let field = entity.field(cell.field);
         let junction = side == Side::Directus
             && matches!(field.directus, Some(DirectusField::Junction { .. }));
-        let value = if junction { added(cell) } else { cell.value.clone() };
-        let Some(value) = by_the_sides_keys(field, value, side, targets) else {
+        let added = if junction { added(cell) } else { cell.value.clone() };
+        let Some(value) = by_the_sides_keys(field, added.clone(), side, targets) else {
             formed.waiting.push(cell.field);
             continue;
         };
@@ -68,8 +76,13 @@ pub(super) fn form(
         }
         match elements(field, &value) {
             Ok(add) => {
-                let remove = removed.get(&cell.field).cloned().unwrap_or_default();
-                formed.cells.push((cell.field, json!({ ADD: add, REMOVE: remove })));
+                let remove = rows.removed.get(&cell.field).cloned().unwrap_or_default();
+                let mut content = json!({ ADD: add, REMOVE: remove });
+                let columns = columns(cell.field, field, &added, side, targets, &rows.left);
+                if !columns.is_empty() {
+                    content[COLUMNS] = Json::Array(columns);
+                }
+                formed.cells.push((cell.field, content));
             }
             Err(refusal) => formed.refused.push((cell.field, refusal)),
         }
@@ -118,6 +131,27 @@ fn elements(field: &Field, value: &Value) -> Result<Vec<Json>, Refusal> {
         Json::Null => Ok(Vec::new()),
         one => Ok(vec![one]),
     }
+}
+
+/// Elements in the side's form, each with the other columns that its row held when it left the set.
+fn columns(
+    no: FieldNo,
+    field: &Field,
+    added: &Value,
+    side: Side,
+    targets: &Targets,
+    left: &Left,
+) -> Vec<Json> {
+    if left.is_empty() {
+        return Vec::new();
+    }
+    let held = |element: &String| {
+        let columns = left.get(&(no, element.clone()))?;
+        let one = Value::set(vec![element.clone()]);
+        let one = elements(field, &by_the_sides_keys(field, one, side, targets)?).ok()?.pop()?;
+        Some(json!([one, columns]))
+    };
+    added.elements().iter().filter_map(held).collect()
 }
 
 /// Links by the keys that the side has; `None`: it does not have all of them yet.
@@ -182,7 +216,9 @@ mod tests {
         let member = target_of(&mapping, cells);
         let targets = HashMap::from([(member, found)]);
         let removed = HashMap::from([(cells[0].field, vec![String::from("12")])]);
-        form(&mapping, PROJECT, side, cells, &targets, &removed, &[])
+        let left = HashMap::from([((cells[0].field, ID.to_string()), json!({ "role": "lead" }))]);
+        let rows = Rows { removed, left };
+        form(&mapping, PROJECT, side, cells, &targets, &rows, &[])
     }
 
     fn target_of(mapping: &Mapping, cells: &[SentCell]) -> EntityNo {
@@ -228,6 +264,8 @@ mod tests {
         assert_eq!(taken_out(&cells[0]), [old]);
         let target = Some(Target { key: None, is_there: true });
         let formed = formed(Side::Directus, &cells, target);
-        assert_eq!(formed.cells, [(set, json!({ "add": [new], "remove": ["12"] }))]);
+        let columns = json!([[new, { "role": "lead" }]]);
+        let content = json!({ "add": [new], "remove": ["12"], "columns": columns });
+        assert_eq!(formed.cells, [(set, content)]);
     }
 }

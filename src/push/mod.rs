@@ -73,6 +73,22 @@ pub(crate) trait Pusher: Send + Sync {
     /// Records that are taken from the outbox at a time.
     fn drain_record_count_max(&self) -> usize;
 
+    /// Whether the side, or a person, gives the key of a new record of `entity`, and only the side's log tells it. Each
+    /// create has an operation and a request of its own then, and no set comes with it. `None`: not known yet, so that
+    /// no record can be made.
+    fn has_other_keys(&self, _: EntityNo) -> Option<bool> {
+        Some(false)
+    }
+
+    /// Whether a create of `entity` that got no answer may be sent again. With keys of ours it may always.
+    fn may_repeat<'a>(
+        &'a self,
+        _operation: Uuid,
+        _entity: EntityNo,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(async { true })
+    }
+
     /// Sends them and says what became of each. A record is named once only. Before a request that leaves out cells of
     /// a record's write, `parts` is told.
     fn send<'a>(
@@ -112,6 +128,8 @@ impl Parts for Books {
 /// The cell of a set that lives in a junction table of Directus: `{"add": [element, …], "remove": [row key, …]}`.
 pub(crate) const ADD: &str = "add";
 pub(crate) const REMOVE: &str = "remove";
+/// In it, for elements that were in the set before: `[[element, {column: value, …}], …]`, what their rows held beside.
+pub(crate) const COLUMNS: &str = "columns";
 
 /// The longest pause between two looks at the outbox, and the longest after failures.
 const TICK: Duration = Duration::from_secs(30);

@@ -187,12 +187,17 @@ impl FirstCopy {
             let (column, parent_column) = (quoted(&key.column), quoted(&key.parent_column));
             let sql = format!(
                 "update {} t set {column} = null
-                 from (select id, {column} as lost from {} c where {column} is not null
-                       and not exists (select from {} p where p.{parent_column} = c.{column})) x
-                 where t.id = x.id returning t.id, x.lost::text",
+                 from (select c.id, c.{column} as lost, coalesce(l.side_key, c.id::text) as side_key from {} c
+                       left join mirror.link l on l.record_id = c.id and l.entity_no = $1 and l.side = $2
+                       where c.{column} is not null
+                         and not exists (select from {} p where p.{parent_column} = c.{column})) x
+                 where t.id = x.id returning x.side_key, x.lost::text",
                 key.table, key.table, key.parent
             );
-            for row in writer.client().query(&sql, &[]).await? {
+            let of_it = mapping.entities.iter().enumerate();
+            let at = of_it.map(|(at, _)| at).find(|at| writer.shapes[*at].table == key.table);
+            let number = at.map(|at| writer.entity_numbers[at]);
+            for row in writer.client().query(&sql, &[&number, &self.side.name()]).await? {
                 let Some((at, entity)) = mapping
                     .entities
                     .iter()
@@ -204,11 +209,10 @@ impl FirstCopy {
                 let field = entity.fields.iter().find(
                     |field| matches!(&field.store, Store::Column(column) if *column == key.column),
                 );
-                let id: uuid::Uuid = row.get(0);
                 refusals.push(RefusalRow {
                     side: self.side,
                     entity: EntityNo(u16::try_from(at).unwrap_or(u16::MAX)),
-                    key: SideKey::from(id.to_string().as_str()),
+                    key: SideKey::from(row.get::<_, &str>(0)),
                     record: None,
                     raw: Some(RawText::of_text(row.get(1))),
                     field: field.map_or_else(|| key.column.clone(), |field| field.name.clone()),

@@ -247,6 +247,14 @@ impl Calls<'_> {
             "update mirror.element set record_id = $4 where side = $1 and entity_no = $2 and record_id = $3",
             vec![Box::new(side), Box::new(number), Box::new(from), Box::new(to)],
         );
+        // Columns that were kept for elements of either go with the set.
+        add(
+            "insert into mirror.element_left (side, entity_no, field, record_id, element, columns, left_at)
+             select side, entity_no, field, $4, element, columns, left_at from mirror.element_left
+             where side = $1 and entity_no = $2 and record_id = $3
+             on conflict (record_id, entity_no, side, field, element) do nothing",
+            vec![Box::new(side), Box::new(number), Box::new(from), Box::new(to)],
+        );
         // Ids are of one record in all the world: no other field's element is the same text.
         add(
             "update mirror.element set element = $3::uuid::text where side = $1 and element = $2::uuid::text",

@@ -15,6 +15,7 @@ mod connect;
 mod copy_binary;
 mod copy_text;
 mod decided;
+mod element;
 mod first_copy;
 pub(crate) mod history;
 mod identity;
@@ -49,16 +50,19 @@ pub(crate) use books::{Books, Standing, Target};
 pub(crate) use catalog::{TableShape, shapes};
 pub(crate) use connect::{Canonical, connect, install_reports, migrate, missing_grants, place};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
+pub(crate) use element::Left;
 pub(crate) use first_copy::FirstCopy;
 pub(crate) use identity::{ID_FIELD, MatchRow, MoveRow, QuestionRow, carried_id};
+pub(crate) use operation::Creation;
 pub(crate) use outbox::{Again, Parked};
 pub(crate) use owed::{DoomRow, ParkRow};
 pub(crate) use session::Call;
 pub(crate) use state::ElementRow;
 pub(crate) use unfit::{AcceptedRow, SeenBy, UnfitRow};
 pub(crate) use write::{
-    AbsenceRow, ConflictRow, ConflictStep, EntityWrites, JournalRow, LinkRow, PositionRow,
-    RefusalRow, SetChange, ShadowRow, TransactionRow, TransitionRow, WHOLE_RECORD, Writes,
+    AbsenceRow, ConflictRow, ConflictStep, ElementContent, EntityWrites, JournalRow, LinkRow,
+    PositionRow, RefusalRow, SetChange, ShadowRow, TransactionRow, TransitionRow, WHOLE_RECORD,
+    Writes,
 };
 pub(crate) use writer::Writer;
 

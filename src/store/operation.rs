@@ -15,7 +15,7 @@ use super::{Error, state::fields, writer::Writer};
 use crate::{
     mapping::Entity,
     merge::{Operation, OperationKind, RecordState, SentCell},
-    model::{EntityNo, RecordId, Side, is_erased},
+    model::{EntityNo, RecordId, RefusalKind, Side, SideKey, is_erased},
 };
 
 /// The writes to these records, the newest last: `$1`, the entity's number; `$2`, the records.
@@ -39,12 +39,14 @@ pub(crate) const QUEUE_ALL: &str =
 pub(crate) struct Marks {
     operations: Vec<AtomicBool>,
     parked: Vec<AtomicBool>,
+    /// Junction rows whose columns are kept after them.
+    left: Vec<AtomicBool>,
 }
 
 impl Marks {
     pub(super) fn new(entity_count: usize) -> Self {
         let none = || (0..entity_count).map(|_| AtomicBool::new(false)).collect();
-        Self { operations: none(), parked: none() }
+        Self { operations: none(), parked: none(), left: none() }
     }
 
     /// To be called before an operation is sent: its echo may come at once.
@@ -54,6 +56,14 @@ impl Marks {
 
     pub(crate) fn note_parked(&self, entity: EntityNo) {
         self.parked[usize::from(entity.0)].store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn note_left(&self, entity: EntityNo) {
+        self.left[usize::from(entity.0)].store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_left(&self, entity: EntityNo) -> bool {
+        self.left[usize::from(entity.0)].load(Ordering::SeqCst)
     }
 
     fn has_operations(&self, entity: EntityNo) -> bool {
@@ -97,7 +107,91 @@ pub(crate) fn cells_to_json(entity: &Entity, cells: &[SentCell]) -> Json {
     Json::Object(cells.iter().map(cell).collect())
 }
 
+/// A create of ours, and what is known of the row that it made.
+#[derive(Clone, Debug)]
+pub(crate) struct Creation {
+    pub(crate) operation: Uuid,
+    pub(crate) record: RecordId,
+    pub(crate) cells: Vec<SentCell>,
+    /// The key that the side's answer named.
+    pub(crate) answered: Option<SideKey>,
+    /// The key by which the side has the record, by its log; `None`: it does not have it, or not yet.
+    pub(crate) key: Option<SideKey>,
+}
+
+/// Creates at side `$1` for entity `$2`, with what the link table says of the record.
+const CREATIONS: &str =
+    "select o.operation_id, o.record_id, o.cells::text, o.side_key, case when a.record_id is null then l.side_key end
+     from mirror.operation o
+     left join mirror.link l on l.record_id = o.record_id and l.entity_no = o.entity_no and l.side = o.side
+     left join mirror.absence a on a.record_id = o.record_id and a.entity_no = o.entity_no and a.side = o.side
+     where o.side = $1 and o.entity_no = $2 and o.kind = 'create'";
+
 impl Writer {
+    /// The creates among these operations.
+    pub(crate) async fn creations(
+        &self,
+        side: Side,
+        entity: EntityNo,
+        operations: &[Uuid],
+    ) -> Result<Vec<Creation>, Error> {
+        let sql = format!("{CREATIONS} and o.operation_id = any($3)");
+        let number = self.entity_number(entity);
+        let rows = self.query(&sql, &[&side.name(), &number, &operations]).await?;
+        Ok(self.read_creations(entity, &rows))
+    }
+
+    /// The creates whose row was not seen in the side's log yet, the oldest first.
+    pub(crate) async fn open_creations(
+        &self,
+        side: Side,
+        entity: EntityNo,
+    ) -> Result<Vec<Creation>, Error> {
+        if !self.has_operations(entity) {
+            return Ok(Vec::new());
+        }
+        let sql =
+            format!("{CREATIONS} and o.settled_at is null order by o.bound_at, o.operation_id");
+        let rows = self.query(&sql, &[&side.name(), &self.entity_number(entity)]).await?;
+        let mut open = self.read_creations(entity, &rows);
+        open.retain(|creation| creation.key.is_none());
+        Ok(open)
+    }
+
+    fn read_creations(&self, entity: EntityNo, rows: &[Row]) -> Vec<Creation> {
+        let described = self.mapping.entity(entity);
+        let key = |text: Option<&str>| text.map(SideKey::from);
+        let read = |row: &Row| Creation {
+            operation: row.get(0),
+            record: RecordId(row.get(1)),
+            cells: cells_from_json(
+                described,
+                &serde_json::from_str(row.get(2)).unwrap_or_default(),
+            ),
+            answered: key(row.get(3)),
+            key: key(row.get(4)),
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Of these rows of a side, those that are listed as second copies.
+    pub(crate) async fn second_copies(
+        &self,
+        side: Side,
+        entity: EntityNo,
+        keys: &[&str],
+    ) -> Result<Vec<SideKey>, Error> {
+        let kind = RefusalKind::SecondCopy.name();
+        let rows = self
+            .query(
+                "select side_key from mirror.refusal
+                 where side = $1 and entity_no = $2 and side_key = any($3) and kind = $4",
+                &[&side.name(), &self.entity_number(entity), &keys, &kind],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| SideKey::from(row.get::<_, &str>(0))).collect())
+    }
+
     pub(super) fn has_operations(&self, entity: EntityNo) -> bool {
         self.marks.has_operations(entity)
     }

@@ -586,6 +586,17 @@ pub(crate) async fn rename(
     Ok(done.rows_affected())
 }
 
+/// Forgets what rows of a record's sets, and rows that named it in others', held beside their elements.
+pub(crate) async fn forget_columns(pool: &PgPool, record: Uuid) -> Result<u64, Error> {
+    let done = sqlx::query(
+        "delete from mirror.element_left where record_id = $1 or element = $1::uuid::text",
+    )
+    .bind(record)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Gives the transactions of a side's user who is named so the record's id as their author's.
 pub(crate) async fn take_user_ids(
     pool: &PgPool,

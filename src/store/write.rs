@@ -78,7 +78,7 @@ pub(crate) struct EntityWrites {
     pub(crate) links_gone: Vec<(Side, SideKey)>,
     pub(crate) tombstones: Vec<(RecordId, i64)>,
     /// Side, field, row; `None`: gone.
-    pub(crate) elements: Vec<(Side, String, SideKey, Option<(RecordId, String)>)>,
+    pub(crate) elements: Vec<(Side, String, SideKey, Option<ElementContent>)>,
     /// Something else than before is owed to this side.
     pub(crate) due: Vec<(RecordId, Side)>,
     /// Nothing is owed any more.
@@ -88,6 +88,15 @@ pub(crate) struct EntityWrites {
     pub(crate) parked: Vec<ParkRow>,
     /// Cells whose canonical value changed: what a side did not take may be another one now.
     pub(crate) unparked: Vec<(RecordId, String)>,
+}
+
+/// What a row of a side's junction table means.
+#[derive(Clone, Debug)]
+pub(crate) struct ElementContent {
+    pub(crate) record: RecordId,
+    pub(crate) element: String,
+    /// Its other columns, a JSON object.
+    pub(crate) columns: Option<String>,
 }
 
 #[derive(Debug)]
@@ -596,41 +605,6 @@ impl Calls<'_> {
                 column(rows, |row| row.side.name()),
                 column(rows, |row| row.transaction),
                 column(rows, |row| row.was_deleted),
-            ],
-        );
-    }
-
-    fn elements(&mut self, writes: &EntityWrites) {
-        if writes.elements.is_empty() {
-            return;
-        }
-        let number = self.writer.entity_number(writes.entity);
-        let rows = &writes.elements;
-        self.add(
-            "delete from mirror.element e using unnest($2::text[], $3::text[], $4::text[]) as u (side, field, row_key)
-             where e.entity_no = $1 and e.side = u.side and e.field = u.field and e.row_key = u.row_key",
-            vec![
-                Box::new(number),
-                column(rows, |(side, ..)| side.name()),
-                column(rows, |(_, field, ..)| field.clone()),
-                column(rows, |(_, _, row, _)| row.to_string()),
-            ],
-        );
-        let kept: Vec<_> = rows
-            .iter()
-            .filter_map(|(side, field, row, content)| Some((*side, field, row, content.as_ref()?)))
-            .collect();
-        self.add(
-            "insert into mirror.element (side, entity_no, field, row_key, record_id, element)
-             select side, $1, field, row_key, record_id, element
-             from unnest($2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[]) as u (side, field, row_key, record_id, element)",
-            vec![
-                Box::new(number),
-                column(&kept, |(side, ..)| side.name()),
-                column(&kept, |(_, field, ..)| (*field).clone()),
-                column(&kept, |(_, _, row, _)| row.to_string()),
-                column(&kept, |(.., (record, _))| record.0),
-                column(&kept, |(.., (_, element))| element.clone()),
             ],
         );
     }

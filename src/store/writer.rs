@@ -83,6 +83,8 @@ pub(crate) struct Writer {
     /// Pairs in which the side lacks records that it never had, if anybody is still to be found among them.
     pub(super) lacking: HashSet<(Side, EntityNo)>,
     pub(super) marks: Arc<Marks>,
+    /// Entities some of whose junction rows have columns of their own.
+    pub(super) columned: HashSet<EntityNo>,
 }
 
 impl Writer {
@@ -141,7 +143,9 @@ impl Writer {
             doomed: HashSet::new(),
             lacking: HashSet::new(),
             marks,
+            columned: HashSet::new(),
         };
+        writer.read_columns().await?;
         writer.linked = writer.pairs_in("mirror.link").await?;
         writer.refused = writer.pairs_in("mirror.refusal").await?;
         writer.lacking = writer
@@ -305,6 +309,7 @@ impl Writer {
 
     /// Keeps in mind what `writes`, which are written now, have brought into tables that may be empty.
     pub(crate) fn note(&mut self, writes: &Writes) {
+        writes.entities.iter().for_each(|entity| self.note_columns(entity));
         for entity in &writes.entities {
             self.linked.extend(entity.links.iter().map(|link| (link.side, entity.entity)));
         }

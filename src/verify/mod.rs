@@ -161,7 +161,7 @@ impl Verify {
         seen.extend(gone_rows.into_iter().map(|(field, row)| Observation {
             entity,
             key: "".into(),
-            change: Change::Element(Element { field, row, element: None }),
+            change: Change::Element(Element { field, row, element: None, columns: None }),
         }));
         let absent = |key| Observation { entity, key, change: Change::Absent };
         seen.extend(gone.into_iter().map(absent));

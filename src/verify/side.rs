@@ -55,7 +55,7 @@ impl Keys {
         match self.side {
             Side::Airtable => linked,
             // A UUID that is not linked is the canonical id itself.
-            Side::Directus => linked.or_else(|| Uuid::try_parse(&key.0).ok()),
+            Side::Directus => linked.or_else(|| key.as_id()),
         }
     }
 }

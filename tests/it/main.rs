@@ -16,6 +16,7 @@ mod demo;
 mod demo_parts;
 mod exports;
 mod histories;
+mod keys;
 mod line;
 mod mirror;
 mod newcomers;

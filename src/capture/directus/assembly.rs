@@ -20,6 +20,7 @@ use crate::{
 use super::{
     convert::{KeyUnreadable, Plan, held_bytes},
     error::Error,
+    extra::Extras,
     layout::{Layout, TableName},
     pgoutput::{Message, Old, Raw, Relation, Tuple, decode},
     publication::{ACTIVITY, HINTS},
@@ -259,7 +260,8 @@ impl Assembly {
         let known = if let Some((table, layout)) =
             mapped.and_then(|table| Some((table, self.layout.tables.get(table)?)))
         {
-            let (plan, _) = Plan::new(layout, place);
+            let columns = relation.columns.iter().map(|it| (it.name.as_str(), it.type_oid));
+            let plan = Plan::new(layout, place).0.with_extras(&Extras::new(layout, columns));
             let plan = plan.with_value_bytes_max(self.row_bytes_max);
             if let Some(Known::Mapped { relation: before, .. }) = self.relations.get(&oid)
                 && *before != relation
@@ -322,6 +324,15 @@ impl Assembly {
                     );
                     self.notes.push(Note::Happened { code: "capture_column_retyped", text });
                 }
+            }
+        }
+        // Columns beside a junction's elements are kept from the first row on, those that are new too.
+        for (column, now) in types {
+            let oid = now.split('/').next().and_then(|oid| oid.parse().ok()).unwrap_or_default();
+            if layout.keeps(column, oid) {
+                reread |= !covered.contains_key(column);
+                changed |= covered.get(column).is_some_and(|before| before != now);
+                covered.entry(column.clone()).and_modify(|before| before.clone_from(now));
             }
         }
         if reread {

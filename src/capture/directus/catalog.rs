@@ -56,6 +56,10 @@ pub(super) struct ColumnFacts {
     pub(super) may_select: bool,
     /// Part of a primary key that is checked at once.
     pub(super) is_primary_key: bool,
+    /// Whether a unique index of the whole table, checked at once, has this column alone.
+    pub(super) is_unique: bool,
+    /// What the database fills in where a new row leaves the column out: the expression, `identity`, or nothing.
+    pub(super) default: Option<String>,
 }
 
 impl TableFacts {
@@ -63,10 +67,29 @@ impl TableFacts {
         self.columns.iter().find(|column| column.name == name)
     }
 
+    /// The columns of the primary key, in table order.
+    pub(super) fn primary_key(&self) -> Vec<&str> {
+        let keys = self.columns.iter().filter(|column| column.is_primary_key);
+        keys.map(|column| column.name.as_str()).collect()
+    }
+
     /// Mapped columns that rows of this table carry in the log: those that exist and are not generated.
     pub(super) fn carried<'a>(&self, table: &'a LayoutTable) -> Vec<&'a str> {
         let carried = |name: &&str| self.column(name).is_some_and(|column| !column.is_generated);
         table.columns().into_iter().filter(carried).collect()
+    }
+
+    /// The columns that a full read asks for: those that are carried, and those that are kept beside a junction's
+    /// elements, as far as the role may read them.
+    pub(super) fn read<'a>(&'a self, table: &'a LayoutTable) -> Vec<&'a str> {
+        let kept = self.columns.iter().filter(|column| {
+            !column.is_generated
+                && (self.may_select || column.may_select)
+                && table.keeps(&column.name, column.type_oid)
+        });
+        let mut columns = self.carried(table);
+        columns.extend(kept.map(|column| column.name.as_str()));
+        columns
     }
 }
 
@@ -165,8 +188,14 @@ pub(super) async fn tables(
                     format_type(a.atttypid, a.atttypmod), a.attgenerated <> '',
                     has_column_privilege(a.attrelid, a.attnum, 'select'),
                     exists (select from pg_index i where i.indrelid = a.attrelid and i.indisprimary
-                            and i.indimmediate and a.attnum = any (i.indkey))
+                            and i.indimmediate and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])),
+                    a.attnotnull and exists (select from pg_index i where i.indrelid = a.attrelid and i.indisunique
+                            and i.indimmediate and i.indisvalid and i.indpred is null and i.indnkeyatts = 1
+                            and i.indkey[0] = a.attnum),
+                    case when a.attidentity <> '' then 'identity'
+                         when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid) end
              from pg_attribute a
+             left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
              where a.attrelid = any ($1) and a.attnum > 0 and not a.attisdropped
              order by a.attrelid, a.attnum",
             &[&oids],
@@ -186,6 +215,8 @@ pub(super) async fn tables(
             is_generated: row.get(5),
             may_select: row.get(6),
             is_primary_key: row.get(7),
+            is_unique: row.get(8),
+            default: row.get(9),
         });
     }
     Ok(facts)

@@ -9,6 +9,7 @@ use crate::{
 };
 
 use super::{
+    extra::Extras,
     layout::{LayoutTable, Role},
     pgoutput::{Old, Raw, Tuple},
 };
@@ -49,8 +50,19 @@ pub(super) struct Plan {
 
 #[derive(Clone, Debug, PartialEq)]
 enum PlannedRole {
-    Record { entity: EntityNo, key: usize, cells: Vec<(usize, FieldNo)> },
-    Element { entity: EntityNo, field: FieldNo, key: usize, parent: usize, element: usize },
+    Record {
+        entity: EntityNo,
+        key: usize,
+        cells: Vec<(usize, FieldNo)>,
+    },
+    Element {
+        entity: EntityNo,
+        field: FieldNo,
+        key: usize,
+        parent: usize,
+        element: usize,
+        extras: Extras,
+    },
 }
 
 /// A row whose key can't be read: it has no value, it is too large to be sent again, or it is not UTF-8.
@@ -89,7 +101,10 @@ impl Plan {
                     let found = (find(key), find(parent), find(element));
                     if let (Some(key), Some(parent), Some(element)) = found {
                         let (entity, field) = (*entity, *field);
-                        roles.push(PlannedRole::Element { entity, field, key, parent, element });
+                        let extras = Extras::default();
+                        let role =
+                            PlannedRole::Element { entity, field, key, parent, element, extras };
+                        roles.push(role);
                     }
                 }
             }
@@ -100,6 +115,16 @@ impl Plan {
     /// With refusal of values of more bytes.
     pub(super) fn with_value_bytes_max(self, value_bytes_max: usize) -> Self {
         Self { value_bytes_max, ..self }
+    }
+
+    /// The same, with the columns that are kept beside the elements of sets.
+    pub(super) fn with_extras(mut self, kept: &Extras) -> Self {
+        for role in &mut self.roles {
+            if let PlannedRole::Element { extras, .. } = role {
+                extras.clone_from(kept);
+            }
+        }
+        self
     }
 
     /// A row that is there: inserted, or read in full.
@@ -197,7 +222,7 @@ impl PlannedRole {
                 let change = Change::Present { cells: read, claimed_id: None, made_at: None };
                 Ok(Observation { entity: *entity, key, change })
             }
-            Self::Element { entity, field, key, parent, element } => {
+            Self::Element { entity, field, key, parent, element, extras } => {
                 let row_key = side_key(key_row.raw(*key)).ok_or(KeyUnreadable)?;
                 let parent = side_key(row.raw(*parent));
                 let element = match row.raw(*element) {
@@ -207,7 +232,9 @@ impl PlannedRole {
                     }
                     _ => None,
                 };
-                let change = Change::Element(Element { field: *field, row: row_key, element });
+                let columns = element.as_ref().and_then(|_| extras.of(row));
+                let element = Element { field: *field, row: row_key, element, columns };
+                let change = Change::Element(element);
                 let key = parent.unwrap_or_else(|| "".into());
                 Ok(Observation { entity: *entity, key, change })
             }
@@ -243,7 +270,12 @@ impl PlannedRole {
             Self::Element { entity, field, .. } => Observation {
                 entity: *entity,
                 key: "".into(),
-                change: Change::Element(Element { field: *field, row: key, element: None }),
+                change: Change::Element(Element {
+                    field: *field,
+                    row: key,
+                    element: None,
+                    columns: None,
+                }),
             },
         }
     }

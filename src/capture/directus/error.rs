@@ -68,6 +68,8 @@ pub(crate) enum Error {
     Unpublishable { table: String, text: String, remedy: String },
     #[error("column `{column}` of {table} is the key in the mapping but does not exist")]
     KeyMissing { table: String, column: String },
+    #[error("{} {table}: the mapping's key `{column}` {found}", if *is_junction { "junction" } else { "collection" })]
+    KeyUnfit { table: String, column: String, is_junction: bool, found: String, remedy: String },
     #[error("could not ask which records are known")]
     KnownKeys { source: anyhow::Error },
     #[error("a task of the capture ended by itself: {text}")]
@@ -173,7 +175,7 @@ impl Error {
             Self::PublicationRights { sql, .. } => {
                 format!("Run as the owner of the tables: {sql}")
             }
-            Self::Unpublishable { remedy, .. } => remedy.clone(),
+            Self::Unpublishable { remedy, .. } | Self::KeyUnfit { remedy, .. } => remedy.clone(),
             Self::KeyMissing { table, .. } => format!("Name the primary key of {table} in mapping.toml."),
             Self::Sql { .. } | Self::Server { .. } => match self.sqlstate() {
                 Some("28P01" | "28000" | "3D000") => {

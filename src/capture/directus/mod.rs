@@ -8,7 +8,9 @@ mod connect;
 mod convert;
 mod copy_text;
 mod error;
+mod extra;
 mod heartbeat;
+mod keys;
 mod layout;
 mod lineage;
 mod look;
@@ -21,6 +23,7 @@ mod slot;
 mod snapshot;
 mod stream;
 mod transport;
+mod tries;
 mod width;
 
 #[cfg(test)]
@@ -36,11 +39,13 @@ mod testing;
 mod tests;
 
 pub(crate) use error::Error;
+pub(crate) use keys::unfit as unfit_keys;
 pub(crate) use look::Look;
 pub(crate) use preflight::preflight;
 pub(crate) use settings::{
     ActivityMode, CaptureStatus, Links, Phase, SourceSettings, StoredPosition, TableProgress,
 };
+pub(crate) use tries::Tries;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -225,6 +230,8 @@ impl Capture {
         let found = self.look(&admin).await?;
         let published = publication::ensure(&admin, &self.source, &self.layout).await?;
         self.links.notify(Notice::looked(TABLES, published.troubles()));
+        let givers = keys::givers(&self.links.mapping, &published);
+        self.links.key_givers.send_replace(Some(givers));
         let sender_timeout =
             Duration::from_millis(u64::try_from(server.sender_timeout_ms).unwrap_or_default());
         let mut transport = self.connect(&published).await?;

@@ -8,6 +8,7 @@ use super::{
     catalog::{self, Server, TableFacts},
     connect::connect,
     error::Error,
+    keys,
     layout::{Layout, LayoutTable, Role, TableName, is_plain_name},
     publication,
     settings::SourceSettings,
@@ -169,6 +170,7 @@ fn of_table(
     }
     for role in &table.roles {
         let Role::Record { entity, columns, .. } = role else { continue };
+        findings.extend(keys::findings(&table.name, mapping.entity(*entity), facts));
         for (no, column) in columns {
             let kind = &mapping.entity(*entity).field(*no).kind;
             if let Some(column) = facts.column(column)

@@ -11,6 +11,7 @@ use tokio_postgres::{Client, error::SqlState};
 use super::{
     catalog::{self, PublicationFacts, TableFacts},
     error::Error,
+    keys,
     layout::{Layout, LayoutTable, TableName, quote},
     settings::{ActivityMode, SourceSettings},
 };
@@ -33,6 +34,8 @@ pub(super) struct Published {
     pub(super) publications: Vec<String>,
     /// The mapped tables that exist.
     pub(super) tables: BTreeMap<TableName, TableFacts>,
+    /// Whether the authors of changes are among what is published.
+    pub(super) are_authors_told: bool,
     /// Whether a publication was made just now: a slot that is older can't be read with it.
     pub(super) is_new: bool,
     /// What a person should know, as (code, text).
@@ -73,6 +76,7 @@ pub(super) async fn ensure(
     let existing = catalog::publication(client, &source.publication).await?;
     let mut published = Published {
         publications: vec![source.publication.clone()],
+        are_authors_told: false,
         is_new: existing.is_none(),
         remarks: Vec::new(),
         tables,
@@ -109,6 +113,7 @@ pub(super) async fn ensure(
             remedy: "Set activity to `auto` or `off` for a Postgres without Directus, or name the schema that Directus uses.".into(),
         });
     }
+    published.are_authors_told = published.publications.len() > 1;
     Ok(published)
 }
 
@@ -321,12 +326,7 @@ pub(super) fn check(table: &LayoutTable, facts: &TableFacts) -> Result<(), Error
         return Err(unpublishable("it is no table (a view, or foreign)", remedy));
     }
     for role in &table.roles {
-        if facts.column(role.key()).is_none() {
-            return Err(Error::KeyMissing {
-                table: table.name.to_string(),
-                column: role.key().into(),
-            });
-        }
+        keys::check(&table.name, role, facts)?;
     }
     let has_key = facts.columns.iter().any(|column| column.is_primary_key);
     let usable = match facts.identity {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::lineage::Witness;
 use crate::{
     capture::{KnownKeys, Lineage},
-    mapping::Mapping,
+    mapping::{KeyGivers, Mapping},
     model::{Incident, Lsn, Notice},
     postgres::TlsMode,
     queue::Outlet,
@@ -253,6 +253,8 @@ pub(crate) struct Links {
     /// A [`SlotIdentity`], to be stored with each position.
     pub(crate) identity: watch::Sender<Option<serde_json::Value>>,
     pub(crate) incidents: mpsc::Sender<Notice>,
+    /// Who gives the keys of new records, as each connection finds it.
+    pub(crate) key_givers: watch::Sender<Option<KeyGivers>>,
     pub(crate) stop: CancellationToken,
 }
 

@@ -26,6 +26,7 @@ use super::{
     convert::Plan,
     copy_text::CopyRow,
     error::Error,
+    extra::Extras,
     layout::{LayoutTable, Role, TableName, literal, quote},
     settings::{CaptureStatus, Links, SourceSettings, TableProgress},
 };
@@ -106,7 +107,7 @@ impl Known {
             rows.into_iter().map(move |row| Observation {
                 entity,
                 key: "".into(),
-                change: Change::Element(Element { field, row, element: None }),
+                change: Change::Element(Element { field, row, element: None, columns: None }),
             })
         });
         elements.chain(records)
@@ -222,8 +223,12 @@ impl Snapshot {
         sink: &Sink,
         is_look: bool,
     ) -> Result<u64, Error> {
-        let columns = table.facts.carried(&table.table);
+        let columns = table.facts.read(&table.table);
         let (plan, _) = Plan::new(&table.table, |name| columns.iter().position(|c| *c == name));
+        let typed = columns
+            .iter()
+            .map(|name| (*name, table.facts.column(name).map_or(0, |column| column.type_oid)));
+        let plan = plan.with_extras(&Extras::new(&table.table, typed));
         let plan = plan.with_value_bytes_max(self.value_bytes_max);
         let list: Vec<String> = columns.iter().map(|column| quote(column)).collect();
         let select = format!("select {} from {}", list.join(", "), table.table.name.quoted());

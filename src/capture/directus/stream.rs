@@ -23,6 +23,7 @@ use super::{
     connect::connect,
     error::Error,
     heartbeat::{Heartbeats, PREFIX},
+    keys,
     layout::{Layout, TableName},
     publication,
     settings::{Covered, Links, Phase, SourceSettings, StoredPosition},
@@ -505,6 +506,8 @@ impl<'a> Stream<'a> {
         }
         match publication::ensure(&self.admin, self.source, self.layout).await {
             Ok(published) => {
+                let givers = keys::givers(&self.links.mapping, &published);
+                self.links.key_givers.send_replace(Some(givers));
                 let mut troubles = published.troubles();
                 troubles.extend(self.lost_replication().await);
                 self.links.notify(Notice::looked(TABLES, troubles));
@@ -668,9 +671,15 @@ pub(super) fn publish(links: &Links, stored: &StoredPosition) {
 /// The columns that a full read of the table has covered.
 pub(super) fn cover_of(table: &ReadTable) -> BTreeMap<String, String> {
     let types = types_of(&table.facts);
+    let kept =
+        table.facts.columns.iter().filter(|column| {
+            !column.is_generated && table.table.keeps(&column.name, column.type_oid)
+        });
+    let kept = kept.map(|column| column.name.as_str());
     let carried = table.facts.carried(&table.table);
     carried
         .into_iter()
+        .chain(kept)
         .filter_map(|column| Some((column.to_owned(), types.get(column)?.clone())))
         .collect()
 }

@@ -340,6 +340,7 @@ impl Tap {
             status,
             identity,
             incidents: incident,
+            key_givers: watch::Sender::default(),
             stop: stop.clone(),
         };
         let task = tokio::spawn(run(source, links));

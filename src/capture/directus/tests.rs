@@ -202,6 +202,108 @@ async fn capture_directus_junction_rows_come_go_and_are_truncated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_junction_rows_carry_their_other_columns_by_copy_and_by_stream() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ARTICLE).await;
+    run_sql(
+        &client,
+        "create table tagging (id serial primary key, article text, tag text, sort int, since timestamptz);
+         insert into article values ('1', 'a');
+         insert into tagging (article, tag, sort) values ('1', 'red', 3)",
+    )
+    .await;
+    let mut article = entity("article", &[("title", FieldKind::Text)]);
+    let junction = DirectusField::Junction {
+        table: "tagging".into(),
+        key: "id".into(),
+        parent: "article".into(),
+        element: "tag".into(),
+        codes: None,
+    };
+    article.fields.push(field("tags", FieldKind::MultiSelect, junction));
+    let tap = Tap::open(cluster.source(), mapping(vec![article.clone()]), None);
+    tap.until_streaming().await;
+    let columns_of = |mirror: &Mirror, row: &str| {
+        mirror.observations.iter().rev().find_map(|observation| match &observation.change {
+            Change::Element(element) if *element.row.0 == *row => Some(element.columns.clone()),
+            _ => None,
+        })
+    };
+    let sort = |no: i32| Some(Some(Box::new(serde_json::json!({ "sort": no }))));
+    tap.until("copied", |mirror| columns_of(mirror, "1") == sort(3)).await;
+    run_sql(
+        &client,
+        "update tagging set sort = 4; insert into tagging (article, tag) values ('1', 'blue')",
+    )
+    .await;
+    tap.until("streamed", |mirror| columns_of(mirror, "1") == sort(4)).await;
+    tap.until("without any", |mirror| columns_of(mirror, "2") == Some(None)).await;
+    // A column that is new is read of the rows that are there, as after an update of Plait itself.
+    run_sql(&client, "alter table tagging add column role text default 'lead'; update tagging set sort = 5 where id = 1").await;
+    let both = Some(Some(Box::new(serde_json::json!({ "sort": 5, "role": "lead" }))));
+    tap.until("of a new column", |mirror| columns_of(mirror, "1") == both).await;
+    run_sql(&client, "update article set title = 'b'").await;
+    let role = |mirror: &Mirror| {
+        mirror
+            .stored
+            .as_ref()
+            .map(|(_, identity)| identity["covered"]["public.tagging"]["role"].is_string())
+    };
+    tap.until("what was read is stored", |mirror| role(mirror) == Some(true)).await;
+    let mut before = tap.close().await;
+    let (_, identity) = before.stored.as_mut().unwrap();
+    identity["covered"]["public.tagging"].as_object_mut().unwrap().remove("sort");
+    before.observations.clear();
+    let tap = Tap::open(cluster.source(), mapping(vec![article]), Some(before));
+    tap.until("read again", |mirror| columns_of(mirror, "1") == both).await;
+    tap.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_key_that_is_not_the_whole_primary_key_is_refused_by_name() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(
+        &client,
+        "create table article (id serial primary key, code text not null unique, title text);
+         create table seat (hall text, number int, title text, primary key (hall, number));
+         create table log (title text); alter table log replica identity full;
+         create table badge (code text not null unique, title text); alter table badge replica identity full",
+    )
+    .await;
+    let keyed = |table: &str, key: &str| {
+        let mut keyed = entity(table, &[("title", FieldKind::Text)]);
+        keyed.directus.as_mut().unwrap().key = key.into();
+        keyed
+    };
+    for (table, key, says) in [
+        ("article", "code", &["public.article", "`code`", "which is `id`", "key = \"id\""][..]),
+        (
+            "seat",
+            "hall",
+            &["public.seat", "`hall`", "`hall`, `number`", "primary key of one column"],
+        ),
+        ("log", "title", &["public.log", "`title`", "is no primary key"]),
+    ] {
+        let mapping = mapping(vec![keyed(table, key)]);
+        let unfit = super::unfit_keys(&cluster.source(), &mapping).await.unwrap();
+        assert!(unfit.len() == 1 && says.iter().all(|part| unfit[0].contains(part)), "{unfit:?}");
+        let findings = super::preflight(&cluster.source(), &mapping).await;
+        let found = findings.iter().any(|finding| {
+            let remedy = finding.remedy.as_deref().unwrap_or_default();
+            finding.level == crate::model::Level::Error
+                && says.iter().all(|part| finding.what.contains(part) || remedy.contains(part))
+        });
+        assert!(found, "{findings:?}");
+        let tap = Tap::open(cluster.source(), mapping, None);
+        assert!(matches!(tap.failure().await, Error::KeyUnfit { .. }));
+    }
+    let fit = mapping(vec![keyed("article", "id"), keyed("badge", "code")]);
+    assert_eq!(super::unfit_keys(&cluster.source(), &fit).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn capture_directus_large_transaction_is_handed_over_in_parts() {
     let cluster = Cluster::start(&[]).await;
     let client = cluster.client().await;

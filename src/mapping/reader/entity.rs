@@ -74,7 +74,9 @@ pub(super) fn read(name: &At, section: &Section<'_, '_>, names: &Names) -> Read 
     if fields.is_none_or(|fields| fields.entries().next().is_none()) {
         section.problem(&name.span, format!("has no fields: add `[entity.{}.field]`", name.value));
     }
-    entity.matches = matches::read(section, &entity);
+    let mut keys = matches::read(section, &entity);
+    matches::add_key(&entity, &mut keys);
+    entity.matches = keys;
     Read { entity, span: name.span.clone(), field_spans }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::{
     document::{Node, Section, did_you_mean},
-    mapping::{Entity, Field, FieldKind, NaturalKey, Part, Store},
+    mapping::{Direction, Entity, Field, FieldKind, NaturalKey, Part, Store},
     model::FieldNo,
 };
 
@@ -42,6 +42,18 @@ pub(super) fn read(section: &Section<'_, '_>, entity: &Entity) -> Vec<NaturalKey
         }
     }
     keys
+}
+
+/// Adds the field that is the key of the Directus collection, where both sides write it: its value tells a record from
+/// all others, whether `match` names it or not. Without it, each side's new record would be created on the other.
+pub(super) fn add_key(entity: &Entity, keys: &mut Vec<NaturalKey>) {
+    let Some(no) = entity.key_field().filter(|_| entity.is_two_sided()) else { return };
+    let field = entity.field(no);
+    let is_written_on_both = field.airtable.is_some() && field.direction == Direction::Both;
+    let is_named = keys.iter().any(|key| key.fields == [no]);
+    if is_written_on_both && is_scalar(field) && !is_named {
+        keys.insert(0, NaturalKey { fields: vec![no], is_strong: true });
+    }
 }
 
 /// A field, or a list of fields.
@@ -84,18 +96,7 @@ fn field(
         return None;
     };
     let field = &entity.fields[at];
-    let is_scalar = matches!(field.store, Store::Column(_))
-        && !matches!(
-            field.kind,
-            FieldKind::LongText
-                | FieldKind::Boolean
-                | FieldKind::MultiSelect
-                | FieldKind::Links { .. }
-                | FieldKind::Computed
-                | FieldKind::Json
-                | FieldKind::Csv
-        );
-    if !is_scalar {
+    if !is_scalar(field) {
         let what = format!(
             "`match` names `{name}`, which is of the type {}: records are told apart by short texts, numbers, dates and links",
             field.kind
@@ -109,6 +110,21 @@ fn field(
         return None;
     }
     Some(FieldNo(u16::try_from(at).unwrap_or(u16::MAX)))
+}
+
+/// Whether a field holds one short value, by which records can be compared.
+fn is_scalar(field: &Field) -> bool {
+    matches!(field.store, Store::Column(_))
+        && !matches!(
+            field.kind,
+            FieldKind::LongText
+                | FieldKind::Boolean
+                | FieldKind::MultiSelect
+                | FieldKind::Links { .. }
+                | FieldKind::Computed
+                | FieldKind::Json
+                | FieldKind::Csv
+        )
 }
 
 /// Whether a field holds what several records may be called.

@@ -103,10 +103,16 @@ impl Work<'_> {
         else {
             return Ok(());
         };
+        let has_other_key = items.iter().any(Item::has_other_key);
+        if let ([one], true) = (items, has_other_key && error.is_servers()) {
+            done.push((one.at, self.failed(one, error)));
+            return Ok(());
+        }
         let sorted = match fault.code.as_str() {
             "FORBIDDEN" => self.forbidden(items, queue, done).await?,
             // Of a user that is there already, the e-mail address is blamed first.
-            "RECORD_NOT_UNIQUE" if stage == Stage::Create => {
+            // Under a key that is not ours, it is somebody else's record.
+            "RECORD_NOT_UNIQUE" if stage == Stage::Create && !has_other_key => {
                 self.created_before(items, queue).await?
             }
             _ if is_required(fault) => self.incomplete(error, items, queue, done),
@@ -203,7 +209,8 @@ impl Work<'_> {
                 return Err(no_right(collection, needed));
             }
         }
-        if stage == Stage::Create && !rights.has_field(collection, action, &self.table.key) {
+        let gives_key = stage == Stage::Create && !items.iter().any(Item::has_other_key);
+        if gives_key && !rights.has_field(collection, action, &self.table.key) {
             return Err(no_right(collection, action));
         }
         let mut rest = Vec::new();

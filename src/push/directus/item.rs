@@ -1,13 +1,13 @@
 //! Bound writes → rows of Directus. Pure.
 
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 use crate::{
     config::Secret,
-    mapping::{DirectusField, DirectusTable, Entity},
+    mapping::{DirectusField, DirectusTable, Entity, KeyGiver},
     model::{FieldNo, RecordId},
-    push::{ADD, Bound, REMOVE, Write},
+    push::{ADD, Bound, COLUMNS, REMOVE, Write},
     remote::directus::{Action, Row},
 };
 
@@ -18,8 +18,13 @@ pub(super) struct Item {
     pub(super) at: usize,
     pub(super) record: RecordId,
     pub(super) operation: Uuid,
-    /// How Directus calls the record; it is ours to say.
+    /// How Directus calls the record. Of one that is made under a key which is not ours to say: the canonical id,
+    /// for messages alone.
     pub(super) key: String,
+    /// Who gives its key, if it is made; `None`: that is not known.
+    pub(super) giver: Option<KeyGiver>,
+    /// The key under which Directus says that it has made it.
+    pub(super) made: Option<String>,
     pub(super) stage: Stage,
     pub(super) cells: Vec<Sent>,
     /// What changes in its sets, which are tables of their own; after the record itself.
@@ -45,8 +50,8 @@ pub(super) struct Sent {
 #[derive(Clone, Debug)]
 pub(super) struct SetChange {
     pub(super) field: FieldNo,
-    /// Elements.
-    pub(super) add: Vec<Json>,
+    /// Elements, with the other columns of their rows where they are known.
+    pub(super) add: Vec<(Json, Option<Map<String, Json>>)>,
     /// Keys of rows.
     pub(super) remove: Vec<String>,
 }
@@ -62,7 +67,7 @@ impl Stage {
 }
 
 impl Item {
-    pub(super) fn new(at: usize, bound: Bound, entity: &Entity) -> Self {
+    pub(super) fn new(at: usize, bound: Bound, entity: &Entity, giver: Option<KeyGiver>) -> Self {
         let (stage, values) = match bound.write {
             Write::Create(cells) => (Stage::Create, cells),
             Write::Update(cells) => (Stage::Update, cells),
@@ -80,7 +85,13 @@ impl Item {
         }
         let key = bound.key.map_or_else(|| bound.record.to_string(), |key| key.to_string());
         let Bound { record, operation, .. } = bound;
-        Self { at, record, operation, key, stage, cells, sets, password: None }
+        let (made, password) = (None, None);
+        Self { at, record, operation, key, giver, made, stage, cells, sets, password }
+    }
+
+    /// Whether it is made under a key that only the log tells.
+    pub(super) fn has_other_key(&self) -> bool {
+        self.stage == Stage::Create && self.giver.is_some_and(KeyGiver::is_other)
     }
 
     /// The row for its cells, its key among them.
@@ -91,7 +102,9 @@ impl Item {
     /// The row for some of its cells. A password comes along where the user is made.
     pub(super) fn row_of(&self, table: &DirectusTable, stage: Stage, cells: &[Sent]) -> Row {
         let mut row = Row::default();
-        row.set(&table.key, json!(self.key));
+        if !self.has_other_key() {
+            row.set(&table.key, json!(self.key));
+        }
         for cell in cells {
             row.set(&cell.column, cell.value.clone());
         }
@@ -115,11 +128,36 @@ impl Item {
     }
 }
 
+/// The items with the key under which each was made, where they are made one by one.
+pub(super) fn with_keys(mut items: Vec<Item>, keys: Option<Vec<String>>) -> Vec<Item> {
+    if let ([item], Some([key])) = (items.as_mut_slice(), keys.as_deref())
+        && item.has_other_key()
+    {
+        item.made = Some(key.clone());
+    }
+    items
+}
+
 fn change(field: FieldNo, value: &Json) -> SetChange {
     let list = |name: &str| value.get(name).and_then(Json::as_array).cloned().unwrap_or_default();
     let remove = list(REMOVE);
     let remove = remove.iter().filter_map(crate::remote::directus::text).collect();
-    SetChange { field, add: list(ADD), remove }
+    let mut columns: Vec<(Json, Map<String, Json>)> = list(COLUMNS)
+        .into_iter()
+        .filter_map(|pair| match pair {
+            Json::Array(pair) => match <[Json; 2]>::try_from(pair).ok()? {
+                [element, Json::Object(columns)] => Some((element, columns)),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect();
+    let with_columns = |element: Json| {
+        let at = columns.iter().position(|(of, _)| *of == element);
+        (element, at.map(|at| columns.swap_remove(at).1))
+    };
+    let add = list(ADD).into_iter().map(with_columns).collect();
+    SetChange { field, add, remove }
 }
 
 /// The field of the mapping that a column is; a set's is its alias and never named.

@@ -4,6 +4,9 @@
 
 mod blame;
 mod item;
+mod keyed;
+#[cfg(test)]
+mod keyed_tests;
 mod newcomer;
 #[cfg(test)]
 mod parts_tests;
@@ -19,13 +22,14 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use futures_util::StreamExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use self::item::{Item, Stage};
@@ -37,7 +41,7 @@ use super::{
     trouble::{Trouble, Troubles},
 };
 use crate::{
-    mapping::{DirectusTable, Entity, Mapping},
+    mapping::{DirectusTable, Entity, KeyGiver, KeyGivers, Mapping},
     model::{EntityNo, Notice, RecordId, Side},
     remote::directus::{Client, Error, Row},
 };
@@ -57,6 +61,30 @@ pub(crate) struct DirectusPush {
     mapping: Arc<Mapping>,
     troubles: Troubles,
     passwords: Option<Arc<dyn Passwords>>,
+    keys: Option<Keys>,
+}
+
+/// Who gives keys, and what is known of creates without an answer. Without it, all keys are ours.
+struct Keys {
+    givers: watch::Receiver<Option<KeyGivers>>,
+    tries: Arc<dyn Tries>,
+    /// Creates that Directus has failed at without a reason, by operation.
+    failed: Mutex<HashSet<Uuid>>,
+    /// Collections that do not note their changes, and when that was asked.
+    silent: tokio::sync::Mutex<Option<(Instant, HashSet<String>)>>,
+}
+
+/// Whether a create that got no answer can still make a record.
+pub(crate) trait Tries: Send + Sync {
+    /// Whether `operation` is asked about for the first time.
+    fn is_new(&self, operation: Uuid) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+
+    /// Whether it is over. A yes is given once, and only where an earlier question has found it.
+    fn is_over(
+        &self,
+        operation: Uuid,
+        entity: EntityNo,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
 }
 
 /// What became of items, by their place.
@@ -68,7 +96,31 @@ impl DirectusPush {
         mapping: Arc<Mapping>,
         notices: mpsc::Sender<(String, Notice)>,
     ) -> Self {
-        Self { client, mapping, troubles: Troubles::new(notices), passwords: None }
+        Self { client, mapping, troubles: Troubles::new(notices), passwords: None, keys: None }
+    }
+
+    /// With keys that others give.
+    pub(crate) fn with_keys(
+        mut self,
+        givers: watch::Receiver<Option<KeyGivers>>,
+        tries: Arc<dyn Tries>,
+    ) -> Self {
+        let (failed, silent) = (Mutex::default(), tokio::sync::Mutex::default());
+        self.keys = Some(Keys { givers, tries, failed, silent });
+        self
+    }
+
+    /// Who gives the keys of the entity's new records; `None`: nobody has looked yet. Of a collection that is not there
+    /// Directus says so itself.
+    fn giver(&self, entity: EntityNo) -> Option<KeyGiver> {
+        let Some(keys) = &self.keys else { return Some(KeyGiver::Plait) };
+        let givers = keys.givers.borrow();
+        Some(givers.as_ref()?.of(entity).unwrap_or(KeyGiver::Plait))
+    }
+
+    fn are_authors_told(&self) -> bool {
+        let Some(keys) = &self.keys else { return true };
+        keys.givers.borrow().as_ref().is_some_and(|givers| givers.are_authors_told)
     }
 
     /// With passwords for those new users whom the mapping gives one.
@@ -88,7 +140,11 @@ impl DirectusPush {
         for (at, bound) in bounds.into_iter().enumerate() {
             let entity = bound.entity;
             let described = self.mapping.entity(entity);
-            let item = Item::new(at, bound, described);
+            let item = Item::new(at, bound, described, self.giver(entity));
+            if let Some(outcome) = self.not_sent(&item, described) {
+                outcomes[at] = Some(outcome);
+                continue;
+            }
             let is_slow = described.password.is_some() && item.stage == Stage::Create;
             let count_max = if is_slow { NEWCOMER_COUNT_MAX } else { RECORD_COUNT_MAX };
             let group = (entity, item.operation, item.stage);
@@ -119,13 +175,14 @@ impl DirectusPush {
         let is_troubled = AtomicBool::new(false);
         let work = Work { push: self, parts, no, entity, table, is_troubled };
         let (mut done, mut taken) = (Vec::new(), Vec::new());
+        let items = work.only_seen(items, &mut done).await;
         let mut queue = vec![work.give_passwords(items, &mut done).await];
         while let Some(items) = queue.pop() {
             if items.is_empty() {
                 continue;
             }
             match work.request(&items).await {
-                Ok(()) => taken.extend(items),
+                Ok(keys) => taken.extend(item::with_keys(items, keys)),
                 Err(error) => {
                     if let Some(outcome) = work.sort_out(&error, items, &mut queue, &mut done).await
                     {
@@ -152,6 +209,24 @@ impl Pusher for DirectusPush {
 
     fn drain_record_count_max(&self) -> usize {
         DRAIN_RECORD_COUNT_MAX
+    }
+
+    fn has_other_keys(&self, entity: EntityNo) -> Option<bool> {
+        self.giver(entity).map(KeyGiver::is_other)
+    }
+
+    fn may_repeat<'a>(
+        &'a self,
+        operation: Uuid,
+        entity: EntityNo,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(async move {
+            let Some(keys) = &self.keys else { return true };
+            // A Directus that does not answer may still carry out what it was sent.
+            let is_new = keys.tries.is_new(operation).await;
+            (!is_new || self.client.me().await.is_ok())
+                && keys.tries.is_over(operation, entity).await
+        })
     }
 
     fn send<'a>(
@@ -181,13 +256,14 @@ impl Work<'_> {
     }
 
     /// Sends items of one kind, all or none.
-    async fn request(&self, items: &[Item]) -> Result<(), Error> {
-        let Some(Item { stage, operation, .. }) = items.first() else { return Ok(()) };
+    /// The keys of what was made, where Directus tells them.
+    async fn request(&self, items: &[Item]) -> Result<Option<Vec<String>>, Error> {
+        let Some(Item { stage, operation, .. }) = items.first() else { return Ok(None) };
         let (client, table) = (&self.push.client, self.table);
         match stage {
             Stage::Create => {
                 let rows: Vec<Row> = items.iter().map(|item| item.row(table)).collect();
-                client.create(*operation, &table.table, &table.key, &rows).await?;
+                return client.create(*operation, &table.table, &table.key, &rows).await;
             }
             Stage::Update => {
                 // Of some only a set changes.
@@ -202,7 +278,7 @@ impl Work<'_> {
                 client.delete(*operation, &table.table, &keys).await?;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Which of the items Directus has.

@@ -77,6 +77,18 @@ fn may(rights: &Rights, mapping: &Mapping) -> Vec<Finding> {
             })
             .map(String::as_str)
             .collect();
+        let (all, lacking): (Vec<&str>, Vec<&str>) =
+            lacking.into_iter().partition(|field| *field == "*");
+        if !all.is_empty() && lacking.is_empty() {
+            findings.push(Finding::warning(
+                format!(
+                    "plait's user may not {} all fields of `{collection}`: an element that returns to a set would \
+                     come without the other columns of its row",
+                    action.name()
+                ),
+                SETUP,
+            ));
+        }
         if !lacking.is_empty() {
             is_complete = false;
             findings.push(Finding::error(
@@ -97,19 +109,14 @@ fn may(rights: &Rights, mapping: &Mapping) -> Vec<Finding> {
 
 /// Collections whose changes leave no author: then ours cannot be told from other people's.
 async fn noted(client: &Client, mapping: &Mapping) -> Vec<Finding> {
-    let Ok(collections) = client.ask(Method::GET, "/collections", &[], None).await else {
+    let Ok(silent) = silent(client).await else {
         return vec![Finding::warning(
             "Directus does not tell which collections note their changes",
             SETUP,
         )];
     };
     let mapped = setup::needed(mapping);
-    let silent = collections.as_array().into_iter().flatten().filter_map(|one| {
-        let name = one["collection"].as_str()?;
-        let is_mapped = mapped.iter().any(|needed| needed.collection == name);
-        let meta = one.get("meta")?.as_object()?;
-        (is_mapped && meta.get("accountability")?.is_null()).then_some(name)
-    });
+    let is_mapped = |name: &&String| mapped.iter().any(|needed| needed.collection == **name);
     let warn = |name: &str| {
         Finding::warning(
             format!(
@@ -119,5 +126,16 @@ async fn noted(client: &Client, mapping: &Mapping) -> Vec<Finding> {
             "switch on \"Activity & Revision Tracking\" in the collection's settings",
         )
     };
-    silent.map(warn).collect()
+    silent.iter().filter(is_mapped).map(|name| warn(name)).collect()
+}
+
+/// The collections that do not note their changes.
+pub(super) async fn silent(client: &Client) -> Result<Vec<String>, Error> {
+    let collections = client.ask(Method::GET, "/collections", &[], None).await?;
+    let silent = collections.as_array().into_iter().flatten().filter_map(|one| {
+        let meta = one.get("meta")?.as_object()?;
+        let name = one["collection"].as_str()?;
+        meta.get("accountability")?.is_null().then(|| name.to_owned())
+    });
+    Ok(silent.collect())
 }

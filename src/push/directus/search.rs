@@ -26,11 +26,14 @@ impl Work<'_> {
         if let Some(outcome) = self.named(item, error).await? {
             return Ok(outcome);
         }
+        if item.has_other_key() {
+            return self.make_in_part(item, error).await;
+        }
         let mut again = None;
         if error.is("INTERNAL_SERVER_ERROR") {
             sleep(SECOND_TRY_PAUSE).await;
             match self.request(std::slice::from_ref(item)).await {
-                Ok(()) => {
+                Ok(_) => {
                     return Ok(self
                         .change_sets(std::slice::from_ref(item))
                         .await
@@ -97,7 +100,7 @@ impl Work<'_> {
     }
 
     /// Sends some of the item's cells; `Some`: why they were refused.
-    async fn attempt(
+    pub(super) async fn attempt(
         &self,
         item: &Item,
         stage: Stage,
@@ -173,7 +176,7 @@ impl Work<'_> {
         Outcome::Refused { field: Some(cell.field), code, reason }
     }
 
-    fn as_a_whole(&self, error: &Error) -> Outcome {
+    pub(super) fn as_a_whole(&self, error: &Error) -> Outcome {
         let code = error.fault().map_or("no reason given", |fault| fault.code.as_str());
         refused(words::record_refused(self.entity, code))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     mapping::DirectusField,
-    model::FieldNo,
+    model::{FieldNo, SideKey},
     remote::directus::{Action, Error, Row, text},
 };
 
@@ -32,6 +32,8 @@ struct Pair {
     at: usize,
     parent: String,
     element: Json,
+    /// Other columns, as the row held them when the element left.
+    columns: Option<Map<String, Json>>,
 }
 
 /// What became of the items whose sets could not be changed.
@@ -59,7 +61,8 @@ impl Work<'_> {
             }
         }
         let outcome = |item: &Item| {
-            let outcome = failed.remove(&item.at).unwrap_or(Outcome::Taken { key: None });
+            let key = item.made.as_deref().map(SideKey::from);
+            let outcome = failed.remove(&item.at).unwrap_or(Outcome::Taken { key });
             (item.at, outcome)
         };
         items.iter().map(outcome).collect()
@@ -77,9 +80,11 @@ impl Work<'_> {
         let (mut pairs, mut keys) = (Vec::new(), Vec::new());
         for item in items {
             for set in item.sets.iter().filter(|set| set.field == junction.field) {
-                let pair = |element: &Json| {
-                    let (parent, element) = (item.key.clone(), element.clone());
-                    Pair { at: item.at, parent, element }
+                let pair = |(element, columns): &(Json, Option<Map<String, Json>>)| Pair {
+                    at: item.at,
+                    parent: item.key.clone(),
+                    element: element.clone(),
+                    columns: columns.clone(),
                 };
                 pairs.extend(set.add.iter().map(pair));
                 keys.extend(set.remove.iter().map(|key| (item.at, key.clone())));
@@ -134,6 +139,9 @@ impl Work<'_> {
     ) -> Result<(), Error> {
         let rows = pairs.iter().map(|pair| {
             let mut row = Row::default();
+            for (column, value) in pair.columns.iter().flatten() {
+                row.set(column, value.clone());
+            }
             row.set(junction.parent, json!(pair.parent));
             row.set(junction.element, pair.element.clone());
             row
@@ -153,7 +161,17 @@ impl Work<'_> {
         if let Some(shut) = shut(error) {
             return Err(shut);
         }
-        if error.is("FORBIDDEN") {
+        let is_forbidden = error.is("FORBIDDEN");
+        if (is_forbidden || pairs.len() == 1) && pairs.iter().any(|pair| pair.columns.is_some()) {
+            // The element matters more than what its row held: a column may be gone, or not ours to write.
+            if is_forbidden {
+                self.tell(words::columns_forbidden(junction.table));
+            }
+            let bare = pairs.iter().map(|pair| Pair { columns: None, ..pair.clone() });
+            queue.push(bare.collect());
+            return Ok(());
+        }
+        if is_forbidden {
             return Err(no_right(junction.table, Action::Create));
         }
         if error.is("INTERNAL_SERVER_ERROR") {

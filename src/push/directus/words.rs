@@ -220,3 +220,64 @@ pub(super) fn password_left(entity: &Entity, record: RecordId) -> Trouble {
 pub(super) fn no_place(entity: &Entity) -> Said {
     ("no_collection", format!("[entity.{}] names no collection of Directus", entity.name))
 }
+
+/// A cell of the collection's key. `is_persons`: people give it, when the record is made.
+pub(super) fn key_is_fixed(entity: &Entity, key: &str, is_persons: bool) -> Said {
+    let reason = if is_persons {
+        format!(
+            "{} is the key of the record, which Directus never changes once the record is there: change it back, or \
+             make a new record",
+            place(entity, key)
+        )
+    } else {
+        format!(
+            "{} is the key of the record, which is given there and cannot be written: set `direction = \"from \
+             directus\"` for this field in the mapping",
+            place(entity, key)
+        )
+    };
+    ("key_fixed", reason)
+}
+
+pub(super) fn key_empty(entity: &Entity, key: &str) -> Said {
+    let reason = format!(
+        "{} is the key of the record, and it is empty: fill it in, and the record is made in Directus",
+        place(entity, key)
+    );
+    ("key_empty", reason)
+}
+
+pub(super) fn key_unmapped(entity: &Entity, key: &str) -> Said {
+    let reason = format!(
+        "{} is the key of the record, which people give there, and no field of the mapping writes it: map a field to \
+         it, or make the record in Directus",
+        place(entity, key)
+    );
+    ("key_unmapped", reason)
+}
+
+pub(super) fn key_unseen(entity: &Entity) -> Said {
+    let reason = format!(
+        "the collection `{}` in Directus gives its records their keys, and Plait cannot see in its log which record it \
+         made: let it read `directus_activity` (`activity` in [directus], `plait check` has the statement)",
+        collection(entity)
+    );
+    ("key_unseen", reason)
+}
+
+pub(super) fn key_unnoted(entity: &Entity) -> Said {
+    let reason = format!(
+        "the collection `{}` in Directus gives its records their keys and does not note its changes, so that Plait \
+         could not tell which record it made: switch on \"Activity & Revision Tracking\" in the collection's settings",
+        collection(entity)
+    );
+    ("key_unseen", reason)
+}
+
+pub(super) fn columns_forbidden(collection: &str) -> Trouble {
+    let text = format!(
+        "an element returned to a set, and plait's user may not write the other columns of `{collection}` in directus, \
+         which its row held before: they are empty now; run `plait setup directus` so that the next ones are kept"
+    );
+    Trouble { code: "columns_forbidden", text, reach: Reach::Once }
+}

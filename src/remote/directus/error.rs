@@ -71,6 +71,11 @@ impl Error {
         }
     }
 
+    /// Whether Directus failed by itself. What it was sent may have been done.
+    pub(crate) fn is_servers(&self) -> bool {
+        matches!(self, Self::Rejected { status: 500.., .. })
+    }
+
     /// Whether Directus refused for this reason.
     pub(crate) fn is(&self, code: &str) -> bool {
         self.fault().is_some_and(|fault| fault.code == code)

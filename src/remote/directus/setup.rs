@@ -67,7 +67,8 @@ pub(crate) fn needed(mapping: &Mapping) -> Vec<Permission> {
                 &field.directus
             {
                 allow(table, Action::Read, &[key, parent, element]);
-                allow(table, Action::Create, &[parent, element]);
+                // All columns: a row that returns has again what it held beside its element.
+                allow(table, Action::Create, &[parent, element, "*"]);
                 allow(table, Action::Delete, &["*"]);
             }
         }
@@ -340,7 +341,7 @@ mod tests {
                 "delete directus_users",
                 "read directus_users: email, id, last_seen",
                 "update directus_users: email",
-                "create member_role: member, role",
+                "create member_role: *, member, role",
                 "delete member_role",
                 "read member_role: id, member, role",
             ]
