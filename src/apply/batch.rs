@@ -163,6 +163,7 @@ impl Apply {
             Some(Ok(())) | None => {
                 self.writer.note(&in_flight.writes);
                 self.way_out.nudge(&in_flight.writes);
+                self.note_settling(&in_flight.writes);
                 self.note_stored(&in_flight.writes.positions);
                 false
             }
@@ -181,6 +182,7 @@ impl Apply {
         }
         .await;
         if outcome.is_ok() {
+            self.settling_at = Some(tokio::time::Instant::now());
             self.way_out.nudge_all();
         } else {
             self.candidates.forget();

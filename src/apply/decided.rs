@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::{Apply, Error, resolve::Keys};
 use crate::{
     merge::{Decided, decide},
@@ -45,7 +47,10 @@ impl Apply {
         }
         .await;
         match outcome {
-            Ok(()) => self.way_out.nudge_all(),
+            Ok(()) => {
+                self.settling_at = Some(Instant::now());
+                self.way_out.nudge_all();
+            }
             Err(Error::Store(error)) if error.is_about_data() => {
                 // A rule that is checked at the end: nothing of the command is done, and the line goes on.
                 drop(self.writer.rollback().await);

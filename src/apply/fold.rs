@@ -20,16 +20,17 @@ use super::{
 use crate::{
     mapping::{Entity, Field, Mapping, Store},
     merge::{
-        Action, Changed, Merged, Operation, Origin, RecordState, Seen, SeenCell, is_due, merge,
+        Action, Changed, Lack, Merged, Operation, Origin, RecordState, Seen, SeenCell, is_due,
+        lack, merge,
     },
     model::{
         Cell, Change, Element, EntityNo, FieldNo, Observation, RawText, RecordId, Refusal,
         RefusalKind, Side, SideKey, Value,
     },
     store::{
-        AbsenceRow, AcceptedRow, ConflictRow, ConflictStep, DoomRow, ElementContent, ElementRow,
-        EntityWrites, ID_FIELD, JournalRow, LinkRow, ParkRow, RefusalRow, SeenBy, SetChange,
-        ShadowRow, TransitionRow, UnfitRow, WHOLE_RECORD, Writer, Writes,
+        AbsenceRow, AcceptedRow, ConflictRow, ConflictStep, DoomRow, DueRow, ElementContent,
+        ElementRow, EntityWrites, ID_FIELD, JournalRow, LinkRow, ParkRow, RefusalRow, SeenBy,
+        SetChange, ShadowRow, TransitionRow, UnfitRow, WHOLE_RECORD, Writer, Writes,
     },
 };
 
@@ -674,7 +675,10 @@ impl<'a> Folding<'a> {
             let has_parked = self.writer.has_parked(entity);
             let writes = by_entity.of(entity);
             if described.is_two_sided() {
-                tracked.sum_up_owed(described, record, has_parked, writes);
+                // A record that was made before, and may be found by what it holds now.
+                let may_match =
+                    |side| described.is_matched() && self.writer.lacks_some(side, entity);
+                tracked.sum_up_owed(described, record, has_parked, may_match, writes);
             }
             let state = tracked.sum_up(described, record, writes);
             outcomes.insert((entity, record), state);
@@ -731,6 +735,7 @@ impl Tracked {
         entity: &Entity,
         record: RecordId,
         has_parked: bool,
+        may_match: impl Fn(Side) -> bool,
         writes: &mut EntityWrites,
     ) {
         let state = &self.state;
@@ -764,14 +769,49 @@ impl Tracked {
         let is_due = due_sides(entity, state);
         for side in Side::ALL {
             match (self.was_due.contains(&side), is_due.contains(&side)) {
-                (_, true) if self.has_changed_for(side) => writes.due.push((record, side)),
+                (_, true) if self.has_changed_for(side) => {
+                    let settle_s = self.settle_s(entity, side, &may_match);
+                    writes.due.push(DueRow { record, side, settle_s });
+                }
                 // What was in flight has arrived. Nothing else can have been bound meanwhile.
                 (true, false) if self.was_in_flight(side) => writes.not_due.push((record, side)),
                 // A push may be binding a write at this moment, and must find it again: it looks, and drops the row.
-                (true, false) => writes.due.push((record, side)),
+                (true, false) => writes.due.push(DueRow { record, side, settle_s: None }),
                 _ => {}
             }
         }
+    }
+
+    /// How long nobody may change the record before it goes to `side`; `None`: it goes at once, as far as time is
+    /// concerned.
+    fn settle_s(
+        &self,
+        entity: &Entity,
+        side: Side,
+        may_match: impl Fn(Side) -> bool,
+    ) -> Option<u32> {
+        let state = &self.state;
+        // What a person has decided here waits for nothing, nor does a write that has no answer yet, nor a delete.
+        if self.is_decided || state.in_flight(side).is_some() || !state.is_alive() {
+            return None;
+        }
+        if !state.absent.contains(&(side, false)) {
+            return Some(entity.caution.edit_settle_s).filter(|seconds| *seconds > 0);
+        }
+        if lack(entity, state) == Some(Lack::AnyValue) {
+            // It is not created before it has a value, and waits from then on.
+            return None;
+        }
+        let is_key = |no: &FieldNo| self.changed[usize::from(no.0)];
+        let is_found_by_what_changed =
+            || entity.matches.iter().flat_map(|key| &key.fields).any(is_key);
+        // Even without a wait: who was new before is looked for again.
+        let is_looked_for = || {
+            let homes = Side::ALL.into_iter().filter(|home| *home != side);
+            self.existed && is_found_by_what_changed() && homes.into_iter().any(may_match)
+        };
+        let settle_s = entity.caution.settle_s;
+        (settle_s > 0 || is_looked_for()).then_some(settle_s)
     }
 
     /// Whether a write to `side` was on its way when the record was read.

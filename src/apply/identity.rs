@@ -21,7 +21,7 @@ use crate::{
     store::MatchRow,
 };
 
-type Pair = (Side, EntityNo);
+pub(super) type Pair = (Side, EntityNo);
 
 /// The records that each side lacks, by what they are told by; read when first asked for, and kept true since.
 #[derive(Debug, Default)]
@@ -180,7 +180,7 @@ impl Apply {
             .collect())
     }
 
-    async fn load_candidates(&mut self, (side, entity): Pair) -> Result<(), Error> {
+    pub(super) async fn load_candidates(&mut self, (side, entity): Pair) -> Result<(), Error> {
         if self.candidates.by_pair.contains_key(&(side, entity)) {
             return Ok(());
         }
@@ -193,7 +193,7 @@ impl Apply {
         Ok(())
     }
 
-    async fn bands(
+    pub(super) async fn bands(
         &mut self,
         (side, entity): Pair,
         newcomers: &[Newcomer],

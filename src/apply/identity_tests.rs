@@ -20,10 +20,10 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_mins(2);
-const FIRM: EntityNo = EntityNo(0);
+pub(super) const FIRM: EntityNo = EntityNo(0);
 const DEAL: EntityNo = EntityNo(1);
 
-const MAPPING: &str = r#"
+pub(super) const MAPPING: &str = r#"
 version = 1
 [entity.firm]
 table = "firm"
@@ -49,11 +49,11 @@ const TABLES: &str = "
     create table canon.deal (id uuid primary key, name text, deleted_at timestamptz,
         firm_id uuid references canon.firm deferrable initially deferred)";
 
-fn id(no: u32) -> Uuid {
+pub(super) fn id(no: u32) -> Uuid {
     Uuid::from_u64_pair(u64::from(no) << 16 | 0x4000, 1 << 63)
 }
 
-fn text(text: &str) -> Cell {
+pub(super) fn text(text: &str) -> Cell {
     Cell::Value(if text.is_empty() { Value::Null } else { Value::Text(text.into()) })
 }
 
@@ -73,16 +73,25 @@ fn seen(
 }
 
 /// A firm in Directus: name, SIREN, city.
-fn row(no: u32, [name, siren, city]: [&str; 3]) -> Observation {
+pub(super) fn row(no: u32, [name, siren, city]: [&str; 3]) -> Observation {
     seen(FIRM, &id(no).to_string(), vec![text(name), text(siren), text(city)], None)
 }
 
 /// A firm in Airtable, with what its UUID field holds.
-fn record(key: &str, [name, siren, city]: [&str; 3], carried: Option<Uuid>) -> Observation {
+pub(super) fn record(
+    key: &str,
+    [name, siren, city]: [&str; 3],
+    carried: Option<Uuid>,
+) -> Observation {
     seen(FIRM, key, vec![text(name), text(siren), text(city)], Some(carried))
 }
 
-fn deal(key: &str, name: &str, firm: &str, claimed_id: Option<Option<Uuid>>) -> Observation {
+pub(super) fn deal(
+    key: &str,
+    name: &str,
+    firm: &str,
+    claimed_id: Option<Option<Uuid>>,
+) -> Observation {
     let firm = Cell::Link(Some(SideKey::from(firm)));
     seen(DEAL, key, vec![text(name), firm], claimed_id)
 }
@@ -92,15 +101,22 @@ fn carries(key: &str, carried: Option<Uuid>) -> Observation {
     seen(FIRM, key, Vec::new(), Some(carried))
 }
 
-struct Lab {
+pub(super) struct Lab {
     _cluster: Cluster,
-    config: Canonical,
-    client: Client,
+    pub(super) config: Canonical,
+    pub(super) client: Client,
+    pub(super) mapping: String,
+    /// What Airtable's capture says that it has looked up.
+    pub(super) identity: Option<serde_json::Value>,
     at: i64,
 }
 
 impl Lab {
-    async fn open() -> Self {
+    pub(super) async fn open() -> Self {
+        Self::with_mapping(MAPPING).await
+    }
+
+    pub(super) async fn with_mapping(mapping: &str) -> Self {
         let cluster = Cluster::throw_away(&postgres_bin().unwrap(), &[]).await.unwrap();
         cluster.sql("postgres", "create database plait").await.unwrap();
         let config = cluster.config("plait", "postgres", cluster.password());
@@ -108,7 +124,7 @@ impl Lab {
         store::migrate(&config).await.unwrap();
         let client = cluster.connect("plait").await.unwrap();
         client.batch_execute(TABLES).await.unwrap();
-        Self { _cluster: cluster, config, client, at: 0 }
+        Self { _cluster: cluster, config, client, mapping: mapping.into(), identity: None, at: 0 }
     }
 
     fn delivery(&mut self, side: Side, observations: Vec<Observation>) -> Delivery {
@@ -129,13 +145,21 @@ impl Lab {
     }
 
     /// Applies these transactions, in a process of its own, in as few batches as there can be.
-    async fn apply(&mut self, transactions: Vec<(Side, Vec<Observation>)>) {
-        let mapping = mapping::read(MAPPING, "mapping.toml").unwrap();
+    pub(super) async fn apply(&mut self, transactions: Vec<(Side, Vec<Observation>)>) {
+        let mapping = mapping::read(&self.mapping, "mapping.toml").unwrap();
         let writer = Writer::open(&self.config, mapping).await.unwrap();
+        let (looked_up, identity) = watch::channel(None);
+        if self.identity.is_some() {
+            looked_up.send_replace(self.identity.clone());
+        }
         let log = |name: &str, side, committed| Log {
             name: name.into(),
             side,
-            identity: watch::channel(None).1,
+            identity: if side == Side::Airtable {
+                identity.clone()
+            } else {
+                watch::channel(None).1
+            },
             stored_identity: None,
             committed,
             is_new: false,
@@ -155,12 +179,12 @@ impl Lab {
     }
 
     /// Carries out what a person says; in words, what could not be done.
-    async fn decide(&mut self, decision: Decision) -> Option<String> {
+    pub(super) async fn decide(&mut self, decision: Decision) -> Option<String> {
         let body = serde_json::to_value([&decision]).unwrap();
         let put =
             "insert into mirror.command (author, body) values ('ada', $1) returning command_id";
         let command: i64 = self.client.query_one(put, &[&body]).await.unwrap().get(0);
-        let mapping = mapping::read(MAPPING, "mapping.toml").unwrap();
+        let mapping = mapping::read(&self.mapping, "mapping.toml").unwrap();
         let writer = Writer::open(&self.config, mapping).await.unwrap();
         let (sender, received) = queue(10);
         let (author, decisions) = ("ada".into(), vec![decision]);
@@ -173,17 +197,17 @@ impl Lab {
         self.client.query_one(read, &[&command]).await.unwrap().get(0)
     }
 
-    async fn lines(&self, query: &str) -> Vec<String> {
+    pub(super) async fn lines(&self, query: &str) -> Vec<String> {
         let rows = self.client.query(query, &[]).await.unwrap();
         rows.iter().map(|row| row.get::<_, Option<String>>(0).unwrap_or_default()).collect()
     }
 
-    async fn matches(&self) -> Vec<String> {
+    pub(super) async fn matches(&self) -> Vec<String> {
         self.lines("select concat_ws(' ', side, side_key, matched_by) from mirror.match order by 1")
             .await
     }
 
-    async fn questions(&self) -> Vec<String> {
+    pub(super) async fn questions(&self) -> Vec<String> {
         self.lines(
             "select concat_ws(' ', side, side_key, cardinality(candidates), reason) from mirror.match_question order by 1",
         )
@@ -199,14 +223,14 @@ impl Lab {
         .await
     }
 
-    async fn id_of(&self, key: &str) -> Uuid {
+    pub(super) async fn id_of(&self, key: &str) -> Uuid {
         let sql = "select record_id from mirror.link where side_key = $1";
         self.client.query_one(sql, &[&key]).await.unwrap().get(0)
     }
 }
 
-const AIR: Side = Side::Airtable;
-const DIR: Side = Side::Directus;
+pub(super) const AIR: Side = Side::Airtable;
+pub(super) const DIR: Side = Side::Directus;
 
 #[tokio::test]
 async fn identity_airtable_records_are_found_among_directus_rows() {
@@ -357,7 +381,7 @@ fn join(key: &str, record: Uuid) -> Decision {
     Decision::Join { entity: "firm".into(), side: "airtable".into(), key: key.into(), record }
 }
 
-fn split(side: Side, key: &str) -> Decision {
+pub(super) fn split(side: Side, key: &str) -> Decision {
     Decision::Split { entity: "firm".into(), side: side.name().into(), key: key.into() }
 }
 

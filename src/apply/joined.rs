@@ -1,4 +1,5 @@
-//! Who is whom, by a person's word: a side's record is another one than it was taken for.
+//! Who is whom, by a person's word or by what a record holds by now: a side's record is another one than it was taken
+//! for.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -24,11 +25,18 @@ pub(super) struct Step {
 pub(super) type Steps = HashMap<(EntityNo, RecordId), Step>;
 
 /// A side's record, and the canonical one that it is taken for.
-struct Subject {
-    entity: EntityNo,
-    side: Side,
-    key: SideKey,
-    record: RecordId,
+pub(super) struct Subject {
+    pub(super) entity: EntityNo,
+    pub(super) side: Side,
+    pub(super) key: SideKey,
+    pub(super) record: RecordId,
+}
+
+/// Who says that two records are one.
+pub(super) struct Judge<'a> {
+    pub(super) author: &'a str,
+    /// The natural key that agrees, or `person`.
+    pub(super) by: &'a str,
 }
 
 impl Apply {
@@ -58,7 +66,8 @@ impl Apply {
         let subject = Subject { entity, side, key, record };
         let folded = match decision {
             Decision::Join { record, .. } => {
-                self.join(&subject, RecordId(*record), source, author).await?
+                let judge = Judge { author, by: "person" };
+                self.join(&subject, RecordId(*record), source, &judge).await?
             }
             _ => self.split(&subject, source, author).await?,
         };
@@ -87,12 +96,12 @@ impl Apply {
 
     /// The side's record is `target`: what it holds is seen there as by a first look, and the record that was made
     /// for it is no more.
-    async fn join(
+    pub(super) async fn join(
         &mut self,
         subject: &Subject,
         target: RecordId,
         source: (i64, i64),
-        author: &str,
+        judge: &Judge<'_>,
     ) -> Result<Result<Writes, String>, Error> {
         let Subject { entity, side, record, .. } = *subject;
         if record == target {
@@ -141,7 +150,8 @@ impl Apply {
             keys.link(side, entity, &subject.key, target);
         }
         let mut writes = self.sum_up_steps(steps, source, &keys);
-        writes.moves.push(self.moved(subject, target, author, true));
+        let joined_by = Some(judge.by.to_owned());
+        writes.moves.push(moved(subject, target, judge.author, joined_by));
         Ok(Ok(writes))
     }
 
@@ -198,7 +208,7 @@ impl Apply {
             keys.link(side, entity, &subject.key, new);
         }
         let mut writes = self.sum_up_steps(steps, source, &keys);
-        writes.moves.push(self.moved(subject, new, author, false));
+        writes.moves.push(moved(subject, new, author, None));
         Ok(Ok(writes))
     }
 
@@ -241,23 +251,24 @@ impl Apply {
         }
         Ok(())
     }
+}
 
-    fn moved(&self, subject: &Subject, to: RecordId, author: &str, is_join: bool) -> MoveRow {
-        MoveRow {
-            entity: subject.entity,
-            side: subject.side,
-            key: subject.key.clone(),
-            from: subject.record,
-            to,
-            author: author.to_owned(),
-            is_join,
-        }
+fn moved(subject: &Subject, to: RecordId, author: &str, joined_by: Option<String>) -> MoveRow {
+    MoveRow {
+        entity: subject.entity,
+        side: subject.side,
+        key: subject.key.clone(),
+        from: subject.record,
+        to,
+        author: author.to_owned(),
+        joined_by,
     }
 }
 
 /// What `side` holds of a record by its log.
 fn held_cells(entity: &crate::mapping::Entity, state: &RecordState, side: Side) -> Vec<SeenCell> {
-    let fields = (0..).map(FieldNo).zip(&entity.fields).filter(|(_, field)| field.is_on(side));
+    let fields = (0..).map(FieldNo).zip(&entity.fields);
+    let fields = fields.filter(|(no, field)| field.is_on(side) && state.is_read(side, *no));
     fields.map(|(no, _)| (no, state.held_by(side, no).clone())).collect()
 }
 

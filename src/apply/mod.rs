@@ -17,8 +17,14 @@ mod identity;
 #[cfg(test)]
 mod identity_tests;
 mod joined;
+mod places;
+#[cfg(test)]
+mod places_tests;
 mod reread;
 mod resolve;
+mod settling;
+#[cfg(test)]
+mod settling_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -29,7 +35,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tracing::{debug, info};
 
 use crate::{
@@ -119,8 +128,9 @@ impl WayOut {
     /// Wakes the pushes of the sides to which `writes`, which are committed, made something due.
     fn nudge(&self, writes: &Writes) {
         for (side, nudge) in &self.nudges {
-            let is_due =
-                |entity: &store::EntityWrites| entity.due.iter().any(|(_, due)| due == side);
+            let is_due = |entity: &store::EntityWrites| {
+                entity.due.iter().any(|row| row.side == *side && row.settle_s.is_none())
+            };
             if writes.entities.iter().any(is_due) {
                 nudge.notify_one();
             }
@@ -156,6 +166,8 @@ pub(crate) struct Apply {
     rereads: Arc<Rereads>,
     /// The log of each Airtable base, by the name that the mapping gives it.
     rereads_by_log: HashMap<String, String>,
+    /// When to look which records of the outbox have become quiet; `None`: no record waits for that.
+    settling_at: Option<Instant>,
 }
 
 /// A transaction whose parts are being written before its stamp is known.
@@ -174,6 +186,8 @@ impl Apply {
         let mapping = Arc::clone(writer.mapping());
         let way_out = WayOut::default();
         let candidates = Candidates::default();
+        // What waits since before is looked for at once.
+        let settling_at = mapping.entities.iter().any(Entity::is_two_sided).then(Instant::now);
         Self {
             writer,
             mapping,
@@ -183,6 +197,7 @@ impl Apply {
             in_flight: None,
             large: None,
             candidates,
+            settling_at,
             rereads: Arc::default(),
             rereads_by_log: HashMap::new(),
         }
@@ -212,13 +227,20 @@ impl Apply {
     /// again from the stored positions brings it back.
     pub(crate) async fn run(mut self, mut deliveries: Inlet) -> Result<(), Error> {
         self.queue_all_if_complete().await?;
+        self.writer.wait_again().await?;
         loop {
+            if self.is_time_to_settle() {
+                self.let_quiet_go().await?;
+            }
+            // While a large transaction is under way nothing is let go: its own end comes first.
+            let settling_at = self.settling_at.filter(|_| self.large.is_none());
             tokio::select! {
                 first = deliveries.recv() => {
                     let Some(first) = first else { break };
                     self.apply_available(first, &mut deliveries).await?;
                 }
                 () = InFlight::end_of(&mut self.in_flight) => drop(self.settle().await?),
+                () = until(settling_at) => {}
             }
         }
         self.settle().await?;
@@ -304,6 +326,7 @@ impl Apply {
         if batch.is_empty() {
             return Ok(());
         }
+        self.look_at_places().await?;
         let batch = self.gather(batch);
         if self.large.is_none() {
             return self.start_batch(batch).await;
@@ -320,6 +343,7 @@ impl Apply {
 
     /// A part of a large transaction, or its end.
     async fn apply_large(&mut self, delivery: Delivery) -> Result<(), Error> {
+        self.look_at_places().await?;
         self.settle().await?;
         match delivery {
             Delivery::Part { side, observations } => {
@@ -417,6 +441,7 @@ impl Apply {
         self.writer.commit().await?;
         info!(side = %large.side, "applied a large transaction");
         positions.extend(large.positions);
+        self.settling_at = Some(Instant::now());
         self.way_out.nudge_all();
         self.publish(&positions).await
     }
@@ -571,6 +596,14 @@ impl Apply {
         keys.sort_unstable();
         keys.dedup();
         Ok(keys)
+    }
+}
+
+/// Waits until then; for ever, if there is no such time.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

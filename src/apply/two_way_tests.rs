@@ -500,7 +500,7 @@ fn apply_queueing_while_a_push_looks_is_not_lost_to_it() {
             let (id, side, kind) = (operation(Side::Directus, CARD, no), Side::Directus, OperationKind::Update);
             vec![(RecordId(record), Operation::new(id, side, kind, Vec::new()))]
         };
-        let later = || [Again { record: RecordId(record), after: PATIENCE, waits_for: None }];
+        let later = || [Again::after(RecordId(record), PATIENCE)];
 
         client.execute(queue, &[&record]).await.unwrap();
         assert_eq!(books.take_due(Side::Directus, 10).await.unwrap()[&CARD], [record]);

@@ -131,7 +131,7 @@ async fn with_directus(
     write_secret(&secrets.join("directus-push"), &source.push_token)?;
     write_secret(&secrets.join("airtable"), MIRROR_TOKEN)?;
     let config = folder.join("plait.toml");
-    fs::write(folder.join("mapping.toml"), model::MAPPING)?;
+    fs::write(folder.join("mapping.toml"), model::prompt_mapping())?;
     let pings = ping_address(folder).await?;
     fs::write(&config, settings(canonical, source, &sandbox_url, pings))?;
     let outcome = mirror(&config, canonical, source, &sandbox_url, stop).await;

@@ -10,6 +10,7 @@ use super::{
     conflicts::decided,
     desk::{Desk, Labels, field_no, local, short, shown},
     terminal::{Paint, say},
+    waiting::{history_json, history_line},
 };
 use crate::{
     model::Side,
@@ -17,7 +18,7 @@ use crate::{
         conflict::{self, Conflict},
         history::{self, Entry},
         parked::{self, Refused},
-        record,
+        record, waiting,
     },
 };
 
@@ -87,8 +88,11 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     for line in &lines {
         let text = if arguments.json { as_json(line) } else { as_text(line, paint) };
         if !say(&text)? {
-            break;
+            return Ok(ExitCode::SUCCESS);
         }
+    }
+    for wait in waiting::of_record(&desk.pool, &entity.name, record).await? {
+        say(&if arguments.json { history_json(&wait) } else { history_line(&wait, paint) })?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -29,6 +29,7 @@ mod undo;
 #[cfg(test)]
 mod unfit_tests;
 mod verify;
+mod waiting;
 mod watch;
 #[cfg(test)]
 mod way_back_tests;

@@ -18,8 +18,8 @@ use crate::{
     merge::SentCell,
     model::{EntityNo, Side},
     store::{
-        Books,
-        plan::{Planned, PlannedKind, Proposal},
+        Books, WHOLE_RECORD,
+        plan::{Planned, PlannedKind, Proposal, Unapproved},
         recovery::Recovery,
     },
 };
@@ -140,6 +140,16 @@ fn as_text(
     } else {
         for side in Side::ALL {
             lines.extend(side_text(mapping, proposal, side, labels, count_max, paint));
+        }
+        for it in &proposal.unapproved {
+            if let Some(difference) = &it.difference {
+                let entity = &mapping.entity(it.entity).name;
+                let what = if it.field == WHOLE_RECORD { "records" } else { it.field.as_str() };
+                lines.push(format!(
+                    "{} {entity}: {what} ask again, since the mapping has changed: {difference}",
+                    paint.yellow("!")
+                ));
+            }
         }
         if !proposal.unapproved.is_empty() {
             lines.push(covered_text(mapping, &proposal.unapproved));
@@ -317,10 +327,10 @@ fn linked_text(
 }
 
 /// Which fields a yes covers: all, or just the new ones.
-fn covered_text(mapping: &Mapping, unapproved: &[(EntityNo, String)]) -> String {
+fn covered_text(mapping: &Mapping, unapproved: &[Unapproved]) -> String {
     let mut by_entity: BTreeMap<EntityNo, Vec<&str>> = BTreeMap::new();
-    for (entity, field) in unapproved {
-        by_entity.entry(*entity).or_default().push(field);
+    for it in unapproved {
+        by_entity.entry(it.entity).or_default().push(&it.field);
     }
     let texts: Vec<String> = by_entity
         .into_iter()
@@ -377,10 +387,9 @@ fn as_json(mapping: &Mapping, proposal: &Proposal, labels: &Labels) -> Json {
             "stopped_by_count": it.stopped_by_count,
         })
     });
-    let covers = proposal
-        .unapproved
-        .iter()
-        .map(|(entity, field)| json!({ "entity": name(*entity), "field": field }));
+    let covers = proposal.unapproved.iter().map(
+        |it| json!({ "entity": name(it.entity), "field": it.field, "changed": it.difference }),
+    );
     let recoveries = proposal.recoveries.iter().map(|it| {
         json!({ "subject": it.subject, "reason": it.reason, "begun_at": it.begun_at, "question_count": it.question_count })
     });

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     plan, settings,
     terminal::{Paint, say},
+    waiting::{status_json, status_lines},
 };
 use crate::{
     config,
@@ -16,6 +17,7 @@ use crate::{
         budget,
         reading::{self, Counts, LogStatus, OpenIncident},
         recovery::{self, Recovery},
+        waiting::{Waiting, waiting},
     },
 };
 
@@ -43,6 +45,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let counts = reading::counts(&pool).await?;
     let recoveries = recovery::open(&pool).await?;
     let unread = recovery::unread_logs(&pool).await?;
+    let waiting = waiting(&pool).await?;
     let now = Utc::now();
     let budget = Budget {
         calls: budget::calls(&pool, this_month()).await?,
@@ -57,7 +60,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         });
     if arguments.json {
         let budget = budget.as_json(now);
-        let mut json = as_json(is_running, is_well, &logs, &incidents, counts, &budget);
+        let mut json = as_json(is_running, is_well, &logs, &incidents, counts, &waiting, &budget);
         json["recoveries"] = recoveries.iter().map(|it| as_recovery(it, &unread)).collect();
         say(&json.to_string())?;
     } else {
@@ -65,6 +68,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         for it in &recoveries {
             lines.splice(1..1, recovery_text(it, &unread));
         }
+        lines.extend(status_lines(&waiting));
         lines.extend(budget.as_text(now));
         for line in lines {
             if !say(&line)? {
@@ -81,6 +85,7 @@ fn as_json(
     logs: &[LogStatus],
     incidents: &[OpenIncident],
     counts: Counts,
+    waiting: &[Waiting],
     budget: &serde_json::Value,
 ) -> serde_json::Value {
     let logs: Vec<_> = logs
@@ -104,7 +109,8 @@ fn as_json(
         .collect();
     json!({
         "is_running": is_running, "is_well": is_well, "logs": logs, "incidents": incidents,
-        "held_count": counts.held_count, "refusal_count": counts.refusal_count, "api_calls": budget,
+        "held_count": counts.held_count, "refusal_count": counts.refusal_count, "waiting": status_json(waiting),
+        "api_calls": budget,
     })
 }
 

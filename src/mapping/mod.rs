@@ -16,6 +16,7 @@ mod reader;
 #[cfg(test)]
 mod round_trip;
 mod settle;
+mod shown;
 mod text;
 mod trusted;
 mod write;
@@ -26,6 +27,7 @@ pub(crate) use cell::CellFormat;
 pub(crate) use key::{KeyColumn, KeyGiver, KeyGivers};
 pub(crate) use option::{Compared, KnownOption, KnownOptions, Labels, compare_options};
 pub(crate) use reader::read;
+pub(crate) use shown::Shown;
 pub(crate) use write::join_airtable;
 
 use crate::model::{EntityNo, FieldNo, Side};
@@ -50,7 +52,23 @@ pub(crate) struct Entity {
     pub(crate) matches: Vec<NaturalKey>,
     /// Where passwords of new users come from.
     pub(crate) password: Option<Password>,
+    pub(crate) caution: Caution,
     pub(crate) fields: Vec<Field>,
+}
+
+/// What the way out waits for before it writes what changed to the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caution {
+    /// Seconds without a change of a new record before it is created on the other side.
+    pub(crate) settle_s: u32,
+    /// The same of a record that the other side has, before its edits go there.
+    pub(crate) edit_settle_s: u32,
+}
+
+impl Default for Caution {
+    fn default() -> Self {
+        Self { settle_s: 20, edit_settle_s: 0 }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +136,8 @@ pub(crate) struct Field {
     pub(crate) personal: Personal,
     /// What it holds after that, as a person would type it; `None`: nothing, or the pseudonym.
     pub(crate) erased: Option<String>,
+    /// A new record is not created on the other side before this field has a value.
+    pub(crate) is_required: bool,
 }
 
 /// Whether a field identifies or reaches a person.

@@ -93,6 +93,7 @@ fn field(kind: FieldKind, airtable: Option<Part>, directus: Part, codes: Option<
         transitions: None,
         personal: crate::mapping::Personal::No,
         erased: None,
+        is_required: false,
     }
 }
 
@@ -296,6 +297,7 @@ fn named() -> Entity {
         deletes: DeletePolicy::Hold,
         matches: Vec::new(),
         password: None,
+        caution: crate::mapping::Caution::default(),
         fields: vec![half(Part::FirstOfFullName), half(Part::LastOfFullName)],
     }
 }

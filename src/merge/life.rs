@@ -25,7 +25,7 @@ pub(super) fn delete(
     let unseen: Vec<SeenCell> = state
         .shadow
         .iter()
-        .filter(|(holder, ..)| *holder == side)
+        .filter(|(holder, field, _)| *holder == side && state.is_read(side, *field))
         .map(|(_, field, _)| (*field, state.canon[usize::from(field.0)].clone()))
         .collect();
     state.set_absent(side, true);

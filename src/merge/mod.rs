@@ -15,12 +15,12 @@ mod state;
 
 pub(crate) use decide::{Decided, decide};
 pub(crate) use operation::{Operation, OperationKind, Origin, SentCell};
-pub(crate) use owed::{Owed, Restraints, owed};
+pub(crate) use owed::{Lack, Owed, Restraints, lack, owed};
 pub(crate) use owed::{is_due, is_written};
 pub(crate) use past::Past;
 pub(crate) use record::{Action, ClashRecord, Merged, Seen, SeenCell, merge};
 pub(crate) use relink::{relink, relink_on};
-pub(crate) use state::{Changed, RecordState};
+pub(crate) use state::{Changed, RecordState, is_unread_json, unread};
 
 #[cfg(test)]
 mod histories;

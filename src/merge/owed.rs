@@ -54,13 +54,16 @@ pub(crate) fn owed(
         let is_wanted = !is_absent && restraints.is_approved && restraints.delete == Some(true);
         return if is_wanted { Owed::Delete } else { Owed::Nothing };
     }
-    if is_absent && (!restraints.is_approved || restraints.is_questioned) {
+    if is_absent
+        && (!restraints.is_approved || restraints.is_questioned || lack(entity, state).is_some())
+    {
         return Owed::Nothing;
     }
     let fields = || entity.fields.iter().enumerate().map(|(at, field)| (field_no(at), field));
     let is_free = |no: FieldNo, field: &Field| {
         let value = &state.canon[usize::from(no.0)];
         is_written(field, side)
+            && (is_absent || state.is_read(side, no))
             && !restraints.held.contains(&no)
             && !restraints.unapproved.contains(&no)
             && !restraints.parked.iter().any(|(parked, refused)| *parked == no && refused == value)
@@ -95,6 +98,28 @@ pub(crate) fn owed(
     }
 }
 
+/// What keeps a record from being created on a side that does not have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// It has no value at all: somebody has made a row, and not filled it in yet.
+    AnyValue,
+    /// These fields, which the mapping requires, are empty.
+    Required(Vec<FieldNo>),
+}
+
+/// What a living record lacks before it may be created on another side; `None`: nothing.
+pub(crate) fn lack(entity: &Entity, state: &RecordState) -> Option<Lack> {
+    if state.canon.iter().all(Value::is_null) {
+        return Some(Lack::AnyValue);
+    }
+    let fields = entity.fields.iter().enumerate().map(|(at, field)| (field_no(at), field));
+    let missing: Vec<FieldNo> = fields
+        .filter(|(no, field)| field.is_required && state.canon[usize::from(no.0)].is_null())
+        .map(|(no, _)| no)
+        .collect();
+    (!missing.is_empty()).then_some(Lack::Required(missing))
+}
+
 /// Whether `side` differs from canonical, or a write of ours to it is not settled: whether a push has to look at
 /// the record. What restrains it is not considered.
 pub(crate) fn is_due(entity: &Entity, state: &RecordState, side: Side) -> bool {
@@ -103,10 +128,9 @@ pub(crate) fn is_due(entity: &Entity, state: &RecordState, side: Side) -> bool {
     }
     let is_absent = state.is_absent_on(side);
     let differs = || {
-        state
-            .shadow
-            .iter()
-            .any(|(holder, no, _)| *holder == side && is_written(entity.field(*no), side))
+        state.shadow.iter().any(|(holder, no, _)| {
+            *holder == side && is_written(entity.field(*no), side) && state.is_read(side, *no)
+        })
     };
     state.in_flight(side).is_some()
         || state.owes_id(side)
@@ -198,6 +222,30 @@ mod tests {
         let asked = Restraints { is_questioned: true, ..free() };
         assert_eq!(owed(&entity, &state, A, &asked), Owed::Nothing);
         assert_eq!(owed(&entity, &state, A, &Restraints::default()), Owed::Nothing);
+    }
+
+    #[test]
+    fn owed_record_without_its_values_is_not_created_and_one_that_exists_is_written() {
+        let mut entity = entity(Policy::Ask, DeletePolicy::Hold);
+        let mut state = RecordState::unknown(&entity);
+        merge(&entity, &mut state, A, Origin::Somebody, Seen::Present(Vec::new()));
+        assert_eq!(lack(&entity, &state), Some(Lack::AnyValue));
+        assert_eq!(owed(&entity, &state, D, &free()), Owed::Nothing);
+        entity.fields[0].is_required = true;
+        let tags = (FieldNo(1), Value::set(vec!["a".into()]));
+        merge(&entity, &mut state, A, Origin::Somebody, Seen::Present(vec![tags]));
+        assert_eq!(lack(&entity, &state), Some(Lack::Required(vec![NAME])));
+        assert_eq!(owed(&entity, &state, D, &free()), Owed::Nothing);
+        let name = (NAME, text("Ada"));
+        merge(&entity, &mut state, A, Origin::Somebody, Seen::Present(vec![name]));
+        assert_eq!(lack(&entity, &state), None);
+        assert!(
+            matches!(owed(&entity, &state, D, &free()), Owed::Create(cells) if cells.len() == 2)
+        );
+        // A record that the side has may lose its required value.
+        let mut known = agreed(&entity, &text("old"));
+        merge(&entity, &mut known, A, Origin::Somebody, Seen::Present(vec![(NAME, Value::Null)]));
+        assert!(matches!(owed(&entity, &known, D, &free()), Owed::Update(_)));
     }
 
     #[test]

@@ -211,6 +211,7 @@ impl<'a> Present<'a> {
     fn edits(&self, cells: &[SeenCell]) -> Vec<SeenCell> {
         let is_edit = |(field, observed): &&SeenCell| {
             self.was_here
+                && self.state.is_read(self.side, *field)
                 && self.state.held_by(self.side, *field) != observed
                 && !super::state::is_computed(self.entity, *field)
                 && !(self.origin == Origin::Restored && self.state.has_held(*field, observed))
@@ -267,7 +268,9 @@ impl<'a> Present<'a> {
             {
                 return self.state.set_shadow(self.side, field, observed);
             }
-            Echo::Foreign if !self.was_here => Base::Unknown,
+            Echo::Foreign if !self.was_here || !self.state.is_read(self.side, field) => {
+                Base::Unknown
+            }
             Echo::Foreign => match was_owed {
                 Some(at) => Base::Known(&self.state.shadow[at].2),
                 None => Base::Known(canon),

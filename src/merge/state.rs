@@ -34,6 +34,21 @@ pub(crate) struct RecordState {
     pub(crate) past: Option<Arc<Past>>,
 }
 
+/// In the place of a shadow: what the side holds was not read yet, since the mapping has pointed the field elsewhere. There
+/// is no common past with what is found there, and nothing is written over it before.
+pub(crate) fn unread() -> Value {
+    Value::Json(serde_json::json!({ "#unread": true }))
+}
+
+pub(crate) fn is_unread(shadow: &Value) -> bool {
+    matches!(shadow, Value::Json(json) if is_unread_json(json))
+}
+
+/// The same of a shadow as it is stored.
+pub(crate) fn is_unread_json(json: &serde_json::Value) -> bool {
+    json.as_object().is_some_and(|object| object.len() == 1 && object.contains_key("#unread"))
+}
+
 /// A canonical cell that changed, with its value before; the one after is in the state.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Changed {
@@ -113,6 +128,11 @@ impl RecordState {
             && self.other_id.is_some()
             && self.is_alive()
             && !self.is_absent_on(side)
+    }
+
+    /// Whether it was read what `side`, which has the record, holds.
+    pub(crate) fn is_read(&self, side: Side, field: FieldNo) -> bool {
+        self.shadow_at(side, field).is_none_or(|at| !is_unread(&self.shadow[at].2))
     }
 
     pub(super) fn shadow_at(&self, side: Side, field: FieldNo) -> Option<usize> {

@@ -40,6 +40,7 @@ pub(crate) fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
         transitions: None,
         personal: crate::mapping::Personal::No,
         erased: None,
+        is_required: false,
     }
 }
 
@@ -56,6 +57,7 @@ pub(crate) fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
         deletes,
         matches: Vec::new(),
         password: None,
+        caution: crate::mapping::Caution::default(),
         fields: vec![
             field("name", FieldKind::Text, policy),
             field("tags", FieldKind::MultiSelect, Policy::SetMerge),
@@ -329,4 +331,42 @@ proptest! {
         let field = field("f", FieldKind::Text, policy);
         prop_assert_eq!(judge(&field, A, &canon, Base::Known(&held), &held), Verdict::Keep);
     }
+}
+
+#[test]
+fn merge_cell_that_was_not_read_has_no_common_past() {
+    use super::{Owed, Restraints, is_due, owed, unread};
+
+    let entity = entity(Policy::Ask, DeletePolicy::Hold);
+    let not_read = || {
+        let mut state = agreed(&entity, &text("old"));
+        state.shadow.push((A, FieldNo(0), unread()));
+        state
+    };
+    let free = Restraints { is_approved: true, ..Restraints::default() };
+    // Nothing is written over what nobody has read.
+    let mut state = not_read();
+    see(&entity, &mut state, D, &text("new"));
+    assert!(!is_due(&entity, &state, A));
+    assert_eq!(owed(&entity, &state, A, &free), Owed::Nothing);
+    // The same value agrees, another one is a question, an empty one is owed what is canonical.
+    let mut state = not_read();
+    let merged = see(&entity, &mut state, A, &text("old"));
+    assert_eq!((merged.action, merged.clashes.len(), state.shadow.len()), (None, 0, 0));
+    let mut state = not_read();
+    let merged = see(&entity, &mut state, A, &text("other"));
+    assert_eq!(state.canon[0], text("old"));
+    assert_eq!((merged.clashes[0].base.clone(), merged.clashes[0].decision.name()), (None, "held"));
+    let mut state = not_read();
+    let merged = see(&entity, &mut state, A, &Value::Null);
+    assert_eq!((state.canon[0].clone(), merged.clashes.len()), (text("old"), 0));
+    assert!(matches!(owed(&entity, &state, A, &free), Owed::Update(_)));
+    // It is no edit that a delete had not seen, and none that brings a record back.
+    let mut state = not_read();
+    let merged = merge(&entity, &mut state, A, Origin::Somebody, Seen::Absent);
+    assert_eq!((merged.action, merged.clashes.len()), (Some(Action::Delete), 0));
+    let mut state = not_read();
+    merge(&entity, &mut state, D, Origin::Somebody, Seen::Absent);
+    let merged = see(&entity, &mut state, A, &text("other"));
+    assert_eq!((merged.action, state.is_alive()), (None, false));
 }

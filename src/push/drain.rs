@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     mapping::{DirectusField, Entity, Field},
-    merge::{Operation, OperationKind, Owed, RecordState, SentCell, is_due, owed},
+    merge::{Lack, Operation, OperationKind, Owed, RecordState, SentCell, is_due, lack, owed},
     model::{EntityNo, FieldNo, RecordId, Side, SideKey},
     store::{self, Again, Books, Left, Parked, Standing},
 };
@@ -41,6 +41,8 @@ enum Step {
     /// Nothing is owed.
     Done,
     Wait(Duration),
+    /// Until the record has the values without which it is not created: which, in words.
+    Incomplete(String),
 }
 
 /// A write, before it has its form.
@@ -132,11 +134,16 @@ impl Drain {
             let record = standing.record;
             match self.decide(described, standing) {
                 Step::Send(task) if !self.may_send(entity, &task).await => {
-                    again.push(Again { record, after: REPEAT_PAUSE, waits_for: None });
+                    again.push(Again::after(record, REPEAT_PAUSE));
                 }
                 Step::Send(task) => tasks.push(*task),
                 Step::Done => done.push(record.0),
-                Step::Wait(after) => again.push(Again { record, after, waits_for: None }),
+                Step::Wait(after) => again.push(Again::after(record, after)),
+                Step::Incomplete(words) => again.push(Again {
+                    waits_for: Some(words),
+                    is_incomplete: true,
+                    ..Again::after(record, RESTRAINED_PAUSE)
+                }),
             }
         }
         if !done.is_empty() {
@@ -189,6 +196,10 @@ impl Drain {
             Owed::Delete => (OperationKind::Delete, Vec::new()),
             Owed::Nothing if writes_id => (OperationKind::Update, Vec::new()),
             Owed::Nothing if owes_id || is_due(entity, &state, self.side) => {
+                let is_new = state.is_alive() && state.is_absent_on(self.side);
+                if let Some(lack) = lack(entity, &state).filter(|_| is_new) {
+                    return Step::Incomplete(lacks(entity, &lack));
+                }
                 return Step::Wait(parked_for.unwrap_or(RESTRAINED_PAUSE).min(RESTRAINED_PAUSE));
             }
             Owed::Nothing => return Step::Done,
@@ -273,7 +284,8 @@ impl Drain {
                 }
                 if let Some(waits_for) = waits_for {
                     let (record, after) = (task.record, ECHO_PATIENCE);
-                    notes.again.push(Again { record, after, waits_for: Some(waits_for) });
+                    let waits_for = Some(waits_for);
+                    notes.again.push(Again { waits_for, ..Again::after(record, after) });
                 }
                 continue;
             }
@@ -424,13 +436,14 @@ impl Notes {
                 self.has_created |= operation.kind == OperationKind::Create;
                 self.unparked.extend(operation.cells.iter().map(|cell| (record, cell.field)));
                 self.taken.push((operation.id, record, key));
-                self.again.push(Again { record, after: ECHO_PATIENCE, waits_for });
+                self.again.push(Again { waits_for, ..Again::after(record, ECHO_PATIENCE) });
             }
             // The schedule has it already, later each time.
             Outcome::Unanswered => {}
             Outcome::Later { after } => {
                 self.given_up.push((operation.id, record));
-                self.again.extend(after.map(|after| Again { record, after, waits_for }));
+                self.again
+                    .extend(after.map(|after| Again { waits_for, ..Again::after(record, after) }));
             }
             Outcome::Refused { field, code, reason } => {
                 self.given_up.push((operation.id, record));
@@ -444,12 +457,12 @@ impl Notes {
                 let field = field.and_then(|no| Some((no, value(no)?)));
                 self.parked.push(Parked { record, field, code: code.to_owned(), reason });
                 // The others of its cells are tried at once, this one when its time has come.
-                self.again.push(Again { record, after: Duration::ZERO, waits_for });
+                self.again.push(Again { waits_for, ..Again::after(record, Duration::ZERO) });
             }
             Outcome::Gone => {
                 debug!(%record, "the side does not have the record any more");
                 self.given_up.push((operation.id, record));
-                self.again.push(Again { record, after: ECHO_PATIENCE, waits_for });
+                self.again.push(Again { waits_for, ..Again::after(record, ECHO_PATIENCE) });
             }
         }
     }
@@ -469,6 +482,18 @@ fn goes_in_parts(entity: &Entity, side: Side, kind: OperationKind, cells: &[Sent
 
 fn is_junction(field: &Field) -> bool {
     matches!(field.directus, Some(DirectusField::Junction { .. }))
+}
+
+/// In words, what a record lacks before it is created.
+fn lacks(entity: &Entity, lack: &Lack) -> String {
+    match lack {
+        Lack::AnyValue => String::from("a first value: the row is still empty"),
+        Lack::Required(fields) => {
+            let names: Vec<&str> =
+                fields.iter().map(|no| entity.field(*no).name.as_str()).collect();
+            format!("{}: required before the record is created", names.join(", "))
+        }
+    }
 }
 
 /// In words, what a write waits for.

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
 use super::{
-    Error,
+    Error, approval,
     catalog::{TableShape, quoted},
     identity::{ID_FIELD, carried_id},
     operation::{Marks, cells_from_json},
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     mapping::{Entity, Mapping, Store},
-    merge::{Operation, OperationKind, RecordState, Restraints},
+    merge::{Operation, OperationKind, RecordState, Restraints, is_unread_json, unread},
     model::{EntityNo, FieldNo, RecordId, Side, SideKey, Value},
 };
 
@@ -167,7 +167,8 @@ impl Books {
                 // Known to the state too: a write of the id alone has come to its end when it is carried.
                 standing.state.see_id(RecordId(record), carried_id(&value));
             } else if let Some((no, field)) = wanted.field(&name) {
-                standing.state.shadow.push((wanted.side, no, field.from_json(&value)));
+                let value = if is_unread_json(&value) { unread() } else { field.from_json(&value) };
+                standing.state.shadow.push((wanted.side, no, value));
             }
         }
         Ok(())
@@ -225,12 +226,10 @@ impl Books {
     }
 
     async fn read_restraints(&self, wanted: &Wanted<'_>, to: &mut Standings) -> Result<(), Error> {
-        let approved: Vec<String> =
-            sqlx::query_scalar("select field from mirror.approval where entity_no = $1")
-                .bind(self.number(wanted.entity))
-                .fetch_all(&self.pool)
-                .await?;
-        let approved: HashSet<String> = approved.into_iter().collect();
+        let mut connection = self.pool.acquire().await?;
+        let number = self.number(wanted.entity);
+        let approved: HashSet<String> =
+            approval::approved(&mut connection, &self.mapping, wanted.described, number).await?;
         let unapproved: Vec<FieldNo> = fields(wanted.described)
             .filter(|(_, field)| !approved.contains(&field.name))
             .map(|(no, _)| no)

@@ -45,7 +45,7 @@ pub(crate) struct QuestionRow {
     pub(crate) reason: String,
 }
 
-/// A side's record that is another canonical one from now on, by a person's word.
+/// A side's record that is another canonical one from now on.
 #[derive(Clone, Debug)]
 pub(crate) struct MoveRow {
     pub(crate) entity: EntityNo,
@@ -54,8 +54,9 @@ pub(crate) struct MoveRow {
     pub(crate) from: RecordId,
     pub(crate) to: RecordId,
     pub(crate) author: String,
-    /// `from` is no more; otherwise `to` is new.
-    pub(crate) is_join: bool,
+    /// What says that the two are one: a natural key's name, or `person`. `from` is no more then. `None`: they are two,
+    /// and `to` is new.
+    pub(crate) joined_by: Option<String>,
 }
 
 /// A record that a side lacks and never had, or one that was found there by a natural key.
@@ -265,17 +266,23 @@ impl Calls<'_> {
              where entity_no = $1 and record_id = $2 and answered_at is null",
             vec![Box::new(number), Box::new(from), Box::new(row.author.clone())],
         );
-        if !row.is_join {
+        let Some(joined_by) = &row.joined_by else {
             add(
                 "update mirror.match set split_at = now()
                  where entity_no = $1 and record_id = $2 and side = $3 and side_key = $4 and split_at is null",
                 vec![Box::new(number), Box::new(from), Box::new(side), Box::new(row.key.to_string())],
             );
             return;
-        }
+        };
         add(
-            "insert into mirror.match (entity_no, record_id, side, side_key, matched_by) values ($1, $2, $3, $4, 'person')",
-            vec![Box::new(number), Box::new(to), Box::new(side), Box::new(row.key.to_string())],
+            "insert into mirror.match (entity_no, record_id, side, side_key, matched_by) values ($1, $2, $3, $4, $5)",
+            vec![
+                Box::new(number),
+                Box::new(to),
+                Box::new(side),
+                Box::new(row.key.to_string()),
+                Box::new(joined_by.clone()),
+            ],
         );
         add(
             "update mirror.match_question set candidates = array_replace(candidates, $2::uuid, $3::uuid)

@@ -3,6 +3,7 @@
 //! over sqlx ([`reading`]).
 
 pub(crate) mod alert;
+mod approval;
 mod books;
 pub(crate) mod budget;
 #[cfg(test)]
@@ -39,13 +40,16 @@ pub(crate) mod recovery;
 mod report_tests;
 pub(crate) mod reports;
 mod session;
+mod settling;
 pub(crate) mod standing;
 mod state;
 mod statements;
 mod unfit;
+pub(crate) mod waiting;
 mod write;
 mod writer;
 
+pub(crate) use approval::SideIds;
 pub(crate) use books::{Books, Standing, Target};
 pub(crate) use catalog::{TableShape, shapes};
 pub(crate) use connect::{Canonical, connect, install_reports, migrate, missing_grants, place};
@@ -55,8 +59,9 @@ pub(crate) use first_copy::FirstCopy;
 pub(crate) use identity::{ID_FIELD, MatchRow, MoveRow, QuestionRow, carried_id};
 pub(crate) use operation::Creation;
 pub(crate) use outbox::{Again, Parked};
-pub(crate) use owed::{DoomRow, ParkRow};
+pub(crate) use owed::{DoomRow, DueRow, ParkRow};
 pub(crate) use session::Call;
+pub(crate) use settling::QuietRow;
 pub(crate) use state::ElementRow;
 pub(crate) use unfit::{AcceptedRow, SeenBy, UnfitRow};
 pub(crate) use write::{

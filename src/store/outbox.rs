@@ -29,6 +29,14 @@ pub(crate) struct Again {
     pub(crate) after: Duration,
     /// What a part of it waits for, in words.
     pub(crate) waits_for: Option<String>,
+    /// It waits for values of its own, and for no other record.
+    pub(crate) is_incomplete: bool,
+}
+
+impl Again {
+    pub(crate) fn after(record: RecordId, after: Duration) -> Self {
+        Self { record, after, waits_for: None, is_incomplete: false }
+    }
 }
 
 impl Writer {
@@ -71,7 +79,8 @@ impl Books {
     /// How long until something of `side` is due; `None`: nothing is in the outbox.
     pub(crate) async fn due_in(&self, side: Side) -> Result<Option<Duration>, Error> {
         let seconds: Option<f64> = sqlx::query_scalar(
-            "select extract(epoch from min(due_at) - now())::float8 from mirror.outbox where side = $1 and entity_no = any($2)
+            "select extract(epoch from min(due_at) - now())::float8 from mirror.outbox
+             where side = $1 and entity_no = any($2) and settles_at is null
                and not exists (select from mirror.recovery where approved_at is null)",
         )
         .bind(side.name())
@@ -115,12 +124,14 @@ impl Books {
         let records: Vec<Uuid> = rows.iter().map(|row| row.record.0).collect();
         let seconds: Vec<f64> = rows.iter().map(|row| row.after.as_secs_f64()).collect();
         let words: Vec<Option<String>> = rows.iter().map(|row| row.waits_for.clone()).collect();
+        let incomplete: Vec<bool> = rows.iter().map(|row| row.is_incomplete).collect();
         sqlx::query(
             "with free as (
                  select record_id from mirror.outbox where side = $1 and entity_no = $2 and record_id = any($3)
                      and attempt_count > 0 for update skip locked)
-             update mirror.outbox o set due_at = now() + u.seconds * interval '1 s', waits_for = u.words
-             from unnest($3::uuid[], $4::float8[], $5::text[]) as u (record_id, seconds, words) join free using (record_id)
+             update mirror.outbox o set due_at = now() + u.seconds * interval '1 s', waits_for = u.words,
+                 is_incomplete = u.incomplete
+             from unnest($3::uuid[], $4::float8[], $5::text[], $6::boolean[]) as u (record_id, seconds, words, incomplete) join free using (record_id)
              where o.side = $1 and o.entity_no = $2 and o.record_id = u.record_id",
         )
         .bind(side.name())
@@ -128,6 +139,7 @@ impl Books {
         .bind(&records)
         .bind(&seconds)
         .bind(&words)
+        .bind(&incomplete)
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -137,7 +149,8 @@ impl Books {
     pub(crate) async fn wake_waiting(&self, side: Side) -> Result<(), Error> {
         sqlx::query(
             "update mirror.outbox set due_at = now() where ctid in (
-                 select ctid from mirror.outbox where side = $1 and waits_for is not null for update skip locked)",
+                 select ctid from mirror.outbox where side = $1 and waits_for is not null and not is_incomplete
+                     for update skip locked)",
         )
         .bind(side.name())
         .execute(&self.pool)

@@ -6,7 +6,8 @@ set attempt_count = o.attempt_count + 1,
 from (
     select side, entity_no, record_id
     from mirror.outbox join unnest($2::smallint[]) with ordinality as e (entity_no, depth) using (entity_no)
-    where side = $1 and due_at <= now() and not exists (select from mirror.recovery where approved_at is null)
+    where side = $1 and due_at <= now() and settles_at is null
+        and not exists (select from mirror.recovery where approved_at is null)
     order by depth, queued_at limit $3 for update of outbox skip locked
 ) taken
 where o.side = taken.side and o.entity_no = taken.entity_no and o.record_id = taken.record_id

@@ -8,6 +8,15 @@ use crate::{
     model::{EntityNo, RecordId, Side, Value},
 };
 
+/// A record of which something is owed to a side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DueRow {
+    pub(crate) record: RecordId,
+    pub(crate) side: Side,
+    /// Seconds without another change after which it goes; `None`: at once.
+    pub(crate) settle_s: Option<u32>,
+}
+
 /// A record that was deleted on one side and still lives on this one.
 #[derive(Debug)]
 pub(crate) struct DoomRow {
@@ -32,29 +41,27 @@ impl Calls<'_> {
         let number = self.writer.entity_number(writes.entity);
         self.doomed(writes, number);
         self.parked(writes, number);
-        for (rows, sql) in [
-            (
-                &writes.not_due,
+        if !writes.not_due.is_empty() {
+            self.add(
                 "delete from mirror.outbox o using unnest($2::uuid[], $3::text[]) as u (record_id, side)
                  where o.entity_no = $1 and o.record_id = u.record_id and o.side = u.side",
-            ),
-            (
-                &writes.due,
-                "insert into mirror.outbox (entity_no, record_id, side)
-                 select $1, record_id, side from unnest($2::uuid[], $3::text[]) as u (record_id, side)
-                 on conflict (side, entity_no, record_id) do update set due_at = now(), attempt_count = 0",
-            ),
-        ] {
-            if !rows.is_empty() {
-                self.add(
-                    sql,
-                    vec![
-                        Box::new(number),
-                        column(rows, |(record, _)| record.0),
-                        column(rows, |(_, side)| side.name()),
-                    ],
-                );
-            }
+                vec![
+                    Box::new(number),
+                    column(&writes.not_due, |(record, _)| record.0),
+                    column(&writes.not_due, |(_, side)| side.name()),
+                ],
+            );
+        }
+        if !writes.due.is_empty() {
+            self.add(
+                include_str!("outbox_put.sql"),
+                vec![
+                    Box::new(number),
+                    column(&writes.due, |row| row.record.0),
+                    column(&writes.due, |row| row.side.name()),
+                    column(&writes.due, |row| row.settle_s.map(i64::from)),
+                ],
+            );
         }
     }
 

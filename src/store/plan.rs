@@ -13,7 +13,7 @@ use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 use super::{
-    Error,
+    Error, approval,
     books::{Books, Standing},
     catalog::TableShape,
     command::CHANNEL,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     mapping::{Entity, Mapping},
-    merge::{Owed, SentCell, owed},
+    merge::{Owed, SentCell, owed, unread},
     model::{EntityNo, Side, SideKey},
 };
 
@@ -107,7 +107,7 @@ pub(crate) struct Proposal {
     /// By side, entity and record.
     pub(crate) planned: Vec<Planned>,
     /// Fields (`*`: records as a whole) that nobody has accepted yet, by entity.
-    pub(crate) unapproved: Vec<(EntityNo, String)>,
+    pub(crate) unapproved: Vec<Unapproved>,
     /// Of entities that nobody has accepted yet.
     pub(crate) linked: Vec<Linked>,
     pub(crate) questions: Vec<Question>,
@@ -118,6 +118,16 @@ pub(crate) struct Proposal {
     /// Why this is not all yet, in words.
     pub(crate) unread: Vec<String>,
     pub(crate) digest: String,
+}
+
+/// A field (`*`: records as a whole) that a yes would cover.
+#[derive(Clone, Debug)]
+pub(crate) struct Unapproved {
+    pub(crate) entity: EntityNo,
+    pub(crate) field: String,
+    /// In words, what the mapping says otherwise than when it was accepted; `None`: it never was.
+    pub(crate) difference: Option<String>,
+    covers: Json,
 }
 
 /// A plan that a person has seen.
@@ -147,8 +157,8 @@ impl Proposal {
             let what = format!("{} {entity} {}", planned.side.name(), planned.kind.name());
             *counts.entry(what).or_insert(0) += 1;
         }
-        for (entity, _) in &self.unapproved {
-            let what = format!("- {} fields", mapping.entity(*entity).name);
+        for it in &self.unapproved {
+            let what = format!("- {} fields", mapping.entity(it.entity).name);
             *counts.entry(what).or_insert(0) += 1;
         }
         for recovery in &self.recoveries {
@@ -195,8 +205,8 @@ impl Books {
                 let entity = EntityNo(u16::try_from(no).unwrap_or(u16::MAX));
                 let described = self.mapping.entity(entity);
                 let fields: HashSet<&str> = if recoveries.is_empty() {
-                    let mine = unapproved.iter().filter(|(of, _)| *of == entity);
-                    mine.map(|(_, field)| field.as_str()).collect()
+                    let mine = unapproved.iter().filter(|it| it.entity == entity);
+                    mine.map(|it| it.field.as_str()).collect()
                 } else {
                     let names = described.fields.iter().map(|field| field.name.as_str());
                     names.chain([WHOLE_RECORD]).collect()
@@ -208,8 +218,8 @@ impl Books {
         }
         let news: Vec<i16> = unapproved
             .iter()
-            .filter(|(_, field)| field == WHOLE_RECORD)
-            .map(|(entity, _)| self.number(*entity))
+            .filter(|it| it.field == WHOLE_RECORD)
+            .map(|it| self.number(it.entity))
             .collect();
         let linked: Vec<Linked> = sqlx::query_as(
             "select e.name as entity, m.record_id, m.side, m.side_key, m.matched_by
@@ -239,21 +249,26 @@ impl Books {
         })
     }
 
-    /// Fields of the mapping that nobody has accepted yet.
-    async fn unapproved(&self) -> Result<Vec<(EntityNo, String)>, Error> {
-        let rows: Vec<(i16, String)> =
-            sqlx::query_as("select entity_no, field from mirror.approval")
-                .fetch_all(&self.pool)
-                .await?;
-        let approved: HashSet<(i16, String)> = rows.into_iter().collect();
+    /// Fields of the mapping that nobody has accepted yet, as it has them now.
+    async fn unapproved(&self) -> Result<Vec<Unapproved>, Error> {
+        let mut connection = self.pool.acquire().await?;
         let mut unapproved = Vec::new();
         for (no, entity) in self.mapping.entities.iter().enumerate() {
             let of = EntityNo(u16::try_from(no).unwrap_or(u16::MAX));
+            let number = self.number(of);
+            let mut standings =
+                approval::standings(&mut connection, &self.mapping, entity, number).await?;
             let names = entity.fields.iter().map(|field| field.name.as_str());
             for name in std::iter::once(WHOLE_RECORD).chain(names) {
-                if !approved.contains(&(self.number(of), name.to_owned())) {
-                    unapproved.push((of, name.to_owned()));
-                }
+                let Some(it) = standings.remove(name).filter(|it| !it.is_approved) else {
+                    continue;
+                };
+                unapproved.push(Unapproved {
+                    entity: of,
+                    field: name.to_owned(),
+                    difference: it.difference,
+                    covers: serde_json::to_value(it.covers).unwrap_or_default(),
+                });
             }
         }
         Ok(unapproved)
@@ -314,27 +329,52 @@ impl Books {
             .filter_map(|entity| entity.airtable.as_ref())
             .map(|table| table.base.as_str())
             .collect();
-        let mut unread = Vec::new();
+        let mut unread_words = Vec::new();
         if entities.iter().any(|entity| entity.directus.is_some())
             && read_count(Side::Directus) == 0
         {
-            unread.push("Directus was not copied whole yet".into());
+            unread_words.push("Directus was not copied whole yet".into());
         }
         if read_count(Side::Airtable) < bases.len() {
-            unread.push("Airtable was not read whole yet".into());
+            unread_words.push("Airtable was not read whole yet".into());
         }
         if !recoveries.is_empty() {
             let logs = recovery::unread_logs(&self.pool).await?;
-            unread.extend(logs.into_iter().map(|(subject, log)| {
+            unread_words.extend(logs.into_iter().map(|(subject, log)| {
                 let name = if log == "directus" { "Directus" } else { log.as_str() };
                 format!("{name} was not read whole yet since {subject} was found to have gone back")
             }));
         }
         let news = entities.iter().zip(self.numbers.iter()).filter(|(_, number)| **number < 0);
-        unread.extend(news.map(|(entity, _)| {
+        unread_words.extend(news.map(|(entity, _)| {
             format!("no `plait run` has begun with {} in the mapping yet", entity.name)
         }));
-        Ok(unread)
+        // Only of what is still mapped: the others' rows stay until they are mapped again.
+        let cells: Vec<(i16, String, String, i64)> = sqlx::query_as(
+            "select entity_no, field, side, count(*) from mirror.shadow
+             where value = $1 group by 1, 2, 3 order by 1, 2, 3",
+        )
+        .bind(unread().to_json())
+        .fetch_all(&self.pool)
+        .await?;
+        for (number, field, side, count) in cells {
+            let at = self.numbers.iter().position(|known| *known == number);
+            let entity = at.map(|at| &self.mapping.entities[at]);
+            let of = |entity: &&Entity| {
+                let side = Side::from_name(&side);
+                entity
+                    .fields
+                    .iter()
+                    .any(|it| it.name == field && side.is_some_and(|side| it.is_on(side)))
+            };
+            unread_words.extend(entity.filter(of).map(|entity| {
+                format!(
+                    "{} of {} was not read yet at its new place in {side} ({count} records)",
+                    field, entity.name
+                )
+            }));
+        }
+        Ok(unread_words)
     }
 
     /// Remembers that a plan was shown.
@@ -379,20 +419,23 @@ impl Books {
             transaction.rollback().await?;
             return Ok(Verdict::Changed(Box::new(proposal)));
         }
-        let (numbers, names): (Vec<i16>, Vec<&str>) = proposal
-            .unapproved
-            .iter()
-            .map(|(entity, field)| (self.number(*entity), field.as_str()))
-            .unzip();
+        let covered = &proposal.unapproved;
+        let numbers: Vec<i16> = covered.iter().map(|it| self.number(it.entity)).collect();
+        let names: Vec<&str> = covered.iter().map(|it| it.field.as_str()).collect();
+        let covers: Vec<Json> = covered.iter().map(|it| it.covers.clone()).collect();
         let done = sqlx::query(
-            "insert into mirror.approval (entity_no, field, approved_by, plan_digest)
-             select entity_no, field, $3, $4 from unnest($1::smallint[], $2::text[]) as u (entity_no, field)
-             on conflict (entity_no, field) do nothing",
+            "insert into mirror.approval (entity_no, field, approved_by, plan_digest, covers)
+             select entity_no, field, $3, $4, covers
+             from unnest($1::smallint[], $2::text[], $5::jsonb[]) as u (entity_no, field, covers)
+             on conflict (entity_no, field) do update
+                 set approved_at = now(), approved_by = excluded.approved_by, plan_digest = excluded.plan_digest,
+                     covers = excluded.covers",
         )
         .bind(&numbers)
         .bind(&names)
         .bind(author)
         .bind(digest)
+        .bind(&covers)
         .execute(&mut *transaction)
         .await?;
         let ids: Vec<i64> = proposal.recoveries.iter().map(|it| it.recovery_id).collect();
@@ -453,15 +496,15 @@ fn plan(
 fn digest(
     mapping: &Mapping,
     planned: &[Planned],
-    unapproved: &[(EntityNo, String)],
+    unapproved: &[Unapproved],
     linked: &[Linked],
     recoveries: &[Recovery],
 ) -> String {
     let mut hash = Sha256::new();
     // As JSON, where no value can be taken for two.
     let mut add = |line: Json| hash.update(format!("{line}\n"));
-    for (entity, field) in unapproved {
-        add(serde_json::json!([mapping.entity(*entity).name, field]));
+    for it in unapproved {
+        add(serde_json::json!([mapping.entity(it.entity).name, it.field, it.covers]));
     }
     for Planned { side, entity, record, key: _, kind, cells, writes_id } in planned {
         let described = mapping.entity(*entity);

@@ -1,17 +1,20 @@
 //! Where a side is known not to hold what is canonical, and why: all of one entity's, for comparing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::Value as Json;
 use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    Error,
+    Error, approval,
     catalog::TableShape,
     record::{CanonRecord, page},
 };
-use crate::{mapping::Entity, model::Side};
+use crate::{
+    mapping::{Entity, Mapping},
+    model::Side,
+};
 
 /// Rows fetched at a time.
 const PAGE_ROW_COUNT: i64 = 5_000;
@@ -31,12 +34,13 @@ pub(crate) struct Standing {
     pub(crate) in_flight: BTreeSet<(Side, Uuid)>,
     pub(crate) questioned: BTreeSet<Uuid>,
     /// Fields of which the plan was accepted; `*`: records as a whole.
-    pub(crate) approved: BTreeSet<String>,
+    pub(crate) approved: HashSet<String>,
 }
 
 /// Canonical, and where the sides stand, at one moment.
 pub(crate) async fn read(
     pool: &PgPool,
+    mapping: &Mapping,
     entity: &Entity,
     shape: &TableShape,
 ) -> Result<(BTreeMap<Uuid, CanonRecord>, Standing), Error> {
@@ -49,7 +53,10 @@ pub(crate) async fn read(
             .bind(&entity.name)
             .fetch_optional(&mut *transaction)
             .await?;
-    let standing = standing(&mut transaction, number).await?;
+    let mut standing = standing(&mut transaction, number).await?;
+    if let Some(number) = number {
+        standing.approved = approval::approved(&mut transaction, mapping, entity, number).await?;
+    }
     let mut records = BTreeMap::new();
     let mut after = None;
     loop {
@@ -139,11 +146,6 @@ async fn standing(connection: &mut PgConnection, number: Option<i16>) -> Result<
     .await?
     {
         standing.questioned.insert(row.get(1));
-    }
-    for row in
-        rows(connection, number, "select field from mirror.approval where entity_no = $1").await?
-    {
-        standing.approved.insert(row.get(0));
     }
     Ok(standing)
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     mapping::{Entity, Field, Store},
-    merge::RecordState,
+    merge::{RecordState, is_unread_json, unread},
     model::{EntityNo, FieldNo, RecordId, Side, SideKey, Value},
 };
 
@@ -240,5 +240,6 @@ fn read_shadow(entity: &Entity, row: &Row, states: &mut HashMap<RecordId, Record
     let Some((no, field)) = fields(entity).find(|(_, field)| field.name == name) else { return };
     // jsonb prints valid JSON.
     let value = serde_json::from_str(text).unwrap_or(serde_json::Value::Null);
-    state.shadow.push((side, no, field.from_json(&value)));
+    let value = if is_unread_json(&value) { unread() } else { field.from_json(&value) };
+    state.shadow.push((side, no, value));
 }

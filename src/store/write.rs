@@ -14,8 +14,9 @@ use super::{
     copy_binary::CopyBinary,
     decided::{CommandRow, VerdictRow, YesRow},
     identity::{MatchRow, MoveRow, QuestionRow},
-    owed::{DoomRow, ParkRow},
+    owed::{DoomRow, DueRow, ParkRow},
     session::{Call, Feed, Param},
+    settling::QuietRow,
     unfit::{AcceptedRow, UnfitRow},
     writer::Writer,
 };
@@ -55,6 +56,8 @@ pub(crate) struct Writes {
     pub(crate) matches: Vec<MatchRow>,
     pub(crate) questions: Vec<QuestionRow>,
     pub(crate) moves: Vec<MoveRow>,
+    /// Rows of the outbox whose wait for quiet is over.
+    pub(crate) quiet: Vec<QuietRow>,
 }
 
 /// Changes to one entity's tables.
@@ -79,8 +82,8 @@ pub(crate) struct EntityWrites {
     pub(crate) tombstones: Vec<(RecordId, i64)>,
     /// Side, field, row; `None`: gone.
     pub(crate) elements: Vec<(Side, String, SideKey, Option<ElementContent>)>,
-    /// Something else than before is owed to this side.
-    pub(crate) due: Vec<(RecordId, Side)>,
+    /// Something else than before is owed to a side.
+    pub(crate) due: Vec<DueRow>,
     /// Nothing is owed any more.
     pub(crate) not_due: Vec<(RecordId, Side)>,
     pub(crate) doomed: Vec<DoomRow>,
@@ -160,7 +163,16 @@ impl TransactionRow {
     }
 
     pub(crate) fn decided(id: i64, at: i64, author: &str) -> Self {
-        let author = Author { id: None, name: Some(author.to_owned()), via: "plait".into() };
+        Self::of_plait(id, at, author, "plait")
+    }
+
+    /// Records were found to be one by what they hold.
+    pub(crate) fn matched(id: i64, at: i64, author: &str) -> Self {
+        Self::of_plait(id, at, author, "match")
+    }
+
+    fn of_plait(id: i64, at: i64, author: &str, via: &str) -> Self {
+        let author = Author { id: None, name: Some(author.to_owned()), via: via.to_owned() };
         Self { id, side: "plait", at, position: None, author, operation: None }
     }
 }
@@ -363,6 +375,7 @@ impl Writer {
             to.owed(entity);
         }
         to.settled(&writes.settled);
+        to.quiet(&writes.quiet);
         to.journal(&writes.journal);
         to.conflicts(writes);
         to.decided(writes);

@@ -12,7 +12,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::{
-    Canonical, Error,
+    Canonical, Error, approval,
     catalog::TableShape,
     connect,
     operation::Marks,
@@ -121,6 +121,8 @@ impl Writer {
                 .await?;
             entity_numbers.push(row.get(0));
         }
+        let tables: Vec<&str> = shapes.iter().map(|shape| shape.table.as_str()).collect();
+        approval::compare_places(&client, &mapping, &tables, &entity_numbers).await?;
         let ids = client
             .query_one(
                 "select (select coalesce(max(source_transaction_id), 0) + 1 from mirror.source_transaction),

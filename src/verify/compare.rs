@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     mapping::Entity,
-    merge::is_written,
+    merge::{is_unread_json, is_written},
     model::{FieldNo, Side, Value},
     store::{ID_FIELD, carried_id, record::CanonRecord, standing::Standing},
 };
@@ -59,6 +59,8 @@ pub(crate) enum Cause {
     Unapproved,
     /// It may be the same as another record.
     Questioned,
+    /// The mapping has pointed the field elsewhere, and it was not read there yet.
+    Unread,
     Unexplained,
 }
 
@@ -75,6 +77,7 @@ impl Cause {
             Self::OneWay => "one_way",
             Self::Unapproved => "unapproved",
             Self::Questioned => "questioned",
+            Self::Unread => "unread",
             Self::Unexplained => "unexplained",
         }
     }
@@ -91,6 +94,7 @@ impl Cause {
             Self::OneWay => "nothing is written to this field here, as the mapping says".into(),
             Self::Unapproved => "the plan of the first push was not accepted yet".into(),
             Self::Questioned => "may be the same as another record: a person has to say".into(),
+            Self::Unread => "the mapping names another field here, which was not read yet".into(),
             Self::Unexplained => "UNEXPLAINED".into(),
         }
     }
@@ -257,6 +261,9 @@ impl Of<'_> {
             return Cause::Refused(reason.clone());
         }
         let shadow = self.standing.shadow.get(&(self.side, record, field.name.clone()));
+        if shadow.is_some_and(is_unread_json) {
+            return Cause::Unread;
+        }
         let is_as_known = match (shadow, held) {
             (Some(shadow), Some(Held::Value(value))) => field.from_json(shadow) == *value,
             _ => false,

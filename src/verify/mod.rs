@@ -112,7 +112,7 @@ impl Verify {
         let table = reading.end(&fields);
         let shape = &self.shapes[usize::from(entity.0)];
         // Read last: what came meanwhile is in it, and what a side did after it was read is not yet.
-        let (canon, standing) = standing::read(&self.pool, described, shape).await?;
+        let (canon, standing) = standing::read(&self.pool, &self.mapping, described, shape).await?;
         Ok(Some(compare(described, side, &fields, &canon, &table, &standing)))
     }
 

@@ -67,7 +67,7 @@ impl Line {
         ] {
             write_secret(&folder.path().join(name), secret);
         }
-        file("mapping.toml", model::MAPPING);
+        file("mapping.toml", &model::prompt_mapping());
         let settings = format!(
             "[canonical]\nurl = \"postgres://plait@127.0.0.1:{port}/plait\"\npassword_file = \"canonical\"\ntls = \"disable\"\n\
              [directus]\ndatabase_url = \"postgres://{user}@127.0.0.1:{port}/directus\"\npassword_file = \"directus\"\ntls = \"disable\"\n\

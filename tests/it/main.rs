@@ -9,6 +9,7 @@ mod bad_rights;
 mod bad_servers;
 mod bad_tls;
 mod bad_values;
+mod born_empty;
 mod bounds;
 mod certificates;
 mod compose;

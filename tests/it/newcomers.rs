@@ -21,7 +21,7 @@ async fn line_with_passwords() -> Line {
     let line = Line::start().await;
     let users = "directus = { table = \"directus_users\" }\n";
     let password = "password = { airtable = \"Mot de passe\", clear = true }\n";
-    let mapping = model::MAPPING.replace(users, &format!("{users}{password}"));
+    let mapping = model::prompt_mapping().replace(users, &format!("{users}{password}"));
     assert!(mapping.contains(password));
     fs::write(line.folder.path().join("mapping.toml"), mapping).unwrap();
     write_secret(&line.folder.path().join("admin"), &line.directus.admin.token);

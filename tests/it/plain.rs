@@ -26,6 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 const MAPPING: &str = r#"version = 1
+settle_s = 0
 
 [entity.startup]
 table = "startup"

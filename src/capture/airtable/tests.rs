@@ -27,6 +27,7 @@ pub(super) fn field(name: &str, airtable: &str, kind: FieldKind) -> Field {
         transitions: None,
         personal: crate::mapping::Personal::No,
         erased: None,
+        is_required: false,
     }
 }
 
@@ -48,6 +49,7 @@ pub(super) fn mapping(entities: &[(&str, &str, Vec<Field>)]) -> Mapping {
         deletes: DeletePolicy::Hold,
         matches: Vec::new(),
         password: None,
+        caution: crate::mapping::Caution::default(),
         fields: fields.clone(),
     };
     Mapping { entities: entities.iter().map(entity).collect() }

@@ -119,6 +119,7 @@ pub(super) fn entity(table: &str, columns: &[(&str, FieldKind)]) -> Entity {
         deletes: DeletePolicy::Hold,
         matches: Vec::new(),
         password: None,
+        caution: crate::mapping::Caution::default(),
         fields: columns
             .iter()
             .map(|(column, kind)| {
@@ -149,6 +150,7 @@ pub(super) fn field(name: &str, kind: FieldKind, directus: DirectusField) -> Fie
         transitions: None,
         personal: crate::mapping::Personal::No,
         erased: None,
+        is_required: false,
     }
 }
 

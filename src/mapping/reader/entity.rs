@@ -5,10 +5,24 @@ use std::ops::Range;
 use super::{At, Names, check_name, field, matches, needed_text_at, owned, text_at};
 use crate::{
     document::Section,
-    mapping::{AirtableTable, DeletePolicy, DirectusTable, Entity, Field, Password},
+    mapping::{AirtableTable, Caution, DeletePolicy, DirectusTable, Entity, Field, Password},
 };
 
-const KEYS: [&str; 7] = ["table", "airtable", "directus", "deletes", "match", "password", "field"];
+const KEYS: [&str; 9] = [
+    "table",
+    "airtable",
+    "directus",
+    "deletes",
+    "match",
+    "password",
+    "settle_s",
+    "edit_settle_s",
+    "field",
+];
+/// Keys of the whole document that stand for those of each entity.
+pub(super) const SHARED_KEYS: [&str; 2] = ["settle_s", "edit_settle_s"];
+/// How long a record may be made to wait for its next change, in seconds.
+const SETTLE_S_MAX: u64 = 300;
 const DELETES: [(&str, DeletePolicy); 2] =
     [("hold", DeletePolicy::Hold), ("propagate", DeletePolicy::Propagate)];
 
@@ -52,6 +66,7 @@ pub(super) fn read(name: &At, section: &Section<'_, '_>, names: &Names) -> Read 
         deletes: section.choice("deletes", &DELETES).unwrap_or(DeletePolicy::Hold),
         matches: Vec::new(),
         password: password(section),
+        caution: caution(section, names.caution),
         fields: Vec::new(),
     };
     check_password(section, &entity);
@@ -78,6 +93,15 @@ pub(super) fn read(name: &At, section: &Section<'_, '_>, names: &Names) -> Read 
     matches::add_key(&entity, &mut keys);
     entity.matches = keys;
     Read { entity, span: name.span.clone(), field_spans }
+}
+
+/// The waits that a section names; those that it does not are `otherwise`.
+pub(super) fn caution(section: &Section<'_, '_>, otherwise: Caution) -> Caution {
+    let seconds = |key| section.whole(key, 0..=SETTLE_S_MAX).and_then(|s| u32::try_from(s).ok());
+    Caution {
+        settle_s: seconds("settle_s").unwrap_or(otherwise.settle_s),
+        edit_settle_s: seconds("edit_settle_s").unwrap_or(otherwise.edit_settle_s),
+    }
 }
 
 fn airtable(section: &Section<'_, '_>) -> Option<AirtableTable> {

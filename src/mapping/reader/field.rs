@@ -12,7 +12,7 @@ use crate::{
     model::{Cell, EntityNo, Side},
 };
 
-pub(super) const KEYS: [&str; 15] = [
+pub(super) const KEYS: [&str; 16] = [
     "type",
     "column",
     "junction",
@@ -28,9 +28,10 @@ pub(super) const KEYS: [&str; 15] = [
     "transitions",
     "personal",
     "erased",
+    "required",
 ];
 
-const POLICIES: [(&str, Policy); 8] = [
+pub(in crate::mapping) const POLICIES: [(&str, Policy); 8] = [
     ("ask", Policy::Ask),
     ("prefer airtable", Policy::Prefer(Side::Airtable)),
     ("prefer directus", Policy::Prefer(Side::Directus)),
@@ -40,18 +41,18 @@ const POLICIES: [(&str, Policy); 8] = [
     ("max", Policy::Max),
     ("min", Policy::Min),
 ];
-const DIRECTIONS: [(&str, Direction); 3] = [
+pub(in crate::mapping) const DIRECTIONS: [(&str, Direction); 3] = [
     ("both", Direction::Both),
     ("from airtable", Direction::From(Side::Airtable)),
     ("from directus", Direction::From(Side::Directus)),
 ];
-const TRANSFORMS: [(&str, Normalise); 4] = [
+pub(in crate::mapping) const TRANSFORMS: [(&str, Normalise); 4] = [
     ("trim", Normalise::Trim),
     ("upper", Normalise::Upper),
     ("lower", Normalise::Lower),
     ("siren", Normalise::Siren),
 ];
-const PARTS: [(&str, Part); 5] = [
+pub(in crate::mapping) const PARTS: [(&str, Part); 5] = [
     ("first_of_full_name", Part::FirstOfFullName),
     ("last_of_full_name", Part::LastOfFullName),
     ("date_dmy", Part::DateDmy),
@@ -129,6 +130,7 @@ pub(super) fn read(
         transitions: transitions.map(|table| table.value),
         personal,
         erased: erased.map(|erased| erased.value),
+        is_required: section.flag("required").unwrap_or(false),
     };
     check_erasure(section, &field);
     Some(field)

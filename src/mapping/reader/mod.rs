@@ -2,13 +2,13 @@
 //! line. docs/mapping.md explains every key.
 
 mod entity;
-mod field;
+pub(super) mod field;
 mod matches;
 mod rules;
 
 use std::{collections::BTreeMap, ops::Range};
 
-use super::{Codes, Mapping, text};
+use super::{Caution, Codes, Mapping, text};
 use crate::{
     document::{Document, Problems, Section},
     model::EntityNo,
@@ -30,6 +30,8 @@ struct At {
 struct Names {
     entities: BTreeMap<String, EntityNo>,
     codes: BTreeMap<String, Codes>,
+    /// The waits of entities that name none of their own.
+    caution: Caution,
 }
 
 /// Reads and checks the document; `file` is what messages call it.
@@ -41,10 +43,13 @@ pub(crate) fn read(text: &str, file: &str) -> Result<Mapping, Problems> {
     let parsed = document.parse()?;
     let read = {
         let root = Section::root(&document, &parsed);
-        root.only(&["version", "codes", "entity"]);
+        let mut keys = vec!["version", "codes", "entity"];
+        keys.extend(entity::SHARED_KEYS);
+        root.only(&keys);
         check_version(&root);
         let sections = entity::sections(&root);
-        let mut names = Names { entities: BTreeMap::new(), codes: code_tables(&root) };
+        let caution = entity::caution(&root, Caution::default());
+        let mut names = Names { entities: BTreeMap::new(), codes: code_tables(&root), caution };
         for (no, (name, _)) in (0..).map(EntityNo).zip(&sections) {
             names.entities.insert(name.value.clone(), no);
         }

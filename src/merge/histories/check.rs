@@ -53,8 +53,16 @@ impl History<'_> {
                 (*at, *side, *no) == (record, world.side, field) && *value == state.canon[field]
             });
             let shown = world.rows[record].as_ref().map(|row| &row[field].value);
-            !is_parked && shown != Some(&state.canon[field])
+            !is_parked
+                && !self.is_left_out(record, world.side)
+                && shown != Some(&state.canon[field])
         })
+    }
+
+    /// A record without any value is not created where it is not.
+    fn is_left_out(&self, record: usize, side: Side) -> bool {
+        let state = &self.states[record];
+        state.is_alive() && state.is_absent_on(side) && state.canon.iter().all(Value::is_null)
     }
 
     /// I8: a held cell holds up no other.
@@ -78,7 +86,8 @@ impl History<'_> {
                 return Err(format!("I5 a write to record {record} is never confirmed"));
             }
             for world in &self.worlds {
-                if world.rows[record].is_some() != state.is_alive() {
+                let is_wanted = state.is_alive() && !self.is_left_out(record, world.side);
+                if world.rows[record].is_some() != is_wanted {
                     return Err(format!(
                         "I1 record {record} is not where it should be on {}",
                         world.side
