@@ -25,8 +25,10 @@ mod document; // 1: TOML that people write, and what is wrong with it
 mod mapping; // 1: the mapping document: read, check, convert a value both ways; pure
 mod telemetry; // 1: tracing set-up
 
+mod gate; // 0: whether this process may write to the sides
 mod model; // 0: the words
 mod postgres; // 0: what our connections to a Postgres share: TLS, and why they fail
+mod pulse; // 0: how a task is doing, as it says itself
 mod queue; // 0: from captures to apply, bounded
 
 pub mod demo; // a real Directus, its Postgres and ours, for people and tests without them

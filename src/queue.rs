@@ -46,6 +46,11 @@ impl Outlet {
         self.reserve(&delivery).await?.send(delivery)
     }
 
+    /// Whether `apply` is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Waits for room for `delivery`. To stop waiting loses nothing.
     pub(crate) async fn reserve(&self, delivery: &Delivery) -> Result<Room, Closed> {
         let row_count = match delivery {

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     config::alert::Rule,
     mapping::Mapping,
+    pulse::Pulse,
     store::{
         self, TableShape,
         alert::{self, AlertRow},
@@ -33,6 +34,7 @@ const PAUSE_MAX: Duration = Duration::from_mins(1);
 const ENTRY_COUNT_MAX: i64 = 1_000;
 
 /// What follows the journal, and for whom.
+#[derive(Clone)]
 pub(crate) struct Follower {
     pub(crate) pool: PgPool,
     pub(crate) mapping: Arc<Mapping>,
@@ -43,21 +45,21 @@ pub(crate) struct Follower {
 }
 
 /// Follows the journal until `stop`, and looks once more then.
-pub(crate) async fn keep_following(follower: Follower, stop: CancellationToken) {
+pub(crate) async fn keep_following(follower: Follower, pulse: Pulse, stop: CancellationToken) {
     let mut failure_count = 0_u32;
     let mut begun: Option<Begun> = None;
     loop {
         let is_last = stop.is_cancelled();
         match follower.drain(&mut begun, &stop).await {
-            Ok(()) => failure_count = 0,
+            Ok(()) => {
+                failure_count = 0;
+                pulse.well();
+            }
             Err(error) => {
                 failure_count += 1;
-                let error = anyhow::Error::from(error);
-                warn!(
-                    failure_count,
-                    error = format!("{error:#}"),
-                    "could not look for alerts; tried again"
-                );
+                let error = format!("{:#}", anyhow::Error::from(error));
+                warn!(failure_count, error, "could not look for alerts; tried again");
+                pulse.failed(format!("could not look for alerts: {error}"));
             }
         }
         if is_last {

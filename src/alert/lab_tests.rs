@@ -13,6 +13,7 @@ use crate::{
     demo::{cache::postgres_bin, cluster::Cluster, model::MAPPING},
     mapping::{self, Mapping},
     postgres::TlsMode,
+    pulse::Pulse,
     store::{
         self, Canonical, TableShape,
         alert::{self as stored, Raised, Wanted},
@@ -114,7 +115,7 @@ impl Lab {
     async fn follow(&self, rules: Vec<Rule>) -> Vec<String> {
         let stop = CancellationToken::new();
         stop.cancel();
-        keep_following(self.follower(rules), stop).await;
+        keep_following(self.follower(rules), Pulse::new(), stop).await;
         self.said().await
     }
 

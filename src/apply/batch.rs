@@ -168,6 +168,7 @@ impl Apply {
                 false
             }
         };
+        self.workload.moved();
         self.publish(&in_flight.batch.positions).await?;
         Ok(Settled { is_other_than_folded, _batch: Some(in_flight) })
     }

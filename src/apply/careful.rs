@@ -41,7 +41,10 @@ impl Apply {
                 return self.write_in_halves(items).await;
             }
             match self.writer.write_part(&folded.writes).await {
-                Ok(()) => self.write_items(&waiting).await,
+                Ok(()) => {
+                    self.workload.moved();
+                    self.write_items(&waiting).await
+                }
                 Err(error) if error.is_about_data() => {
                     if let [item] = items {
                         self.candidates.forget();

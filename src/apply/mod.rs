@@ -48,6 +48,7 @@ use crate::{
         Change, Cursor, Delivery, Element, EntityNo, FieldNo, Lsn, Observation, Position, Side,
         SideKey, Stamp,
     },
+    pulse::Workload,
     queue::Inlet,
     store::{self, FirstCopy, PositionRow, TransactionRow, Writer, Writes},
 };
@@ -159,6 +160,7 @@ pub(crate) struct Apply {
     logs: Vec<Log>,
     limits: Limits,
     way_out: WayOut,
+    workload: Workload,
     in_flight: Option<InFlight>,
     /// The large transaction under way, if any.
     large: Option<Large>,
@@ -185,7 +187,6 @@ impl Apply {
     pub(crate) fn new(writer: Writer, logs: Vec<Log>, limits: Limits) -> Self {
         let mapping = Arc::clone(writer.mapping());
         let way_out = WayOut::default();
-        let candidates = Candidates::default();
         // What waits since before is looked for at once.
         let settling_at = mapping.entities.iter().any(Entity::is_two_sided).then(Instant::now);
         Self {
@@ -194,9 +195,10 @@ impl Apply {
             logs,
             limits,
             way_out,
+            workload: Workload::new(),
             in_flight: None,
             large: None,
-            candidates,
+            candidates: Candidates::default(),
             settling_at,
             rereads: Arc::default(),
             rereads_by_log: HashMap::new(),
@@ -212,6 +214,11 @@ impl Apply {
         self.rereads = rereads;
         self.rereads_by_log = logs_by_base;
         self
+    }
+
+    /// With somebody who watches how far it is.
+    pub(crate) fn with_workload(self, workload: Workload) -> Self {
+        Self { workload, ..self }
     }
 
     /// With somebody at the other end of what is owed.
@@ -237,9 +244,16 @@ impl Apply {
             tokio::select! {
                 first = deliveries.recv() => {
                     let Some(first) = first else { break };
+                    self.workload.begin();
                     self.apply_available(first, &mut deliveries).await?;
+                    if self.in_flight.is_none() {
+                        self.workload.rest();
+                    }
                 }
-                () = InFlight::end_of(&mut self.in_flight) => drop(self.settle().await?),
+                () = InFlight::end_of(&mut self.in_flight) => {
+                    drop(self.settle().await?);
+                    self.workload.rest();
+                }
                 () = until(settling_at) => {}
             }
         }
@@ -403,6 +417,7 @@ impl Apply {
             // Its row comes with the stamp; ids refer to it before, inside the same transaction.
             self.write_carefully(items, Vec::new()).await?;
         }
+        self.workload.moved();
         Ok(())
     }
 
@@ -463,6 +478,7 @@ impl Apply {
     async fn write_positions(&mut self, positions: &[(Side, Position)]) -> Result<(), Error> {
         let writes = Writes { positions: self.positions_of(positions), ..Writes::default() };
         self.writer.write_part(&writes).await?;
+        self.workload.moved();
         self.note_stored(&writes.positions);
         Ok(())
     }

@@ -84,8 +84,16 @@ pub(crate) enum State {
         total: Option<u64>,
     },
     Streaming,
+    /// Another part of Plait has to come to its end first.
+    WaitingFor {
+        what: String,
+    },
     /// Waiting cures it; the reason is for people.
     Waiting {
+        reason: String,
+    },
+    /// A person has to do something on this side; the reason says what. It is tried again all the same.
+    Suspended {
         reason: String,
     },
     Stopped,

@@ -18,7 +18,7 @@ use crate::{
     document::did_you_mean,
     mapping::{Entity, Field, FieldKind, Mapping},
     model::{Author, Cell, Decision, Delivery, EntityNo, FieldNo, Observation, Side, Stamp, Value},
-    store::{self, Canonical, TableShape, Writer, command, reading, record},
+    store::{self, Canonical, TableShape, Writer, command, record, vitals},
 };
 
 /// How long a running plait has to carry a decision out.
@@ -189,7 +189,7 @@ impl Desk {
         let until = Instant::now() + PATIENCE;
         let answer = loop {
             // Whoever runs may be another command, which looked before this one was put, and is about to end.
-            if !reading::is_running(&self.pool).await? {
+            if !vitals::is_running(&self.pool).await? {
                 self.carry_out_alone().await?;
             }
             let answer = command::wait(&self.pool, &put, LOOK_AGAIN).await?;

@@ -10,7 +10,7 @@ use tracing::{debug, info};
 
 use crate::{
     remote::airtable::ROOM_LASTS,
-    store::{command, reading},
+    store::{command, vitals},
 };
 
 /// How long the requests that the running plait sent before it heard stay in Airtable's window, and a little more.
@@ -36,7 +36,7 @@ impl Guest {
     /// When the canonical database fails, or another command does not come to its end.
     pub(super) async fn enter(pool: &PgPool) -> anyhow::Result<Self> {
         let place = place(pool).await?;
-        let is_beside = reading::is_running(pool).await?;
+        let is_beside = vitals::is_running(pool).await?;
         let renewing = if is_beside { Some(ask(pool).await?) } else { None };
         Ok(Self { is_beside, _renewing: renewing, _place: place })
     }
@@ -98,10 +98,11 @@ mod tests {
         demo::{cache::postgres_bin, cluster::Cluster},
         mapping,
         postgres::TlsMode,
+        pulse::Pulse,
         queue::queue,
         remote::airtable::Client,
         sandbox::{MIRROR_TOKEN, NETWORK_BASE, Options, Sandbox},
-        store::{self, Canonical},
+        store::{self, Candidate, Canonical, lease, reading},
     };
 
     #[tokio::test(flavor = "multi_thread")]
@@ -122,8 +123,8 @@ mod tests {
         assert!(!Guest::enter(&pool).await.unwrap().is_beside_a_run());
 
         // A plait that runs, and asks for all that it may.
-        let writer = cluster.connect("guest").await.unwrap();
-        writer.batch_execute("select pg_advisory_lock(hashtext('plait apply'))").await.unwrap();
+        let candidate = Candidate::new(None);
+        let _writer = lease::take(&canonical, &candidate).await.unwrap();
         let (stop, running) = (CancellationToken::new(), client(false));
         let (deliveries, _received) = queue(10);
         let console = tokio::spawn(console::run(
@@ -131,6 +132,7 @@ mod tests {
             deliveries,
             Vec::new(),
             Some(Arc::clone(&running)),
+            Pulse::new(),
             stop.clone(),
         ));
         let busy: Vec<_> = (0..6)
@@ -168,7 +170,7 @@ mod tests {
         for busy in busy {
             busy.await.unwrap();
         }
-        console.await.unwrap().unwrap();
+        console.await.unwrap();
         pool.close().await;
         sandbox.stop().await.unwrap();
         cluster.remove().await.unwrap();

@@ -12,17 +12,21 @@ use super::{
 };
 use crate::{
     config,
+    pipeline::log_kept,
     remote::airtable::{forecast, month_spans, this_month},
     store::{
         budget,
-        reading::{self, Counts, LogStatus, OpenIncident},
+        lease::Holder,
+        reading::{self, Counts, OpenIncident},
         recovery::{self, Recovery},
+        vitals::{self, LogStatus, Place, TaskStatus},
         waiting::{Waiting, waiting},
     },
 };
 
-/// Says, for each side: position, lag, last change, state. The exit code is 0 only when a `plait run` is at
-/// work and follows every side, so that it serves as a health check.
+/// Says, for each side: position, lag, last change, state; and what does not work. The exit code is 0 only when a
+/// `plait run` is at work, follows every side, writes what it reads, and each of its tasks lives, so that it serves as a
+/// health check.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The settings
@@ -35,12 +39,16 @@ pub(super) struct Arguments {
 
 /// A report older than this is history.
 const REPORT_AGE_S_MAX: i64 = 15;
+/// A plait shows every second that it lives.
+const BEAT_AGE_S_MAX: f64 = 15.0;
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = settings::read(&arguments.config)?;
     let pool = settings::pool(&settings).await?;
-    let is_running = reading::is_running(&pool).await?;
-    let logs = reading::log_statuses(&pool).await?;
+    let place = vitals::place(&pool).await?;
+    let standbys = vitals::standbys(&pool).await?;
+    let logs = vitals::log_statuses(&pool).await?;
+    let tasks = vitals::tasks(&pool).await?;
     let incidents = reading::open_incidents(&pool).await?;
     let counts = reading::counts(&pool).await?;
     let recoveries = recovery::open(&pool).await?;
@@ -51,20 +59,15 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         calls: budget::calls(&pool, this_month()).await?,
         settings: settings.airtable.as_ref(),
     };
-    let is_well = is_running
-        && recoveries.is_empty()
-        && !logs.is_empty()
-        && logs.iter().all(|log| {
-            (now - log.reported_at).num_seconds() <= REPORT_AGE_S_MAX
-                && matches!(log.state.as_str(), "streaming" | "copying")
-        });
+    let line = Line { place, standbys, logs, tasks, is_recovering: !recoveries.is_empty(), now };
+    let is_well = line.is_well();
     if arguments.json {
         let budget = budget.as_json(now);
-        let mut json = as_json(is_running, is_well, &logs, &incidents, counts, &waiting, &budget);
+        let mut json = as_json(&line, &incidents, counts, &waiting, &budget);
         json["recoveries"] = recoveries.iter().map(|it| as_recovery(it, &unread)).collect();
         say(&json.to_string())?;
     } else {
-        let mut lines = as_text(is_running, &logs, &incidents, counts, now);
+        let mut lines = as_text(&line, &incidents, counts);
         for it in &recoveries {
             lines.splice(1..1, recovery_text(it, &unread));
         }
@@ -79,22 +82,81 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// How the plait that runs is doing.
+struct Line {
+    place: Option<Place>,
+    standbys: Vec<Holder>,
+    logs: Vec<LogStatus>,
+    tasks: Vec<TaskStatus>,
+    /// The way out is shut until somebody says yes.
+    is_recovering: bool,
+    now: DateTime<Utc>,
+}
+
+impl Line {
+    /// Whether somebody mirrors, and shows that they live.
+    fn is_running(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// Everything that is wrong, in words; none: all is well.
+    fn troubles(&self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        if let Some(age_s) = self.place.as_ref().and_then(|place| place.beat_age_s)
+            && age_s > BEAT_AGE_S_MAX
+        {
+            troubles.push(format!(
+                "plait has given no sign of life for {age_s:.0} s: it is frozen, or cut off from the canonical database"
+            ));
+        }
+        for task in
+            self.tasks.iter().filter(|task| self.is_young(task.reported_at) && !task.is_well)
+        {
+            let since = task.since.map(|since| format!(" (for {})", age(self.now - since)));
+            troubles.push(format!("{}: {}{}", task.task, task.words, since.unwrap_or_default()));
+        }
+        if self.is_running() && !self.tasks.iter().any(|task| self.is_young(task.reported_at)) {
+            troubles.push(String::from("plait does not say how its tasks are doing"));
+        }
+        troubles.extend(
+            self.logs.iter().filter_map(|log| Some(format!("{}: {}", log.log, log_kept(log)?))),
+        );
+        troubles
+    }
+
+    fn is_young(&self, at: DateTime<Utc>) -> bool {
+        (self.now - at).num_seconds() <= REPORT_AGE_S_MAX
+    }
+
+    fn is_well(&self) -> bool {
+        let follows = |log: &LogStatus| {
+            self.is_young(log.reported_at) && matches!(log.state.as_str(), "streaming" | "copying")
+        };
+        self.is_running()
+            && !self.is_recovering
+            && !self.logs.is_empty()
+            && self.logs.iter().all(follows)
+            && self.troubles().is_empty()
+    }
+}
+
 fn as_json(
-    is_running: bool,
-    is_well: bool,
-    logs: &[LogStatus],
+    line: &Line,
     incidents: &[OpenIncident],
     counts: Counts,
     waiting: &[Waiting],
     budget: &serde_json::Value,
 ) -> serde_json::Value {
-    let logs: Vec<_> = logs
+    let logs: Vec<_> = line
+        .logs
         .iter()
         .map(|log| {
             json!({
                 "log": log.log, "side": log.side, "state": log.state, "words": log.words,
                 "position": log.position, "lag_bytes": log.lag_bytes, "lag_ms": log.lag_ms,
                 "last_change_at": log.last_change_at, "reported_at": log.reported_at,
+                "retained_bytes": log.retained_bytes, "retained_bytes_max": log.retained_bytes_max,
+                "wal_status": log.wal_status,
             })
         })
         .collect();
@@ -107,8 +169,24 @@ fn as_json(
             })
         })
         .collect();
+    let tasks: Vec<_> = line
+        .tasks
+        .iter()
+        .map(|task| {
+            json!({
+                "task": task.task, "is_well": task.is_well, "words": task.words, "since": task.since,
+                "beat_at": task.beat_at, "reported_at": task.reported_at,
+            })
+        })
+        .collect();
+    let standbys: Vec<_> = line
+        .standbys
+        .iter()
+        .map(|it| json!({ "host": it.host, "process": it.process_pid }))
+        .collect();
     json!({
-        "is_running": is_running, "is_well": is_well, "logs": logs, "incidents": incidents,
+        "is_running": line.is_running(), "is_well": line.is_well(), "troubles": line.troubles(),
+        "logs": logs, "tasks": tasks, "standbys": standbys, "incidents": incidents,
         "held_count": counts.held_count, "refusal_count": counts.refusal_count, "waiting": status_json(waiting),
         "api_calls": budget,
     })
@@ -135,22 +213,28 @@ fn recovery_text(it: &Recovery, unread: &[(String, String)]) -> Vec<String> {
     lines
 }
 
-fn as_text(
-    is_running: bool,
-    logs: &[LogStatus],
-    incidents: &[OpenIncident],
-    counts: Counts,
-    now: DateTime<Utc>,
-) -> Vec<String> {
+fn as_text(line: &Line, incidents: &[OpenIncident], counts: Counts) -> Vec<String> {
     let paint = Paint::for_stdout();
-    let mut lines = vec![if is_running {
-        format!("plait {}", paint.green("is running"))
+    let (logs, now) = (&line.logs, line.now);
+    let mut lines = vec![if let Some(Place { holder, .. }) = &line.place {
+        let pid = holder.process_pid.unwrap_or_default();
+        format!("plait {}: process {pid} on {}", paint.green("is running"), holder.host)
     } else {
         format!(
             "plait {}; what follows is as of its last run. `plait run` starts it",
             paint.red("is not running")
         )
     }];
+    for standby in &line.standbys {
+        let pid = standby.process_pid.unwrap_or_default();
+        lines.push(format!(
+            "process {pid} on {} stands by: it takes over when the one that runs is gone",
+            standby.host
+        ));
+    }
+    for trouble in line.troubles() {
+        lines.push(format!("{} {trouble}", paint.yellow("!")));
+    }
     if logs.is_empty() {
         lines.push("nothing has been read yet".into());
     }
@@ -169,6 +253,13 @@ fn as_text(
         }
         if let Some(ms) = log.lag_ms {
             facts.push(format!("{}.{:03} s behind", ms / 1000, ms % 1000));
+        }
+        if let Some(bytes) = log.retained_bytes {
+            let kept = grouped(u64::try_from(bytes / 1024).unwrap_or_default());
+            let max = log.retained_bytes_max.and_then(|max| u64::try_from(max / 1024).ok());
+            let max =
+                max.map_or_else(|| "no limit".into(), |max| format!("at most {}", grouped(max)));
+            facts.push(format!("{kept} KiB of its log kept for plait ({max})"));
         }
         facts.push(match log.last_change_at {
             Some(at) => format!("last change {} ({} ago)", local(at), age(now - at)),

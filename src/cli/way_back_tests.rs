@@ -27,10 +27,11 @@ use crate::{
         Side, SideKey, Stamp, Value,
     },
     postgres::TlsMode,
+    pulse::Pulse,
     queue::queue,
     remote,
     sandbox::{Actor, Edit, NETWORK_BASE, OWNER_TOKEN, OWNER_USER, Options, Sandbox},
-    store::{self, Canonical, Writer, command, conflict, parked, reading},
+    store::{self, Canonical, Writer, command, conflict, parked, reading, vitals},
     verify::{Verify, by_cause},
 };
 
@@ -433,9 +434,10 @@ async fn way_back_running_plait_carries_decisions_out_and_an_unreadable_one_is_a
         sender,
         vec![Arc::clone(&nudge)],
         None,
+        Pulse::new(),
         stop.clone(),
     ));
-    assert!(reading::is_running(&desk.pool).await.unwrap());
+    assert!(vitals::is_running(&desk.pool).await.unwrap());
     let chosen = undo::of_cell(&desk, "person", "rec1x1", "city", None).await.unwrap();
     let began = std::time::Instant::now();
     let (done, _) = taken_back(&desk, &chosen, false).await;
@@ -447,7 +449,7 @@ async fn way_back_running_plait_carries_decisions_out_and_an_unreadable_one_is_a
     assert!(answer.contains("cannot be read"), "{answer}");
     assert_eq!(command::open_commands(&desk.pool).await.unwrap().len(), 0);
     stop.cancel();
-    console.await.unwrap().unwrap();
+    console.await.unwrap();
     applying.await.unwrap().unwrap();
 }
 

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     config::{Export, What},
+    pulse::Pulse,
     store::Canonical,
 };
 
@@ -38,7 +39,12 @@ pub(crate) struct Made {
 }
 
 /// Carries `export` out whenever it is due, until `stop`.
-pub(crate) async fn keep_exporting(canonical: Canonical, export: Export, stop: CancellationToken) {
+pub(crate) async fn keep_exporting(
+    canonical: Canonical,
+    export: Export,
+    pulse: Pulse,
+    stop: CancellationToken,
+) {
     let bar = ProgressBar::hidden();
     let mut failure_count = 0_u32;
     let mut done_at = None;
@@ -55,6 +61,7 @@ pub(crate) async fn keep_exporting(canonical: Canonical, export: Export, stop: C
                     // Even if somebody takes the file away.
                     done_at = Some(now);
                     tell(&export, &made);
+                    pulse.well();
                     continue;
                 }
                 Err(Error::Stopped) => return,
@@ -62,12 +69,14 @@ pub(crate) async fn keep_exporting(canonical: Canonical, export: Export, stop: C
                     failure_count += 1;
                     let pause = AGAIN_MIN * 2_u32.saturating_pow((failure_count - 1).min(8));
                     let pause = pause.min(AGAIN_MAX);
+                    pulse.failed(chain(&error));
                     warn!(export = %export.name, failure_count, pause_s = pause.as_secs(), error = %chain(&error), "could not export");
                     pause
                 }
             }
         } else {
             failure_count = 0;
+            pulse.well();
             let rest = (export.table.next_due(now) - now).to_std().unwrap_or_default();
             rest.min(LOOK_EVERY)
         };

@@ -16,6 +16,7 @@ use crate::{
         cluster::{Cluster, SUPERUSER},
     },
     postgres::TlsMode,
+    pulse::Pulse,
     store::Canonical,
 };
 
@@ -33,7 +34,8 @@ fn names(folder: &Path) -> Vec<String> {
 /// Runs the task until `is_done`, then stops it.
 async fn run(canonical: &Canonical, export: &Export, is_done: impl AsyncFn() -> bool) {
     let stop = CancellationToken::new();
-    let task = tokio::spawn(keep_exporting(canonical.clone(), export.clone(), stop.clone()));
+    let task =
+        tokio::spawn(keep_exporting(canonical.clone(), export.clone(), Pulse::new(), stop.clone()));
     let since = Instant::now();
     while !is_done().await {
         assert!(since.elapsed() < PATIENCE, "{:?}", names(&export.folder));

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
+    pulse::Pulse,
     remote::airtable::{Calls, Client, this_month},
     store::{self, budget},
 };
@@ -19,6 +20,7 @@ pub(super) async fn keep_counting(
     pool: PgPool,
     client: Arc<Client>,
     bases: Vec<String>,
+    pulse: Pulse,
     stop: CancellationToken,
 ) {
     let mut is_known = false;
@@ -30,8 +32,14 @@ pub(super) async fn keep_counting(
                 Err(error) => warn!(%error, "could not read how many calls were made"),
             }
         }
+        let mut is_well = is_known;
         for base in &bases {
-            write_down(&pool, &client, base).await;
+            is_well &= write_down(&pool, &client, base).await;
+        }
+        if is_well {
+            pulse.well();
+        } else {
+            pulse.failed("the count of API calls cannot be written down: the log says why");
         }
         if is_last {
             return;
@@ -52,17 +60,20 @@ async fn know(pool: &PgPool, client: &Client) -> Result<(), store::Error> {
     Ok(())
 }
 
-/// Writes down the calls to one base that are not yet.
-async fn write_down(pool: &PgPool, client: &Client, base: &str) {
+/// Writes down the calls to one base that are not yet. Whether all could be.
+async fn write_down(pool: &PgPool, client: &Client, base: &str) -> bool {
+    let mut is_well = true;
     for calls in client.take_uncounted(base) {
         match budget::add_calls(pool, base, calls.month, calls.count).await {
             Ok(count) => client.know_calls(base, Calls { count, ..calls }),
             Err(error) => {
                 warn!(base, %error, "could not write down how many calls were made");
                 client.recount_calls(base, calls);
+                is_well = false;
             }
         }
     }
+    is_well
 }
 
 #[cfg(test)]
@@ -103,9 +114,17 @@ mod tests {
         // At the stop the rest is written down, webhook upkeep included; the next process begins with it.
         let stop = CancellationToken::new();
         stop.cancel();
-        keep_counting(pool.clone(), one, vec![NETWORK_BASE.into()], stop.clone()).await;
+        keep_counting(pool.clone(), one, vec![NETWORK_BASE.into()], Pulse::new(), stop.clone())
+            .await;
         let next = client();
-        keep_counting(pool.clone(), Arc::clone(&next), vec![NETWORK_BASE.into()], stop).await;
+        keep_counting(
+            pool.clone(),
+            Arc::clone(&next),
+            vec![NETWORK_BASE.into()],
+            Pulse::new(),
+            stop,
+        )
+        .await;
         assert_eq!(next.calls_this_month(NETWORK_BASE), 5);
         assert_eq!(next.calls_of_all_bases(), 5);
         let stored = budget::calls(&pool, this_month()).await.unwrap();

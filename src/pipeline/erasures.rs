@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::{
     person::redact,
+    pulse::Pulse,
     store::{self, person},
 };
 
@@ -15,10 +16,14 @@ use crate::{
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// Finishes erasures until `stop`.
-pub(super) async fn keep_finishing(pool: PgPool, stop: CancellationToken) {
+pub(super) async fn keep_finishing(pool: PgPool, pulse: Pulse, stop: CancellationToken) {
     loop {
-        if let Err(error) = finish(&pool).await {
-            warn!(%error, "could not finish an erasure");
+        match finish(&pool).await {
+            Ok(()) => pulse.well(),
+            Err(error) => {
+                warn!(%error, "could not finish an erasure");
+                pulse.failed(format!("an erasure cannot be finished: {error}"));
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,

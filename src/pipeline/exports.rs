@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use tokio::{
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, debug, info, info_span, warn};
+use tracing::{debug, info, info_span};
 
-use super::{Plan, STOP_PATIENCE};
+use super::{
+    Plan, STOP_PATIENCE,
+    supervise::{Supervisor, Ward},
+};
 use crate::{
     export,
     store::{self, Canonical},
@@ -20,27 +20,25 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Keeps all exports of `plan` until `stop`.
-pub(super) async fn keep(plan: Plan, stop: CancellationToken) {
+pub(super) async fn keep(plan: Plan, ward: Ward, stop: CancellationToken) {
     if plan.exports.is_empty() || !until_copied(&plan, &stop).await {
         return;
     }
-    let mut tasks = JoinSet::new();
+    let mut tasks = Supervisor::new(ward, stop.clone());
     for export in plan.exports {
         let span = info_span!("export", task = "export", export = %export.name);
-        let task = export::keep_exporting(plan.canonical.clone(), export, stop.clone());
-        tasks.spawn(task.instrument(span));
-    }
-    let ending = async {
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                warn!(%error, "a scheduled export broke off");
+        let (canonical, stop) = (plan.canonical.clone(), stop.clone());
+        tasks.keep(&format!("export {}", export.name), span, move |pulse| {
+            let task =
+                export::keep_exporting(canonical.clone(), export.clone(), pulse, stop.clone());
+            async move {
+                task.await;
+                Ok(())
             }
-        }
-    };
-    tokio::select! {
-        () = ending => {}
-        () = async { stop.cancelled().await; sleep(STOP_PATIENCE).await } => {}
+        });
     }
+    stop.cancelled().await;
+    tasks.end(STOP_PATIENCE).await;
 }
 
 /// Waits until each side has been copied once: before, there is nothing to export. `false`: stopped before it was.

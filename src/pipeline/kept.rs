@@ -7,7 +7,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::store::{self, kept};
+use crate::{
+    pulse::Pulse,
+    store::{self, kept},
+};
 
 /// How often it is looked whether something has changed; one query of two small tables.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -15,7 +18,7 @@ const PERIOD: Duration = Duration::from_secs(2);
 const REST: u32 = 20;
 
 /// Keeps them until `stop`.
-pub(super) async fn keep_current(pool: PgPool, stop: CancellationToken) {
+pub(super) async fn keep_current(pool: PgPool, pulse: Pulse, stop: CancellationToken) {
     let mut is_told = false;
     loop {
         let kept = tokio::select! {
@@ -25,9 +28,11 @@ pub(super) async fn keep_current(pool: PgPool, stop: CancellationToken) {
         let rest = match kept {
             Ok(took) => {
                 is_told = false;
+                pulse.well();
                 PERIOD.max(took * REST)
             }
             Err(error) => {
+                pulse.failed(format!("the yearly statistics cannot be kept: {error}"));
                 if !std::mem::replace(&mut is_told, true) {
                     warn!(%error, "could not keep the yearly statistics; they are counted by whoever reads them");
                 }

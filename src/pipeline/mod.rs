@@ -1,54 +1,65 @@
 //! The tasks and their channels: spawn, watch over, stop. Captures feed one apply loop through a bounded
-//! channel; positions go back to them on watch channels. When any task fails, all are stopped in good order,
-//! and if waiting cures it, all are started again from the stored positions: there is no second way to begin.
+//! channel; positions go back to them on watch channels. A task that can be started again by itself is
+//! ([`supervise`]); when `apply` fails, or a capture lost what it knew, all are stopped in good order and started again
+//! from the stored positions: there is no second way to begin. A run ends well only when it was told to stop.
 
 mod budget;
 mod choices;
+mod conditions;
 mod erasures;
 mod exports;
 mod kept;
 mod keys;
 mod known;
+mod life;
 mod lineage;
 mod places;
 mod pushes;
 mod report;
+mod supervise;
+#[cfg(test)]
+mod tests;
 mod tidy;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use sqlx::PgPool;
 use tokio::{
-    net::TcpListener,
-    sync::{Notify, mpsc, watch},
-    task::JoinSet,
-    time::{Instant, sleep},
+    sync::{mpsc, watch},
+    time::{Instant, sleep, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::{
     alert,
-    apply::{self, Apply, Committed, Limits, Log},
-    capture::{self, airtable, directus},
+    apply::{self, Apply, Limits},
+    capture::{airtable, directus},
     config::Export,
     config::alert::Rule,
-    mapping::{Entity, KeyGivers, Mapping},
-    model::{Cursor, Lsn, Notice, Side},
+    gate::Gate,
+    mapping::Mapping,
+    model::Side,
+    pulse::Workload,
     push::{directus::DirectusPush, password::AirtablePasswords},
-    queue::{Outlet, queue},
+    queue::queue,
     remote,
-    store::{self, Writer, incident, reading},
+    store::{self, Candidate, Writer, incident, reading},
 };
 
 use choices::Choices;
 use keys::AskTries;
 use known::Known;
 use lineage::Lineage;
+pub(crate) use report::log_kept;
+
+use conditions::Conditions;
+use life::{Life, airtable_log};
 use places::places;
 use pushes::Pushes;
-use report::Reporter;
+use report::{Reporter, Watched};
+use supervise::{Supervisor, Ward};
 
 /// Everything a run needs, secrets included.
 #[derive(Clone)]
@@ -77,20 +88,48 @@ pub(crate) struct AirtablePlan {
     pub(crate) ping_listen: Option<std::net::SocketAddr>,
 }
 
+impl Plan {
+    /// Has all writes to the sides go through `gate`. The answer: the longest that one of them may take.
+    fn guard(&self, gate: &Gate) -> Option<Duration> {
+        let airtable = self.airtable.as_ref().map(|airtable| &airtable.client);
+        let directus = self.directus_api.as_ref();
+        if let Some(client) = airtable {
+            client.guard(gate);
+        }
+        if let Some(client) = directus {
+            client.guard(gate);
+        }
+        let longest = [
+            airtable.map(|client| client.request_max()),
+            directus.map(|client| client.request_max()),
+        ];
+        longest.into_iter().flatten().max()
+    }
+}
+
 /// First and longest pause before starting anew.
 const RESTART_MIN: Duration = Duration::from_millis(500);
 const RESTART_MAX: Duration = Duration::from_secs(30);
 /// How long the tasks have to come to an end by themselves.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// How long `apply` has at least, to end what it is at.
+const APPLY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Mirrors until `stop`.
+/// Mirrors until `stop`. Once it has mirrored, nothing but `stop` ends it: what fails is tried again.
 ///
 /// # Errors
-/// What waiting does not cure.
+/// What waiting does not cure, at the start: the canonical database refuses us, or does not fit the mapping.
 pub(crate) async fn run(plan: Plan, stop: CancellationToken) -> anyhow::Result<()> {
+    let ward = Ward::default();
+    let gate = Gate::shut();
+    let mut plan = plan;
+    let candidate = Candidate::new(plan.guard(&gate));
+    plan.canonical.config.application_name(candidate.application());
     let export_stop = stop.child_token();
-    let exporting = tokio::spawn(exports::keep(plan.clone(), export_stop.clone()));
-    let outcome = mirror(plan, stop).await;
+    let exporting = tokio::spawn(exports::keep(plan.clone(), ward.clone(), export_stop.clone()));
+    let process =
+        Process { ward, gate, candidate, conditions: Arc::default(), has_mirrored: false };
+    let outcome = mirror(plan, process, stop).await;
     export_stop.cancel();
     if let Err(error) = exporting.await {
         warn!(%error, "the task `export` broke off");
@@ -98,22 +137,23 @@ pub(crate) async fn run(plan: Plan, stop: CancellationToken) -> anyhow::Result<(
     outcome
 }
 
-/// Lives, one after the other, until `stop` or what waiting does not cure.
-async fn mirror(plan: Plan, stop: CancellationToken) -> anyhow::Result<()> {
+/// Runs sessions, one after the other, until `stop`, or until an error that waiting does not cure.
+async fn mirror(plan: Plan, mut process: Process, stop: CancellationToken) -> anyhow::Result<()> {
     let mut failure_count = 0_u32;
-    let mut is_first = true;
+    let mut pause = Duration::ZERO;
     loop {
         let began = Instant::now();
-        let failure = match session(&plan, std::mem::take(&mut is_first), &stop).await {
+        let failure = match session(&plan, &mut process, &stop).await {
             Ok(()) => return Ok(()),
             Err(error) if stop.is_cancelled() => return Err(error),
-            Err(error) if !is_curable(&error) => return Err(error),
+            Err(error) if !process.has_mirrored && !is_curable(&error) => return Err(error),
             Err(error) => error,
         };
-        if began.elapsed() > RESTART_MAX {
+        // A session that lasted is no part of a series of failures.
+        if began.elapsed() > pause * 2 + RESTART_MIN {
             failure_count = 0;
         }
-        let pause = (RESTART_MIN * 2_u32.saturating_pow(failure_count.min(8))).min(RESTART_MAX);
+        pause = (RESTART_MIN * 2_u32.saturating_pow(failure_count.min(8))).min(RESTART_MAX);
         failure_count += 1;
         warn!(failure_count, pause_ms = pause.as_millis(), error = %format!("{failure:#}"), "starting anew");
         tokio::select! {
@@ -128,35 +168,85 @@ fn is_curable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         if let Some(error) = cause.downcast_ref::<apply::Error>() {
             return match error {
-                apply::Error::BrokenOff(_) => true,
+                apply::Error::BrokenOff(_) | apply::Error::Interleaved(_) => true,
                 apply::Error::Store(error) => error.is_transient(),
-                apply::Error::Interleaved(_) => false,
             };
+        }
+        if cause.is::<Ended>() {
+            return true;
         }
         cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_transient)
     })
 }
 
-/// One life of all tasks, from the stored positions on; `is_first` of this process.
-async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyhow::Result<()> {
+/// A task ended before it was told to: what it was to do may still be there to be done.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Ended(String);
+
+/// What outlives the sessions of a process.
+struct Process {
+    ward: Ward,
+    /// What all that is written to the sides goes through.
+    gate: Gate,
+    candidate: Candidate,
+    conditions: Arc<Conditions>,
+    /// A session of this process has come as far as mirroring.
+    has_mirrored: bool,
+}
+
+/// One session of all tasks, from the stored positions on. It ends well only when it was told to stop.
+async fn session(
+    plan: &Plan,
+    process: &mut Process,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     if let Some(source) = &plan.directus {
         keys::refuse_unfit(source, &plan.mapping).await?;
     }
+    // Whoever mirrors may be of an older version: the schemas are changed in its place, not under its feet.
+    if !store::has_place(&plan.canonical).await? {
+        store::migrate(&plan.canonical).await?;
+    }
+    let Some(lease) = store::stand_by(&plan.canonical, &process.candidate, stop).await? else {
+        return Ok(());
+    };
     store::migrate(&plan.canonical).await?;
     if let Err(error) = store::install_reports(&plan.canonical).await {
         // Nothing of the mirror needs them.
         let error = anyhow::Error::from(error);
         warn!(error = format!("{error:#}"), "the reports could not be brought up to date");
     }
-    let writer = Writer::open(&plan.canonical, plan.mapping.clone()).await?;
-    let mapping = Arc::clone(writer.mapping());
+    let writer = Writer::with(lease, &plan.canonical, plan.mapping.clone()).await?;
     let pool = reading::pool(&plan.canonical, plan.canonical_password.as_deref()).await?;
-    let stored: HashMap<String, reading::StoredPosition> = reading::positions(&pool)
-        .await?
-        .into_iter()
-        .map(|position| (position.log.clone(), position))
-        .collect();
+    let outcome = mirror_with(plan, process, stop, writer, pool.clone()).await;
+    // A connection whose server does not answer is not waited for.
+    drop(tokio::time::timeout(STOP_PATIENCE, pool.close()).await);
+    outcome
+}
 
+async fn mirror_with(
+    plan: &Plan,
+    process: &mut Process,
+    stop: &CancellationToken,
+    writer: Writer,
+    pool: PgPool,
+) -> anyhow::Result<()> {
+    let mapping = Arc::clone(writer.mapping());
+    let keeper_stop = CancellationToken::new();
+    let keeper = writer.keeper().with_gate(process.gate.clone());
+    let mut keeper = AbortOnDropHandle::new(tokio::spawn(keeper.keep(keeper_stop.clone())));
+    let workload = Workload::new();
+    let watched = Watched {
+        ward: process.ward.clone(),
+        workload: workload.clone(),
+        conditions: Arc::clone(&process.conditions),
+        backend_pids: writer.backend_pids().await?,
+        entity_numbers: writer.entity_numbers().to_vec(),
+    };
+    let books = writer.books(pool.clone()).with_gate(process.gate.clone());
+    let stored = reading::positions(&pool).await?;
+    let is_first = !std::mem::replace(&mut process.has_mirrored, true);
     if is_first {
         incident::close_all(&pool).await?;
     }
@@ -174,7 +264,11 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
 
     // Captures stop before apply does: what they have sent is still applied.
     let capture_stop = stop.child_token();
+    let beside_stop = CancellationToken::new();
+    let ward = &process.ward;
+    let (renewal, mut renewals) = mpsc::channel(1);
     let (deliveries, received) = queue(plan.queue_row_count_max);
+    let mut pushes = Pushes::new(Arc::clone(&lineage), ward.clone(), capture_stop.child_token());
     let mut life = Life {
         known: Arc::new(Known::new(pool.clone(), Arc::clone(&mapping))),
         choices: Arc::new(Choices {
@@ -183,20 +277,19 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
             directus: plan.directus_api.clone(),
         }),
         lineage: Arc::clone(&lineage),
-        reporter: Reporter::new(pool.clone()),
-        mapping,
-        pool,
-        stored,
+        reporter: Reporter::new(pool.clone(), watched),
+        mapping: Arc::clone(&mapping),
+        pool: pool.clone(),
+        stored: stored.into_iter().map(|position| (position.log.clone(), position)).collect(),
         deliveries,
-        stop: capture_stop.clone(),
+        renewal,
         logs: Vec::new(),
-        tasks: JoinSet::new(),
+        captures: Supervisor::new(ward.clone(), capture_stop.clone()),
         bases: Vec::new(),
         first_copy: None,
         key_givers: watch::Sender::default(),
         tries: None,
     };
-    let mut pushes = Pushes::new(Arc::clone(&lineage), capture_stop.child_token());
     let client = plan.airtable.as_ref().map(|airtable| Arc::clone(&airtable.client));
     life.start_console(pushes.nudges(), client);
     if let Some(source) = &plan.directus {
@@ -205,310 +298,153 @@ async fn session(plan: &Plan, is_first: bool, stop: &CancellationToken) -> anyho
         life.start_directus(directus::SourceSettings { take_slot, ..source.clone() });
     }
     if let Some(airtable) = &plan.airtable {
-        life.start_airtable(airtable).await?;
+        life.start_airtable(airtable, &pushes.own(Side::Airtable)).await?;
     }
-    let Life { reporter, deliveries, logs, mut tasks, pool, bases, key_givers, tries, .. } = life;
-    let places = places(Arc::clone(writer.mapping()), bases);
+    let Life { reporter, deliveries, logs, captures, bases, key_givers, tries, .. } = life;
+    // Apply ends when the last capture has let go of its sender.
+    drop(deliveries);
+    let places = places(Arc::clone(&mapping), bases);
     if let Some(airtable) = &plan.airtable {
-        let books = writer.books(pool.clone());
         let places = Arc::clone(&places);
-        pushes.start_airtable(airtable, places, books, reporter.notices()).await;
+        pushes.start_airtable(airtable, places, books.clone(), reporter.notices());
     }
     if let Some(client) = &plan.directus_api {
-        let mapping = Arc::clone(writer.mapping());
         let notices = reporter.notices();
         let mut directus = DirectusPush::new(Arc::clone(client), Arc::clone(&mapping), notices);
         if let Some(tries) = tries {
             directus = directus.with_keys(key_givers.subscribe(), Arc::new(AskTries(tries)));
         }
         if let Some(airtable) = &plan.airtable {
-            let (from, books) = (Arc::clone(&airtable.client), writer.books(pool.clone()));
-            let passwords = AirtablePasswords::new(from, mapping, places, books);
+            let (from, books) = (Arc::clone(&airtable.client), books.clone());
+            let passwords = AirtablePasswords::new(from, Arc::clone(&mapping), places, books);
             directus = directus.with_passwords(Arc::new(passwords));
         }
-        pushes.start(Side::Directus, writer.books(pool.clone()), Arc::new(directus));
+        pushes.start(Side::Directus, books, Arc::new(directus));
     }
-    // Apply ends when the last capture has let go of its sender.
-    drop(deliveries);
     let follower = alert::Follower {
         pool: pool.clone(),
-        mapping: Arc::clone(writer.mapping()),
+        mapping,
         shapes: writer.shapes().to_vec(),
         rules: plan.alerts.clone(),
         logs: logs.iter().map(|log| log.name.clone()).collect(),
     };
     let apply = Apply::new(writer, logs, plan.limits)
         .with_way_out(pushes.way_out())
-        .with_rereads(lineage.rereads(), lineage.logs_by_base());
-    let reporter_stop = CancellationToken::new();
-    let reporting = tokio::spawn(reporter.keep_reporting(reporter_stop.clone()));
-    let alerting = alert::keep_following(follower, reporter_stop.clone());
-    let alerting = tokio::spawn(alerting.instrument(info_span!("alerts", task = "alerts")));
-    let counting = plan.airtable.as_ref().map(|airtable| {
-        let bases = airtable.bases.iter().map(|base| base.id.clone()).collect();
-        let client = Arc::clone(&airtable.client);
-        tokio::spawn(budget::keep_counting(pool.clone(), client, bases, reporter_stop.clone()))
-    });
-    let finishing = tokio::spawn(erasures::keep_finishing(pool.clone(), reporter_stop.clone()));
-    let keeping = tokio::spawn(kept::keep_current(pool.clone(), reporter_stop.clone()));
-    let tidying = tokio::spawn(tidy::keep_tidy(pool.clone(), reporter_stop.clone()));
-    let mut applying =
+        .with_rereads(lineage.rereads(), lineage.logs_by_base())
+        .with_workload(workload);
+    let mut beside = Supervisor::new(ward.clone(), beside_stop);
+    start_beside(&mut beside, plan, &pool, follower, reporter);
+    let applying =
         tokio::spawn(apply.run(received).instrument(info_span!("apply", task = "apply")));
+    let mut applying = AbortOnDropHandle::new(applying);
 
-    let outcome = watch_over(&mut tasks, &mut applying, stop).await;
-    capture_stop.cancel();
-    pushes.end().await;
-    let ended = tokio::time::timeout(STOP_PATIENCE, async {
-        while tasks.join_next().await.is_some() {}
-        if !applying.is_finished() {
-            return (&mut applying)
-                .await
-                .context("the task `apply` broke off")?
-                .map_err(Into::into);
-        }
-        Ok::<(), anyhow::Error>(())
-    })
-    .await;
-    reporter_stop.cancel();
-    drop(reporting.await);
-    drop(tokio::time::timeout(STOP_PATIENCE, alerting).await);
-    drop(keeping.await);
-    drop(tidying.await);
-    if let Some(counting) = counting {
-        drop(counting.await);
-    }
-    drop(finishing.await);
-    pool.close().await;
-    outcome?;
-    ended.context("the tasks did not end in time; nothing that was applied is lost")?
-}
-
-/// Waits for `stop`, or for the first task that ends.
-async fn watch_over(
-    tasks: &mut JoinSet<anyhow::Result<()>>,
-    applying: &mut tokio::task::JoinHandle<Result<(), apply::Error>>,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    tokio::select! {
+    let mut applied = None;
+    let reason = tokio::select! {
         () = stop.cancelled() => {
             info!("stopping");
+            None
+        }
+        ended = &mut applying => {
+            applied = Some(ended);
+            let ended = Ended("`apply` came to an end though nobody asked for it".into());
+            Some(anyhow::Error::from(ended))
+        }
+        kept = &mut keeper => Some(match kept {
+            Ok(Err(error)) => error.into(),
+            _ => Ended("the task that keeps the writer's place broke off".into()).into(),
+        }),
+        Some(reason) = renewals.recv() => Some(Ended(reason).into()),
+    };
+    let deadline = Instant::now() + STOP_PATIENCE;
+    capture_stop.cancel();
+    pushes.end().await;
+    let are_timely = captures.end(deadline - Instant::now()).await;
+    let applied = match applied {
+        Some(ended) => Ok(ended),
+        None => timeout_at(deadline.max(Instant::now() + APPLY_PATIENCE), applying).await,
+    };
+    beside.end(STOP_PATIENCE).await;
+    // Last of all: nothing of ours is under way any more.
+    keeper_stop.cancel();
+    if !keeper.is_finished() {
+        drop(tokio::time::timeout(STOP_PATIENCE, keeper).await);
+    }
+    process.gate.lose();
+    match applied {
+        Err(_) => {
+            return Err(Ended("`apply` did not end in time".into()).into());
+        }
+        Ok(Err(_)) => return Err(Ended("the task `apply` broke off".into()).into()),
+        Ok(Ok(applied)) => applied?,
+    }
+    match reason {
+        Some(reason) => Err(reason),
+        None if are_timely => Ok(()),
+        None => Err(Ended("a capture did not end in time".into()))
+            .context("nothing that was applied is lost"),
+    }
+}
+
+/// Starts what works beside the mirror: it reads what is mirrored, and the mirror does not wait for it.
+fn start_beside(
+    beside: &mut Supervisor,
+    plan: &Plan,
+    pool: &PgPool,
+    follower: alert::Follower,
+    reporter: Reporter,
+) {
+    let stop = beside.stop();
+    let reporter = Arc::new(tokio::sync::Mutex::new(reporter));
+    let until = stop.clone();
+    beside.keep("status", info_span!("status", task = "status"), move |pulse| {
+        let (reporter, stop) = (Arc::clone(&reporter), until.clone());
+        async move {
+            reporter.lock().await.keep_reporting(&pulse, stop).await;
             Ok(())
         }
-        applied = applying => match applied {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.into()),
-            Err(error) => Err(error).context("the task `apply` broke off"),
-        },
-        Some(ended) = tasks.join_next() => ended.context("a capture broke off")?,
-    }
-}
-
-/// What the captures of one session are started with.
-struct Life {
-    mapping: Arc<Mapping>,
-    pool: PgPool,
-    stored: HashMap<String, reading::StoredPosition>,
-    known: Arc<Known>,
-    choices: Arc<Choices>,
-    lineage: Arc<Lineage>,
-    reporter: Reporter,
-    deliveries: Outlet,
-    stop: CancellationToken,
-    logs: Vec<Log>,
-    tasks: JoinSet<anyhow::Result<()>>,
-    /// Where Airtable's records are.
-    bases: Vec<places::Base>,
-    /// Where the end of Directus's first copy is told, if it has one before it.
-    first_copy: Option<watch::Receiver<Option<Lsn>>>,
-    /// Who gives the keys of new records in Directus, once its capture has looked.
-    key_givers: watch::Sender<Option<KeyGivers>>,
-    /// How creates without an answer come to their end in Directus.
-    tries: Option<Arc<directus::Tries>>,
-}
-
-impl Life {
-    /// What people decide is one more log.
-    fn start_console(
-        &mut self,
-        wake: Vec<Arc<Notify>>,
-        airtable: Option<Arc<remote::airtable::Client>>,
-    ) {
-        let (pool, deliveries) = (self.pool.clone(), self.deliveries.clone());
-        let stop = self.stop.clone();
-        let task =
-            async move { Ok(capture::console::run(pool, deliveries, wake, airtable, stop).await?) };
-        self.tasks.spawn(task.instrument(info_span!("capture", side = "plait")));
-    }
-
-    fn start_directus(&mut self, source: directus::SourceSettings) {
-        let name = Side::Directus.name().to_owned();
-        let position = self.stored.get(&name).and_then(|stored| {
-            directus::StoredPosition::new(stored.position.parse().ok()?, &stored.identity)
-        });
-        let (committed, committed_here) =
-            watch::channel::<Option<Lsn>>(position.as_ref().map(|stored| stored.lsn));
-        let is_shared = self.mapping.entities.iter().any(Entity::is_two_sided);
-        self.first_copy = (is_shared && position.is_none()).then(|| committed_here.clone());
-        let tries =
-            directus::Tries::new(source.clone(), Arc::clone(&self.mapping), committed_here.clone());
-        self.tries = Some(Arc::new(tries));
-        let (identity_here, identity) = watch::channel(None);
-        let (status_here, status) = watch::channel(directus::CaptureStatus::default());
-        let (incidents_here, incidents) = mpsc::channel::<Notice>(64);
-        self.logs.push(Log {
-            name: name.clone(),
-            side: Side::Directus,
-            identity,
-            stored_identity: None,
-            committed: Committed::Lsn(committed),
-            is_new: position.is_none(),
-        });
-        self.relay(&name, incidents);
-        self.reporter.follow_directus(name, status);
-        let links = directus::Links {
-            mapping: Arc::clone(&self.mapping),
-            stored: position,
-            deliveries: self.deliveries.clone(),
-            committed: committed_here,
-            known: Arc::<Known>::clone(&self.known) as Arc<dyn capture::KnownKeys>,
-            lineage: Arc::<Lineage>::clone(&self.lineage) as Arc<dyn capture::Lineage>,
-            status: status_here,
-            identity: identity_here,
-            incidents: incidents_here,
-            key_givers: self.key_givers.clone(),
-            stop: self.stop.clone(),
-        };
-        let task = async move {
-            directus::run(source, links).await.map_err(|error| {
-                let remedy = error.remedy().unwrap_or_default();
-                anyhow::anyhow!("{}. {remedy}", error.chain())
-            })
-        };
-        self.tasks.spawn(task.instrument(info_span!("capture", side = %Side::Directus)));
-    }
-
-    async fn start_airtable(&mut self, plan: &AirtablePlan) -> anyhow::Result<()> {
-        let mut targets = HashMap::new();
-        let is_mapped = |base: &&airtable::BaseSettings| {
-            let tables = self.mapping.entities.iter().filter_map(|entity| entity.airtable.as_ref());
-            tables.into_iter().any(|table| table.base == base.name)
-        };
-        let bases: Vec<_> = plan.bases.iter().filter(is_mapped).cloned().collect();
-        for base in bases {
-            let name = airtable_log(&base.id);
-            if !self.stored.contains_key(&name) {
-                self.lineage.look_at_new_base(&base.name, &name).await?;
-            }
-            let stored = self.stored.get(&name).and_then(|stored| stored_cursor(&base.id, stored));
-            let is_new = stored.as_ref().is_none_or(|stored| stored.cursor.is_none());
-            let cursor = stored.as_ref().and_then(|stored| stored.cursor.clone());
-            let (committed, _) = watch::channel::<Option<Cursor>>(cursor);
-            let (identity_here, identity) = watch::channel(None);
-            let (status_here, status) = watch::channel(capture::CaptureStatus::starting());
-            let (incidents_here, incidents) = mpsc::channel::<Notice>(64);
-            let wake = Arc::new(Notify::new());
-            let (ping_key, key) = watch::channel(None);
-            let target = airtable::PingTarget::new(&base.id, key, Arc::clone(&wake));
-            targets.insert(base.name.clone(), target);
-            self.bases.push(places::Base {
-                name: base.name.clone(),
-                id: base.id.clone(),
-                identity: identity.clone(),
-            });
-            self.logs.push(Log {
-                name: name.clone(),
-                side: Side::Airtable,
-                identity,
-                stored_identity: None,
-                committed: Committed::Cursor(committed),
-                is_new,
-            });
-            self.relay(&name, incidents);
-            self.reporter.follow_airtable(name, status);
-            let links = airtable::Links {
-                client: Arc::clone(&plan.client),
-                mapping: Arc::clone(&self.mapping),
-                stored,
-                deliveries: self.deliveries.clone(),
-                known: Arc::<Known>::clone(&self.known) as Arc<dyn capture::KnownKeys>,
-                choices: Arc::<Choices>::clone(&self.choices) as Arc<dyn capture::OtherChoices>,
-                lineage: Arc::<Lineage>::clone(&self.lineage) as Arc<dyn capture::Lineage>,
-                wake,
-                status: status_here,
-                identity: identity_here,
-                ping_key,
-                incidents: incidents_here,
-                stop: self.stop.clone(),
-            };
-            let span = info_span!("capture", side = %Side::Airtable, base = %base.name);
-            let first_copy = self.first_copy.clone().filter(|_| is_new);
-            let stop = self.stop.clone();
-            let task = async move {
-                if !is_committed(first_copy, &stop).await {
-                    return Ok(());
-                }
-                Ok(airtable::run(base, links).await?)
-            };
-            self.tasks.spawn(task.instrument(span));
-        }
-        if let Some(address) = plan.ping_listen {
-            let listener = TcpListener::bind(address)
-                .await
-                .with_context(|| format!("could not listen for Airtable's pings on {address}; another program has that port, or `ping_listen` is wrong"))?;
-            let stop = self.stop.clone();
-            self.tasks.spawn(async move {
-                let listener = airtable::GuardedListener::new(listener, stop.clone());
-                axum::serve(listener, airtable::router(targets))
-                    .with_graceful_shutdown(stop.cancelled_owned())
-                    .await
-                    .context("the receiver of Airtable's pings broke off")
-            });
-        }
-        Ok(())
-    }
-
-    /// Hands a capture's incidents on to who records them, until the capture is gone.
-    fn relay(&mut self, log: &str, mut notices: mpsc::Receiver<Notice>) {
-        let (told, log) = (self.reporter.notices(), log.to_owned());
-        tokio::spawn(async move {
-            while let Some(notice) = notices.recv().await {
-                if told.send((log.clone(), notice)).await.is_err() {
-                    break;
-                }
-            }
-        });
-    }
-}
-
-/// Waits until Directus's first copy is committed, if there is one. At a first run of both sides, Airtable's records
-/// are looked for among Directus's, whose ids are the canonical ones: so these have to be there before. `false`:
-/// stopped before it was.
-async fn is_committed(
-    first_copy: Option<watch::Receiver<Option<Lsn>>>,
-    stop: &CancellationToken,
-) -> bool {
-    let Some(mut first_copy) = first_copy else { return true };
-    if first_copy.borrow().is_none() {
-        info!(
-            "waits for the first copy of Directus, among whose records Airtable's are looked for"
-        );
-    }
-    tokio::select! {
-        () = stop.cancelled() => false,
-        told = first_copy.wait_for(Option::is_some) => told.is_ok(),
-    }
-}
-
-/// The name of a base's log in `mirror.position`.
-fn airtable_log(id: &str) -> String {
-    format!("{}:{id}", Side::Airtable)
-}
-
-/// Where the last process stopped; without a cursor if it did not come to the end of its first listing.
-fn stored_cursor(base: &str, stored: &reading::StoredPosition) -> Option<airtable::StoredCursor> {
-    let identity = airtable::Identity::read(&stored.identity)?;
-    let cursor = stored.position.split_once('#').and_then(|(webhook, next)| {
-        Some(Cursor { base: base.into(), webhook: webhook.into(), next: next.parse().ok()? })
     });
-    Some(airtable::StoredCursor { cursor, identity })
+    let until = stop.clone();
+    beside.keep("alerts", info_span!("alerts", task = "alerts"), move |pulse| {
+        let (follower, stop) = (follower.clone(), until.clone());
+        async move {
+            alert::keep_following(follower, pulse, stop).await;
+            Ok(())
+        }
+    });
+    if let Some(airtable) = &plan.airtable {
+        let bases: Vec<String> = airtable.bases.iter().map(|base| base.id.clone()).collect();
+        let (client, pool, until) = (Arc::clone(&airtable.client), pool.clone(), stop.clone());
+        beside.keep("budget", info_span!("budget", task = "budget"), move |pulse| {
+            let (pool, client, bases) = (pool.clone(), Arc::clone(&client), bases.clone());
+            let stop = until.clone();
+            async move {
+                budget::keep_counting(pool, client, bases, pulse, stop).await;
+                Ok(())
+            }
+        });
+    }
+    let (from, until) = (pool.clone(), stop.clone());
+    beside.keep("erasures", info_span!("erasures", task = "erasures"), move |pulse| {
+        let (pool, stop) = (from.clone(), until.clone());
+        async move {
+            erasures::keep_finishing(pool, pulse, stop).await;
+            Ok(())
+        }
+    });
+    let (from, until) = (pool.clone(), stop.clone());
+    beside.keep("tidying", info_span!("tidying", task = "tidying"), move |pulse| {
+        let (pool, stop) = (from.clone(), until.clone());
+        async move {
+            tidy::keep_tidy(pool, pulse, stop).await;
+            Ok(())
+        }
+    });
+    let (from, until) = (pool.clone(), stop);
+    beside.keep("reports", info_span!("reports", task = "reports"), move |pulse| {
+        let (pool, stop) = (from.clone(), until.clone());
+        async move {
+            kept::keep_current(pool, pulse, stop).await;
+            Ok(())
+        }
+    });
 }

@@ -7,13 +7,16 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc},
-    task::JoinSet,
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, info_span, warn};
+use tracing::info_span;
 
-use super::{AirtablePlan, lineage::Lineage};
+use super::{
+    AirtablePlan,
+    lineage::Lineage,
+    supervise::{Supervisor, Ward},
+};
 use crate::{
     apply::WayOut,
     model::{Notice, Side},
@@ -22,7 +25,7 @@ use crate::{
         airtable::{AirtablePush, Places},
         keep_draining,
     },
-    remote::airtable::Client,
+    remote::airtable::{Client, Error},
     store::Books,
 };
 
@@ -35,17 +38,16 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Pushes {
     way_out: WayOut,
     lineage: Arc<Lineage>,
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: Supervisor,
 }
 
 impl Pushes {
-    pub(super) fn new(lineage: Arc<Lineage>, stop: CancellationToken) -> Self {
+    pub(super) fn new(lineage: Arc<Lineage>, ward: Ward, stop: CancellationToken) -> Self {
         let mut way_out = WayOut::default();
         for side in Side::ALL {
             way_out.nudges.insert(side, Arc::default());
         }
-        Self { way_out, lineage, stop, tasks: JoinSet::new() }
+        Self { way_out, lineage, tasks: Supervisor::new(ward, stop) }
     }
 
     /// Who is to be woken when a person has cleared something.
@@ -58,49 +60,64 @@ impl Pushes {
         self.way_out.clone()
     }
 
+    /// Where the id of our own account on `side` is put once it is known.
+    pub(super) fn own(&mut self, side: Side) -> Arc<OnceLock<String>> {
+        Arc::clone(self.way_out.own.entry(side).or_default())
+    }
+
     /// Begins to push to `side`.
     pub(super) fn start(&mut self, side: Side, books: Books, pusher: Arc<dyn Pusher>) {
-        let nudge = self.nudge(side);
-        let stop = self.stop.clone();
-        let gate = self.lineage.gate(side);
-        let drain = Drain::new(side, books, pusher);
-        let task = async move { keep_draining(drain, gate, &nudge, &stop).await };
-        self.tasks.spawn(task.instrument(info_span!("push", task = "push", %side)));
+        let (nudge, stop) = (self.nudge(side), self.tasks.stop());
+        let lineage = Arc::clone(&self.lineage);
+        let span = info_span!("push", task = "push", %side);
+        self.tasks.keep(&format!("push {side}"), span, move |pulse| {
+            let drain = Drain::new(side, books.clone(), Arc::clone(&pusher), pulse);
+            let (nudge, stop) = (Arc::clone(&nudge), stop.clone());
+            let gate = lineage.gate(side);
+            async move {
+                keep_draining(drain, gate, &nudge, &stop).await;
+                Ok(())
+            }
+        });
     }
 
     /// Begins to push to Airtable, once it has said who we are there: `apply` has to know our own writes before there
     /// are any.
-    pub(super) async fn start_airtable(
+    pub(super) fn start_airtable(
         &mut self,
         plan: &AirtablePlan,
         places: Places,
         books: Books,
         notices: mpsc::Sender<(String, Notice)>,
     ) {
+        let side = Side::Airtable;
         let client = Arc::clone(&plan.client);
-        let own = Arc::<OnceLock<String>>::default();
-        self.way_out.own.insert(Side::Airtable, Arc::clone(&own));
-        let is_known = ask(&client, &own).await;
+        let own = self.own(side);
         let mapping = Arc::clone(books.mapping());
         let limit = plan.bases.iter().find_map(|base| base.monthly_calls);
         let pusher = AirtablePush::new(Arc::clone(&client), mapping, places, limit, notices);
-        if is_known {
-            return self.start(Side::Airtable, books, Arc::new(pusher));
-        }
-        let (nudge, stop) = (self.nudge(Side::Airtable), self.stop.clone());
-        let gate = self.lineage.gate(Side::Airtable);
-        let drain = Drain::new(Side::Airtable, books, Arc::new(pusher));
-        let task = async move {
-            while !ask(&client, &own).await {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = sleep(ASK_EVERY) => {}
+        let pusher: Arc<dyn Pusher> = Arc::new(pusher);
+        let (nudge, stop) = (self.nudge(side), self.tasks.stop());
+        let lineage = Arc::clone(&self.lineage);
+        let span = info_span!("push", task = "push", %side);
+        self.tasks.keep(&format!("push {side}"), span, move |pulse| {
+            let drain = Drain::new(side, books.clone(), Arc::clone(&pusher), pulse.clone());
+            let (nudge, stop) = (Arc::clone(&nudge), stop.clone());
+            let (client, own) = (Arc::clone(&client), Arc::clone(&own));
+            let gate = lineage.gate(side);
+            async move {
+                while let Err(error) = ask(&client, &own).await {
+                    // Its capture asks as well, and tells.
+                    pulse.failed(error.chain());
+                    tokio::select! {
+                        () = stop.cancelled() => return Ok(()),
+                        () = sleep(ASK_EVERY) => {}
+                    }
                 }
+                keep_draining(drain, gate, &nudge, &stop).await;
+                Ok(())
             }
-            keep_draining(drain, gate, &nudge, &stop).await;
-        };
-        self.tasks
-            .spawn(task.instrument(info_span!("push", task = "push", side = %Side::Airtable)));
+        });
     }
 
     fn nudge(&mut self, side: Side) -> Arc<Notify> {
@@ -108,26 +125,17 @@ impl Pushes {
     }
 
     /// Waits for the drains under way to end.
-    pub(super) async fn end(mut self) {
-        self.stop.cancel();
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
-            self.tasks.abort_all();
-        }
+    pub(super) async fn end(self) {
+        self.tasks.end(STOP_PATIENCE).await;
     }
 }
 
-/// Asks who we are.
-async fn ask(client: &Client, own: &OnceLock<String>) -> bool {
-    match client.own_user().await {
-        Ok(user) => {
-            // Known already, if it was asked before.
-            drop(own.set(user.to_owned()));
-            true
-        }
-        Err(error) => {
-            warn!(error = %error.chain(), "airtable does not say whose token ours is; nothing is pushed there before it does");
-            false
-        }
+/// Asks who we are, unless it is known.
+pub(super) async fn ask(client: &Client, own: &OnceLock<String>) -> Result<(), Error> {
+    if own.get().is_none() {
+        let user = client.own_user().await?;
+        // Known already, if somebody else has asked meanwhile.
+        drop(own.set(user.to_owned()));
     }
+    Ok(())
 }

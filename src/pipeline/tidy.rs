@@ -7,7 +7,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::store::{self, incident, operation};
+use crate::{
+    pulse::Pulse,
+    store::{self, incident, operation},
+};
 
 /// Between two looks at what is open.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -17,7 +20,7 @@ const SETTLED_PERIOD: Duration = Duration::from_mins(10);
 const OPERATION_COUNT_MAX: i64 = 10_000;
 
 /// Tidies until `stop`.
-pub(super) async fn keep_tidy(pool: PgPool, stop: CancellationToken) {
+pub(super) async fn keep_tidy(pool: PgPool, pulse: Pulse, stop: CancellationToken) {
     let mut dropped_at = None;
     loop {
         let is_due = dropped_at.is_none_or(|at: Instant| at.elapsed() >= SETTLED_PERIOD);
@@ -26,9 +29,16 @@ pub(super) async fn keep_tidy(pool: PgPool, stop: CancellationToken) {
             tidied = tidy(&pool, is_due) => tidied,
         };
         match tidied {
-            Ok(()) if is_due => dropped_at = Some(Instant::now()),
-            Ok(()) => {}
-            Err(error) => warn!(%error, "could not tidy the mirror's own tables"),
+            Ok(()) => {
+                pulse.well();
+                if is_due {
+                    dropped_at = Some(Instant::now());
+                }
+            }
+            Err(error) => {
+                warn!(%error, "could not tidy the mirror's own tables");
+                pulse.failed(error.to_string());
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -18,6 +18,7 @@ use crate::{
     mapping::{DirectusField, Entity, Field},
     merge::{Lack, Operation, OperationKind, Owed, RecordState, SentCell, is_due, lack, owed},
     model::{EntityNo, FieldNo, RecordId, Side, SideKey},
+    pulse::Pulse,
     store::{self, Again, Books, Left, Parked, Standing},
 };
 
@@ -33,6 +34,7 @@ pub(crate) struct Drain {
     side: Side,
     books: Books,
     pusher: Arc<dyn Pusher>,
+    pulse: Pulse,
 }
 
 /// What is to become of a due record.
@@ -77,8 +79,12 @@ struct Notes {
 }
 
 impl Drain {
-    pub(crate) fn new(side: Side, books: Books, pusher: Arc<dyn Pusher>) -> Self {
-        Self { side, books, pusher }
+    pub(crate) fn new(side: Side, books: Books, pusher: Arc<dyn Pusher>, pulse: Pulse) -> Self {
+        Self { side, books, pusher, pulse }
+    }
+
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     pub(crate) fn side(&self) -> Side {
@@ -166,8 +172,16 @@ impl Drain {
     }
 
     fn decide(&self, entity: &Entity, standing: Standing) -> Step {
-        let Standing { record, state, restraints, key, is_acknowledged, owes_id, parked_for } =
-            standing;
+        let Standing {
+            record,
+            state,
+            restraints,
+            key,
+            is_acknowledged,
+            under_way_for,
+            owes_id,
+            parked_for,
+        } = standing;
         let key = key.or_else(|| {
             // A key that is not linked is the canonical id.
             let is_there = self.side == Side::Directus && !state.is_absent_on(self.side);
@@ -176,6 +190,9 @@ impl Drain {
         if let Some(flight) = state.in_flight(self.side) {
             if is_acknowledged {
                 return Step::Wait(ECHO_PATIENCE);
+            }
+            if let Some(left) = under_way_for {
+                return Step::Wait(left);
             }
             let (operation, writes_id) = (flight.clone(), owes_id);
             let is_bound = true;
@@ -228,6 +245,12 @@ impl Drain {
         } else {
             self.pusher.send(bounds, &self.books).await
         };
+        if record_count > 0 {
+            match self.pusher.trouble() {
+                Some(reason) => self.pulse.failed(reason),
+                None => self.pulse.well(),
+            }
+        }
         let outcomes: HashMap<RecordId, Outcome> = outcomes.into_iter().collect();
         for ready in ready {
             let outcome = outcomes.get(&ready.bound.record).cloned();
@@ -414,6 +437,7 @@ impl Drain {
     }
 
     async fn note(&self, entity: EntityNo, notes: &Notes) -> Result<(), store::Error> {
+        self.books.hold().await?;
         self.books.note_taken(entity, &notes.taken).await?;
         self.books.give_up(entity, &notes.given_up).await?;
         if !notes.parked.is_empty() {

@@ -8,7 +8,12 @@ mod form;
 pub(crate) mod password;
 mod trouble;
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use serde_json::Value as Json;
 use tokio::{
@@ -96,6 +101,23 @@ pub(crate) trait Pusher: Send + Sync {
         bounds: Vec<Bound>,
         parts: &'a dyn Parts,
     ) -> Pin<Box<dyn Future<Output = Vec<(RecordId, Outcome)>> + Send + 'a>>;
+
+    /// Why the side takes nothing at all, as the last request said; `None`: it answers.
+    fn trouble(&self) -> Option<String>;
+}
+
+/// What [`Pusher::trouble`] answers.
+#[derive(Debug, Default)]
+pub(crate) struct SideTrouble(Mutex<Option<String>>);
+
+impl SideTrouble {
+    pub(crate) fn set(&self, reason: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    pub(crate) fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Notes writes that go in several requests. The side's log shows each request by itself; without the note, a cell that
@@ -144,6 +166,10 @@ impl Gate {
         Self(is_open)
     }
 
+    fn is_open(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Waits until it is open; for ever, if whoever opens it is gone.
     async fn opened(&mut self) {
         if self.0.wait_for(|is_open| *is_open).await.is_err() {
@@ -162,19 +188,35 @@ pub(crate) async fn keep_draining(
 ) {
     let mut failure_count = 0_u32;
     while !stop.is_cancelled() {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = gate.opened() => {}
+        if !gate.is_open() {
+            drain.pulse().failed(
+                "nothing is written before it is known that no database was restored from a backup",
+            );
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = gate.opened() => drain.pulse().well(),
+            }
         }
         let pause = match drain.drain().await {
             // There may be more.
-            Ok(1..) => Duration::ZERO,
+            Ok(1..) => {
+                drain.pulse().idle();
+                Duration::ZERO
+            }
             Ok(0) => match drain.due_in().await {
-                Ok(due_in) => due_in.unwrap_or(TICK).clamp(Duration::from_millis(50), TICK),
+                Ok(Some(due_in)) => {
+                    drain.pulse().idle();
+                    due_in.clamp(Duration::from_millis(50), TICK)
+                }
+                Ok(None) => {
+                    drain.pulse().well();
+                    TICK
+                }
                 Err(_) => BACKOFF_MIN,
             },
             Err(error) => {
                 failure_count += 1;
+                drain.pulse().failed(format!("the canonical database does not answer: {error}"));
                 let pause = (BACKOFF_MIN * 2_u32.saturating_pow(failure_count.min(8))).min(TICK);
                 warn!(side = %drain.side(), failure_count, error = %error, "could not push");
                 tokio::select! {

@@ -32,7 +32,7 @@ const INDEX: [(&str, &str, &str); 22] = [
     (
         "POST",
         "/sandbox/faults",
-        "{kind: rate_limit|billing|error500|error502|error503|timeout|reset|drop|truncate|slow|forget_listings, number?, method?, path?, request?, skip?, count?, applied?, delay_ms?, retry_after?}",
+        "{kind: rate_limit|billing|unauthorized|forbidden|error500|error502|error503|timeout|reset|drop|truncate|slow|forget_listings, number?, method?, path?, request?, skip?, count?, applied?, delay_ms?, retry_after?}",
     ),
     ("DELETE", "/sandbox/faults", "takes all faults back"),
     (

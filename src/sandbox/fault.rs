@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limit::{billing_refusal, refusal};
 use super::model::State;
-use super::reply::{Reply, error};
+use super::reply::{Reply, error, forbidden_or_unknown, unauthenticated};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,10 @@ pub enum FaultKind {
     RateLimit,
     /// 429 of the monthly quota.
     Billing,
+    /// 401: the token is not known.
+    Unauthorized,
+    /// 403: the token lacks a scope, or the base.
+    Forbidden,
     /// 500 with an empty object.
     Error500,
     /// 502 with an HTML body.
@@ -141,6 +145,8 @@ pub(super) fn reply(fault: &Fault, state: &State) -> Option<Reply> {
     let mut reply = match fault.kind {
         FaultKind::RateLimit => *refusal(&state.config),
         FaultKind::Billing => *billing_refusal(),
+        FaultKind::Unauthorized => *unauthenticated(),
+        FaultKind::Forbidden => *forbidden_or_unknown(),
         FaultKind::Error500 => Reply::new(500, super::reply::JSON, "{}"),
         FaultKind::Error502 => Reply::new(
             502,

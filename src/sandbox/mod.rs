@@ -197,6 +197,11 @@ impl Sandbox {
         self.shared.lock().faults.0.push(fault);
     }
 
+    /// Lets all requests go well again.
+    pub fn clear_faults(&self) {
+        self.shared.lock().faults.0.clear();
+    }
+
     /// Lets the next ping go wrong.
     pub fn inject_ping(&self, fault: PingFault) {
         self.shared.lock().ping_faults.push_back(fault);

@@ -20,6 +20,7 @@ use super::{
     write::WHOLE_RECORD,
 };
 use crate::{
+    gate::Gate,
     mapping::{Entity, Mapping, Store},
     merge::{Operation, OperationKind, RecordState, Restraints, is_unread_json, unread},
     model::{EntityNo, FieldNo, RecordId, Side, SideKey, Value},
@@ -34,6 +35,9 @@ pub(crate) struct Books {
     /// `mirror.entity`'s number of each entity.
     pub(super) numbers: Arc<[i16]>,
     pub(super) marks: Arc<Marks>,
+    /// Of the writer for whom this pushes; `None`: it only looks.
+    pub(super) epoch: Option<i64>,
+    pub(super) gate: Gate,
 }
 
 /// One record, as it stands towards one side.
@@ -46,6 +50,8 @@ pub(crate) struct Standing {
     pub(crate) key: Option<SideKey>,
     /// Whether the side has said that it took the write in flight.
     pub(crate) is_acknowledged: bool,
+    /// How long a request of the writer before, which carries the write in flight, may still be under way.
+    pub(crate) under_way_for: Option<Duration>,
     /// The record there does not carry its canonical id.
     pub(crate) owes_id: bool,
     /// When the first of what is parked is tried again; `None`: nothing is, or a person said no.
@@ -63,6 +69,11 @@ pub(crate) struct Target {
 type Standings = HashMap<Uuid, Standing>;
 
 impl Books {
+    /// With the gate of the process that pushes.
+    pub(crate) fn with_gate(self, gate: Gate) -> Self {
+        Self { gate, ..self }
+    }
+
     pub(crate) fn mapping(&self) -> &Arc<Mapping> {
         &self.mapping
     }
@@ -85,6 +96,7 @@ impl Books {
             restraints: Restraints::default(),
             key: None,
             is_acknowledged: false,
+            under_way_for: None,
             owes_id: false,
             parked_for: None,
         };
@@ -202,8 +214,10 @@ impl Books {
     }
 
     async fn read_flights(&self, wanted: &Wanted<'_>, to: &mut Standings) -> Result<(), Error> {
-        let rows: Vec<(Uuid, Uuid, String, Json, bool, bool)> = sqlx::query_as(
-            "select record_id, operation_id, kind, cells, sent_at is not null, is_partial from mirror.operation
+        let rows: Vec<(Uuid, Uuid, String, Json, bool, bool, Option<f64>)> = sqlx::query_as(
+            "select record_id, operation_id, kind, cells, sent_at is not null, is_partial,
+                    extract(epoch from under_way_until - now())::float8
+             from mirror.operation
              where entity_no = $1 and side = $2 and record_id = any($3) and settled_at is null",
         )
         .bind(self.number(wanted.entity))
@@ -211,7 +225,7 @@ impl Books {
         .bind(wanted.records)
         .fetch_all(&self.pool)
         .await?;
-        for (record, id, kind, cells, is_acknowledged, is_partial) in rows {
+        for (record, id, kind, cells, is_acknowledged, is_partial, under_way_for_s) in rows {
             let (Some(standing), Some(kind)) =
                 (to.get_mut(&record), OperationKind::from_name(&kind))
             else {
@@ -221,6 +235,8 @@ impl Books {
             let operation = Operation::new(id, wanted.side, kind, cells);
             standing.state.operations.push(Operation { is_partial, ..operation });
             standing.is_acknowledged = is_acknowledged;
+            let under_way_for = under_way_for_s.and_then(|s| Duration::try_from_secs_f64(s).ok());
+            standing.under_way_for = under_way_for.filter(|left| !left.is_zero());
         }
         Ok(())
     }

@@ -18,7 +18,14 @@ mod embedded {
 /// that a search path which somebody set for the database changes nothing.
 const SESSION: &str = "set datestyle = 'ISO'; set intervalstyle = 'iso_8601'; set timezone = 'UTC'; \
     set extra_float_digits = 3; set bytea_output = 'hex'; set client_encoding = 'UTF8'; \
-    set plan_cache_mode = force_generic_plan; set jit = off; set search_path = public; set client_min_messages = warning";
+    set plan_cache_mode = force_generic_plan; set jit = off; set search_path = public; set client_min_messages = warning; \
+    set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3; set tcp_user_timeout = 10000";
+
+/// The same from our end of a connection: a peer that is gone without a word is noticed within so long.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_COUNT: u32 = 3;
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long connecting may take, log-in included: some servers take a connection and never answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,6 +60,14 @@ pub(crate) async fn connect(canonical: &Canonical) -> Result<Client, Error> {
 
 async fn open(canonical: &Canonical) -> Result<Client, Error> {
     let Canonical { config, tls: mode, ca } = canonical;
+    let mut config = config.clone();
+    config
+        .keepalives(true)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_COUNT)
+        .tcp_user_timeout(SEND_TIMEOUT);
+    let config = &config;
     let client = if *mode == TlsMode::Disable {
         let connected = config.connect(NoTls).await;
         let (client, connection) = connected.map_err(|error| refused(config, error))?;
@@ -158,13 +173,57 @@ pub(crate) async fn missing_grants(client: &Client) -> Result<Option<String>, Er
     Ok((!are_there && !grants.is_empty()).then(|| grants.join("; ")))
 }
 
-/// Until the session ends: two programs that start together take turns.
-pub(super) const LOCK: &str = "select pg_advisory_lock(hashtext('plait migrations'))";
+/// A turn among programs that change the schemas at the same time: the lock of a table, which only its owner may take.
+/// It lasts until this is dropped.
+struct Turn {
+    _client: Client,
+}
+
+impl Turn {
+    async fn take(canonical: &Canonical) -> Result<Self, Error> {
+        // Not `if not exists`: that asks for the right to make one all the same.
+        const MAKE: &str = "
+            do $$ begin if to_regnamespace('mirror') is null then create schema mirror; end if; end $$;
+            create table if not exists mirror.turn ();
+            comment on table mirror.turn is 'Locked by whoever changes the schemas; without rows.'";
+        let client = connect(canonical).await?;
+        let is_there = "select to_regclass('mirror.turn') is not null";
+        let mut try_count = 1;
+        while !client.query_one(is_there, &[]).await?.get::<_, bool>(0) {
+            match client.batch_execute(MAKE).await {
+                // Somebody else makes it at the same time.
+                Err(error) if try_count < MAKE_TRY_COUNT_MAX => {
+                    debug!(%error, "could not make the table of turns");
+                    try_count += 1;
+                    tokio::time::sleep(MAKE_PAUSE).await;
+                }
+                made => made?,
+            }
+        }
+        client.batch_execute("begin; lock table mirror.turn in share row exclusive mode").await?;
+        Ok(Self { _client: client })
+    }
+}
+
+const MAKE_TRY_COUNT_MAX: u32 = 20;
+const MAKE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Brings the schema `report` up to date; after [`migrate`].
+///
+/// # Errors
+/// When the database does not take it, or a reader's transaction is in the way for long.
 pub(crate) async fn install_reports(canonical: &Canonical) -> Result<(), Error> {
+    let _turn = Turn::take(canonical).await?;
     let mut client = connect(canonical).await?;
+    client.batch_execute("set lock_timeout = '10s'").await?;
     reports::install(&mut client).await
+}
+
+/// Whether the schemas are as far as the writer's place, which decides who may change them.
+pub(crate) async fn has_place(canonical: &Canonical) -> Result<bool, Error> {
+    let client = connect(canonical).await?;
+    let is_there = "select to_regclass('mirror.writer_beat') is not null";
+    Ok(client.query_one(is_there, &[]).await?.get(0))
 }
 
 /// Brings the schemas `canon` and `mirror` up to date; forwards only. Two programs that start together
@@ -178,7 +237,7 @@ pub(crate) async fn migrate(canonical: &Canonical) -> Result<(), Error> {
             place(&canonical.config)
         )));
     }
-    client.batch_execute(LOCK).await?;
+    let _turn = Turn::take(canonical).await?;
     let report = embedded::migrations::runner()
         .set_migration_table_name("plait_migration")
         .run_async(&mut client)

@@ -22,6 +22,9 @@ pub(crate) mod history;
 mod identity;
 pub(crate) mod incident;
 pub(crate) mod kept;
+pub(crate) mod lease;
+#[cfg(test)]
+mod lease_tests;
 mod limit;
 pub(crate) mod operation;
 pub(crate) mod option_yes;
@@ -45,18 +48,24 @@ pub(crate) mod standing;
 mod state;
 mod statements;
 mod unfit;
+pub(crate) mod vitals;
 pub(crate) mod waiting;
 mod write;
 mod writer;
 
+use std::time::Duration;
+
 pub(crate) use approval::SideIds;
 pub(crate) use books::{Books, Standing, Target};
 pub(crate) use catalog::{TableShape, shapes};
-pub(crate) use connect::{Canonical, connect, install_reports, migrate, missing_grants, place};
+pub(crate) use connect::{
+    Canonical, connect, has_place, install_reports, migrate, missing_grants, place,
+};
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use element::Left;
 pub(crate) use first_copy::FirstCopy;
 pub(crate) use identity::{ID_FIELD, MatchRow, MoveRow, QuestionRow, carried_id};
+pub(crate) use lease::{Candidate, Keeper, stand_by};
 pub(crate) use operation::Creation;
 pub(crate) use outbox::{Again, Parked};
 pub(crate) use owed::{DoomRow, DueRow, ParkRow};
@@ -91,6 +100,12 @@ pub(crate) enum Error {
         "another plait works on this canonical database: stop it first, or use another database"
     )]
     Locked,
+    #[error("another plait has taken the writer's place on this canonical database")]
+    Superseded,
+    #[error("a connection to the canonical database ended")]
+    ConnectionEnded,
+    #[error("the canonical database has not answered within {} s", after.as_secs())]
+    Silent { after: Duration },
     #[error("the task that wrote a batch broke off")]
     BrokenOff(#[source] tokio::task::JoinError),
     #[error("{0}")]
@@ -113,19 +128,60 @@ impl Error {
         })
     }
 
+    /// Whether a statement has waited for a lock for as long as it may.
+    pub(crate) fn is_lock_wait(&self) -> bool {
+        matches!(self, Self::Sql(error) if error.code().is_some_and(|code| code.code() == LOCK_NOT_AVAILABLE))
+    }
+
     /// Whether waiting and connecting anew may cure it.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. }
-            | Self::Read(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
-            Self::Sql(error) => match error.code() {
-                Some(code) => ["08", "40", "53", "57", "58"]
-                    .iter()
-                    .any(|class| code.code().starts_with(class)),
-                // Closed in mid-flight: the server went away.
-                None => true,
+            | Self::BrokenOff(_)
+            | Self::Superseded
+            | Self::ConnectionEnded
+            | Self::Silent { .. } => true,
+            Self::Sql(error) => is_passing(error),
+            // Both libraries see the same end of a connection, each in words of its own.
+            Self::Read(error) => match error {
+                sqlx::Error::Io(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::WorkerCrashed => true,
+                sqlx::Error::Database(said) => {
+                    said.code().is_some_and(|code| is_passing_state(&code))
+                }
+                _ => false,
             },
+            Self::Migration(error) => {
+                let mut cause = std::error::Error::source(error);
+                while let Some(error) = cause {
+                    if let Some(error) = error.downcast_ref::<tokio_postgres::Error>() {
+                        return is_passing(error);
+                    }
+                    cause = error.source();
+                }
+                false
+            }
             _ => false,
         }
     }
 }
+
+fn is_passing(error: &tokio_postgres::Error) -> bool {
+    // Without a code: closed in mid-flight, the server went away.
+    error.code().is_none_or(|code| is_passing_state(code.code()))
+}
+
+/// A connection that failed, a rollback that somebody else is the reason of, a lack of resources, an intervention, a
+/// failure of the system; a lock that somebody holds, and the writer's place that somebody has taken.
+fn is_passing_state(code: &str) -> bool {
+    [LOCK_NOT_AVAILABLE, REPLACED].contains(&code)
+        || ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+}
+
+/// SQLSTATE of a statement that has waited for a lock for as long as it may.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// SQLSTATE of `mirror.hold_writer`: somebody else writes now.
+const REPLACED: &str = "PL001";

@@ -266,6 +266,9 @@ impl Writer {
             .filter(|(entity, _)| entity.is_two_sided())
             .map(|(_, number)| *number)
             .collect();
+        self.client()
+            .batch_execute(&format!("begin; {}; commit", super::lease::hold(self.epoch())))
+            .await?;
         self.client().execute(QUEUE_ALL, &[&numbers]).await?;
         self.client().execute(include_str!("deletes_stopped.sql"), &[]).await?;
         Ok(())

@@ -1,4 +1,5 @@
--- Binds writes to side $1 of entity $2: operation, record, kind, cells, whether it goes in parts. What a cell holds that one of them goes over, and
+-- Binds writes to side $1 of entity $2: operation, record, kind, cells, whether it goes in parts; only while $8 is the
+-- writer's epoch. What a cell holds that one of them goes over, and
 -- that could not be taken, is kept in the same transaction: nothing else knows of it once the write is sent.
 with bound as (
     insert into mirror.operation (operation_id, side, entity_no, record_id, kind, cells, is_partial)
@@ -9,6 +10,7 @@ with bound as (
         select from mirror.outbox o
         where o.side = $1 and o.entity_no = $2 and o.record_id = u.record_id and o.attempt_count > 0)
         and not exists (select from mirror.recovery where approved_at is null)
+        and ($8::bigint is null or exists (select from mirror.writer where epoch = $8))
     on conflict do nothing returning record_id, kind, cells
 ), kept as (
     insert into mirror.conflict (entity_no, record_id, field, side, base_is_known, canonical, observed,

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{Error, books::Books, operation::cells_to_json, write::WHOLE_RECORD, writer::Writer};
 use crate::{
+    gate::Gate,
     merge::{Operation, RecordState},
     model::{EntityNo, FieldNo, RecordId, Side, SideKey, Value},
 };
@@ -48,6 +49,8 @@ impl Writer {
             shapes: self.shapes.clone().into(),
             numbers: self.entity_numbers.clone().into(),
             marks: self.marks(),
+            epoch: Some(self.epoch()),
+            gate: Gate::open(),
         }
     }
 }
@@ -183,9 +186,22 @@ impl Books {
             .bind(&kinds)
             .bind(&cells)
             .bind(&partial)
+            .bind(self.epoch)
             .fetch_all(&self.pool)
             .await?;
         Ok(bound.into_iter().map(RecordId).collect())
+    }
+
+    /// Whether what this process knows of its writes may still be noted: not once another one has taken its place.
+    ///
+    /// # Errors
+    /// [`Error::Superseded`] when it has.
+    pub(crate) async fn hold(&self) -> Result<(), Error> {
+        let Some(epoch) = self.epoch.filter(|_| !self.gate.is_open()) else { return Ok(()) };
+        let held = sqlx::query_scalar::<_, bool>(
+            "select exists (select from mirror.writer where epoch = $1)",
+        );
+        if held.bind(epoch).fetch_one(&self.pool).await? { Ok(()) } else { Err(Error::Superseded) }
     }
 
     /// The side has said that it took these writes.

@@ -22,6 +22,7 @@ use super::{
     write::WHOLE_RECORD,
 };
 use crate::{
+    gate::Gate,
     mapping::{Entity, Mapping},
     merge::{Owed, SentCell, owed, unread},
     model::{EntityNo, Side, SideKey},
@@ -191,6 +192,8 @@ impl Books {
             mapping: Arc::new(mapping),
             shapes: shapes.into(),
             pool,
+            epoch: None,
+            gate: Gate::open(),
         })
     }
 

@@ -21,10 +21,9 @@ pub(crate) async fn pool(canonical: &Canonical, password: Option<&str>) -> Resul
     use tokio_postgres::config::Host;
 
     let config = &canonical.config;
-    let mut options =
-        PgConnectOptions::new_without_pgpass().application_name("plait").ssl_mode(match canonical
-            .tls
-        {
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .application_name(config.get_application_name().unwrap_or("plait"))
+        .ssl_mode(match canonical.tls {
             TlsMode::Disable => PgSslMode::Disable,
             TlsMode::Prefer => PgSslMode::Prefer,
             TlsMode::Require => PgSslMode::Require,
@@ -76,55 +75,6 @@ pub(crate) async fn positions(pool: &PgPool) -> Result<Vec<StoredPosition>, Erro
     Ok(sqlx::query_as("select log, position, identity from mirror.position order by log")
         .fetch_all(pool)
         .await?)
-}
-
-/// What a running plait last said of a log.
-#[derive(Clone, Debug, FromRow)]
-pub(crate) struct LogStatus {
-    pub(crate) log: String,
-    pub(crate) side: String,
-    pub(crate) state: String,
-    pub(crate) words: String,
-    pub(crate) position: Option<String>,
-    pub(crate) lag_bytes: Option<i64>,
-    pub(crate) lag_ms: Option<i64>,
-    pub(crate) last_change_at: Option<DateTime<Utc>>,
-    pub(crate) reported_at: DateTime<Utc>,
-}
-
-pub(crate) async fn log_statuses(pool: &PgPool) -> Result<Vec<LogStatus>, Error> {
-    Ok(sqlx::query_as(
-        "select log, side, state, words, position, lag_bytes, lag_ms, last_change_at, reported_at
-         from mirror.capture_status order by log",
-    )
-    .fetch_all(pool)
-    .await?)
-}
-
-pub(crate) async fn report(pool: &PgPool, status: &LogStatus) -> Result<(), Error> {
-    sqlx::query(include_str!("capture_status_put.sql"))
-        .bind(&status.log)
-        .bind(&status.side)
-        .bind(&status.state)
-        .bind(&status.words)
-        .bind(&status.position)
-        .bind(status.lag_bytes)
-        .bind(status.lag_ms)
-        .bind(status.last_change_at)
-        .execute(pool)
-        .await?;
-    Ok(())
-}
-
-/// Whether a plait holds the place of the only writer now.
-pub(crate) async fn is_running(pool: &PgPool) -> Result<bool, Error> {
-    Ok(sqlx::query_scalar(
-        "select exists (select from pg_locks where locktype = 'advisory' and granted
-             and database = (select oid from pg_database where datname = current_database())
-             and objid = (hashtext('plait apply')::bigint & 4294967295)::oid)",
-    )
-    .fetch_one(pool)
-    .await?)
 }
 
 /// An incident that is not over.

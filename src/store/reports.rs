@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_postgres::{Client, error::SqlState};
 use tracing::info;
 
-use super::{Error, connect::LOCK};
+use super::Error;
 
 /// In the order of their dependencies; the last one is the rights of the roles that there are.
 const FILES: [(&str, &str); 13] = [
@@ -76,7 +76,6 @@ pub(super) async fn install(client: &mut Client) -> Result<(), Error> {
         &base64::engine::general_purpose::STANDARD_NO_PAD,
         digest.finalize(),
     );
-    client.batch_execute(LOCK).await?;
     let known = "select digest = $1 from mirror.report_installation";
     if client.query_opt(known, &[&digest]).await?.is_some_and(|row| row.get(0)) {
         return Ok(());

@@ -16,6 +16,7 @@ use futures_util::{
     poll,
 };
 use tokio_postgres::{Client, Row, Statement, types::ToSql};
+use tracing::debug;
 
 use super::{Error, statements::Statements};
 
@@ -75,6 +76,33 @@ impl Session {
         Ok(self.client.query(&statement, params).await?)
     }
 
+    /// As [`Self::query`], outside a transaction: where somebody holds a lock, it is asked again.
+    pub(super) async fn query_patiently(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        loop {
+            match self.query(sql, params).await {
+                Err(error) if error.is_lock_wait() => debug!("waits for a lock"),
+                answer => return answer,
+            }
+        }
+    }
+
+    /// As [`Self::query_all`], likewise.
+    pub(super) async fn query_all_patiently(
+        &self,
+        queries: &[(String, Vec<Param>)],
+    ) -> Result<Vec<Vec<Row>>, Error> {
+        loop {
+            match self.query_all(queries).await {
+                Err(error) if error.is_lock_wait() => debug!("waits for a lock"),
+                answer => return answer,
+            }
+        }
+    }
+
     /// Several queries at once; the answers in their order.
     pub(super) async fn query_all(
         &self,
@@ -92,8 +120,8 @@ impl Session {
     /// caller's.
     pub(super) async fn send(
         &self,
-        begin: &'static str,
-        calls: Vec<Call>,
+        begin: &str,
+        calls: &[Call],
         end: &'static str,
     ) -> Result<(), Error> {
         // Before `begin`: a statement prepared inside could not be after a failure. They are held here, since a
@@ -101,11 +129,11 @@ impl Session {
         let statements = try_join_all(calls.iter().map(|call| self.prepared(&call.sql))).await?;
         let mut sent = Sent::default();
         sent.add(Box::pin(self.client.batch_execute(begin))).await;
-        for (Call { feed, .. }, statement) in calls.into_iter().zip(statements) {
+        for (Call { feed, .. }, statement) in calls.iter().zip(statements) {
             match feed {
                 Feed::Params(params) => {
                     sent.add(Box::pin(async move {
-                        self.client.execute(&statement, &borrowed(&params)).await.map(drop)
+                        self.client.execute(&statement, &borrowed(params)).await.map(drop)
                     }))
                     .await;
                 }
@@ -113,7 +141,7 @@ impl Session {
                     // After a failure the server would refuse to begin the copy, and the driver counts its answers
                     // wrongly then.
                     std::mem::take(&mut sent).done().await?;
-                    self.copy(&statement, rows).await?;
+                    self.copy(&statement, rows.clone()).await?;
                 }
             }
         }

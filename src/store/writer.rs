@@ -6,15 +6,16 @@ use std::{
     sync::Arc,
 };
 
-use tokio_postgres::{Client, Row, error::SqlState, types::ToSql};
+use tokio_postgres::{Client, Row, types::ToSql};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 use uuid::Uuid;
 
 use super::{
-    Canonical, Error, approval,
+    Canonical, Error, Keeper, approval,
     catalog::TableShape,
     connect,
+    lease::{self, Candidate, Lease},
     operation::Marks,
     session::{Call, Param, Session},
     shapes,
@@ -24,6 +25,9 @@ use crate::{
     mapping::Mapping,
     model::{EntityNo, RecordId, Side, SideKey},
 };
+
+/// A wait for a lock is begun again after this: so it is known to be one, and the queue behind it moves.
+const LOCK_TIMEOUT: &str = "set lock_timeout = '5s'";
 
 /// A link that was refused because a record it points to had not arrived.
 #[derive(Clone, Debug)]
@@ -66,6 +70,11 @@ pub(super) const ELEMENT_ROWS: &str =
 pub(crate) struct Writer {
     write: Session,
     read: Session,
+    canonical: Canonical,
+    /// The writer's place, as [`super::lease`] gave it: its epoch, and whose it is.
+    lease: (i64, Uuid),
+    /// What each transaction begins with.
+    begin: Arc<str>,
     /// Between [`Writer::begin`] and the end of that transaction.
     is_open: bool,
     pub(super) mapping: Arc<Mapping>,
@@ -92,20 +101,21 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::Locked`] if another plait holds that place; [`Error::Shape`] where mapping and tables differ.
-    pub(crate) async fn open(config: &Canonical, mut mapping: Mapping) -> Result<Self, Error> {
-        let client = connect(config).await?;
-        // The server may take a while to notice that a plait before this one is gone.
-        let locked = client
-            .batch_execute(
-                "set lock_timeout = '5s'; select pg_advisory_lock(hashtext('plait apply')); reset lock_timeout",
-            )
-            .await;
-        match locked {
-            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                return Err(Error::Locked);
-            }
-            locked => locked?,
-        }
+    pub(crate) async fn open(config: &Canonical, mapping: Mapping) -> Result<Self, Error> {
+        let lease = lease::take(config, &Candidate::new(None)).await?;
+        Self::with(lease, config, mapping).await
+    }
+
+    /// Compares the mapping with the tables, in the writer's place.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where they differ.
+    pub(crate) async fn with(
+        lease: Lease,
+        config: &Canonical,
+        mut mapping: Mapping,
+    ) -> Result<Self, Error> {
+        let (client, lease) = lease.into_parts();
         let shapes = shapes(&client, &mut mapping).await?;
         let mut entity_numbers = Vec::new();
         for entity in &mapping.entities {
@@ -131,9 +141,16 @@ impl Writer {
             )
             .await?;
         let marks = Arc::new(Marks::new(mapping.entities.len()));
+        let reader = connect(config).await?;
+        for client in [&client, &reader] {
+            client.batch_execute(LOCK_TIMEOUT).await?;
+        }
         let mut writer = Self {
             write: Session::new(client),
-            read: Session::new(connect(config).await?),
+            read: Session::new(reader),
+            canonical: config.clone(),
+            lease,
+            begin: format!("begin; {}", lease::hold(lease.0)).into(),
             is_open: false,
             mapping: Arc::new(mapping),
             shapes,
@@ -162,6 +179,29 @@ impl Writer {
             writer.marks.note_parked(entity);
         }
         Ok(writer)
+    }
+
+    /// Who keeps the writer's place, and watches over the connections.
+    pub(crate) fn keeper(&self) -> Keeper {
+        Keeper::new(&self.canonical, self.lease, [self.write.clone(), self.read.clone()])
+    }
+
+    pub(super) fn epoch(&self) -> i64 {
+        self.lease.0
+    }
+
+    /// `mirror.entity`'s number of each entity.
+    pub(crate) fn entity_numbers(&self) -> &[i16] {
+        &self.entity_numbers
+    }
+
+    /// The server processes of the connections.
+    pub(crate) async fn backend_pids(&self) -> Result<Vec<i32>, Error> {
+        let mut pids = Vec::new();
+        for session in [&self.write, &self.read] {
+            pids.push(session.client().query_one("select pg_backend_pid()", &[]).await?.get(0));
+        }
+        Ok(pids)
     }
 
     /// The mapping, with what the tables' types add to it.
@@ -229,17 +269,17 @@ impl Writer {
         !self.refused.is_empty()
     }
 
-    /// What reads go over: inside an open transaction they see what it has written.
-    fn reading(&self) -> &Session {
-        if self.is_open { &self.write } else { &self.read }
-    }
-
+    /// Inside an open transaction, reads see what it has written.
     pub(super) async fn query(
         &self,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
-        self.reading().query(sql, params).await
+        if self.is_open {
+            // After a failure, a transaction takes no more.
+            return self.write.query(sql, params).await;
+        }
+        self.read.query_patiently(sql, params).await
     }
 
     /// Several queries at once; the answers in their order.
@@ -247,7 +287,10 @@ impl Writer {
         &self,
         queries: &[(String, Vec<Param>)],
     ) -> Result<Vec<Vec<Row>>, Error> {
-        self.reading().query_all(queries).await
+        if self.is_open {
+            return self.write.query_all(queries).await;
+        }
+        self.read.query_all_patiently(queries).await
     }
 
     /// The connection that an open transaction lives on.
@@ -257,7 +300,7 @@ impl Writer {
 
     /// Opens a transaction that several chunks are written in.
     pub(crate) async fn begin(&mut self) -> Result<(), Error> {
-        self.client().batch_execute("begin").await?;
+        self.client().batch_execute(&self.begin).await?;
         self.is_open = true;
         Ok(())
     }
@@ -278,14 +321,20 @@ impl Writer {
     /// # Errors
     /// In its outcome: nothing was written then. [`Error::is_about_data`] tells whether a record is at fault.
     pub(crate) fn write(&self, calls: Vec<Call>) -> AbortOnDropHandle<Result<(), Error>> {
-        let session = self.write.clone();
+        let (session, begin) = (self.write.clone(), Arc::clone(&self.begin));
         AbortOnDropHandle::new(tokio::spawn(async move {
-            let outcome = session.send("begin", calls, "commit").await;
-            if outcome.is_err() {
-                // Over already, if the commit was sent; or the connection is gone: the first error is the one to tell.
-                drop(session.client().batch_execute("rollback").await);
+            loop {
+                let outcome = session.send(&begin, &calls, "commit").await;
+                if outcome.is_err() {
+                    // Over already, if the commit was sent; or the connection is gone: the first error is the one to tell.
+                    drop(session.client().batch_execute("rollback").await);
+                }
+                match outcome {
+                    // Somebody holds a lock; `status` says who. Nothing else writes meanwhile, so all of it still holds.
+                    Err(error) if error.is_lock_wait() => debug!("a batch waits for a lock"),
+                    outcome => return outcome,
+                }
             }
-            outcome
         }))
     }
 
@@ -296,15 +345,20 @@ impl Writer {
     pub(crate) async fn write_part(&mut self, writes: &Writes) -> Result<(), Error> {
         const END: &str =
             "set constraints all immediate; set constraints all deferred; release savepoint part";
-        match self.write.send("savepoint part", self.calls(writes), END).await {
-            Ok(()) => {
-                self.note(writes);
-                Ok(())
-            }
-            Err(error) => {
-                debug!(%error, "a part was refused");
-                self.client().batch_execute("rollback to savepoint part").await?;
-                Err(error)
+        let calls = self.calls(writes);
+        loop {
+            match self.write.send("savepoint part", &calls, END).await {
+                Ok(()) => {
+                    self.note(writes);
+                    return Ok(());
+                }
+                Err(error) => {
+                    debug!(%error, "a part was refused");
+                    self.client().batch_execute("rollback to savepoint part").await?;
+                    if !error.is_lock_wait() {
+                        return Err(error);
+                    }
+                }
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::{
     mapping::Mapping,
     model::{Change, Element, EntityNo, FieldNo, Observation, Side, SideKey},
     remote,
-    store::{TableShape, reading, standing},
+    store::{TableShape, reading, standing, vitals},
 };
 
 use compare::{Comparison, compare, unexplained};
@@ -81,7 +81,7 @@ impl Verify {
                 return Ok(Some(comparison));
             }
             // What moved on the side may be on its way here; where nobody reads the log, it never comes.
-            let is_running = reading::is_running(&self.pool).await?;
+            let is_running = vitals::is_running(&self.pool).await?;
             if is_running {
                 sleep(SETTLE).await;
             } else if standing::mark(&self.pool).await? == before {

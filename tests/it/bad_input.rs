@@ -1,5 +1,6 @@
 //! What a stranger gets wrong in the two documents: each is told with what, where and what to do, by `check`
-//! and, where it cannot go on, by `run` as well, which then fails.
+//! and by `run` as well, which fails where it concerns the documents or the canonical database, and goes on without a
+//! side that it concerns.
 
 use futures_util::future::join_all;
 
@@ -26,9 +27,9 @@ async fn all_fail(plain: &Plain<'_>, command: &str, cases: &[Case]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_input_wrong_names_and_secrets_end_both_check_and_run() {
-    let plain = Plain::start().await;
-    let (good, name) = (&plain.documents, &plain.name);
+async fn bad_input_wrong_names_and_secrets_are_told_by_both_check_and_run() {
+    let mut plain = Plain::start().await;
+    let (good, name) = (&plain.documents.clone(), &plain.name.clone());
     let wrong_login = |user: &str| format!("password authentication failed for user \"{user}\"");
     let (canonical_login, capture_login) =
         (wrong_login(name), wrong_login(&format!("{name}_capture")));
@@ -97,9 +98,11 @@ async fn bad_input_wrong_names_and_secrets_end_both_check_and_run() {
     // `run` migrates the canonical database, as whose tables the rest is judged.
     all_fail(&plain, "migrate", &cases[5..8]).await;
     assert_eq!(plain.say("migrate", good).await.code, Some(0));
-    for case in &cases {
+    all_fail(&plain, "run", &cases[5..8]).await;
+    for (what, documents, parts) in cases[..5].iter().chain(&cases[8..]) {
         // One after the other: there is one place for a writer, and one slot.
-        all_fail(&plain, "run", std::slice::from_ref(case)).await;
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        plain.run_tells(what, documents, &parts).await;
     }
     let in_canonical = [
         case(
@@ -147,8 +150,10 @@ async fn bad_input_source_table_or_column_that_is_not_there_is_told_and_the_rest
         case("key", keyless.clone(), &["public.keyless", "has no primary key", "add primary key"]),
     ];
     all_fail(&plain, "check", &cases).await;
-    // A table that would stop taking updates is never published: that ends the run.
-    all_fail(&plain, "run", &cases[2..]).await;
+    // A table that would stop taking updates is never published: that suspends the side.
+    let (what, documents, parts) = &cases[2];
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    plain.run_tells(what, documents, &parts).await;
 
     plain.in_source("insert into startup values (gen_random_uuid(), 'Voilier', 'Brest', 3)").await;
     for (documents, told) in

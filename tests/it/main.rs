@@ -30,5 +30,6 @@ mod reports;
 mod sandbox_clients;
 mod sandbox_page;
 mod sandbox_program;
+mod standby;
 mod two_way;
 mod world;

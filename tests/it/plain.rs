@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use plait::{
     demo::cluster::Cluster,
     sandbox::{Actor, Edit, MIRROR_TOKEN, NETWORK_BASE, OWNER_USER, Options, Sandbox},
@@ -228,6 +229,36 @@ id = "{NETWORK_BASE}"
         self.program = Some(command.spawn().unwrap());
     }
 
+    /// Starts one more `plait run` in the same folder, which is the program from now on; the answer is the one before.
+    pub(crate) fn run_another(&mut self) -> Child {
+        let before = self.program.take().unwrap();
+        self.run();
+        before
+    }
+
+    pub(crate) fn signal(&self, program: &Child, signal: Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(program.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// Whether a program that was told to stop ends well.
+    pub(crate) async fn ended_well(&self, mut program: Child) -> bool {
+        let ended = tokio::task::spawn_blocking(move || program.wait().unwrap());
+        tokio::time::timeout(PATIENCE, ended).await.unwrap().unwrap().success()
+    }
+
+    /// Runs it with these documents: what is wrong with one side is told, and ends nothing.
+    pub(crate) async fn run_tells(&mut self, what: &str, documents: &Documents, parts: &[&str]) {
+        let good = std::mem::replace(&mut self.documents, documents.clone());
+        self.run();
+        for part in parts {
+            self.until_logged(part).await;
+        }
+        assert!(self.is_running(), "{what}: it has ended:\n{}", tail(&self.log()));
+        self.terminate().await;
+        self.documents = good;
+    }
+
     /// A command in the folder in which `plait run` is at work.
     pub(crate) async fn say_beside(&self, command: &str) -> Said {
         self.say_in(command, &self.place()).await
@@ -240,10 +271,31 @@ id = "{NETWORK_BASE}"
 
     pub(crate) async fn until_logged(&self, part: &str) {
         eventually(PATIENCE, async || {
-            let log = self.log();
-            if log.contains(part) { Ok(()) } else { Err((part.to_owned(), tail(&log))) }
+            if self.told().contains(part) {
+                Ok(())
+            } else {
+                Err((part.to_owned(), tail(&self.log())))
+            }
         })
         .await;
+    }
+
+    /// The texts of the log, each on lines of its own, without the quoting of JSON.
+    pub(crate) fn told(&self) -> String {
+        let mut told = String::new();
+        for line in self.log().lines() {
+            let read: Value = serde_json::from_str(line).unwrap_or_default();
+            let texts = read["fields"].as_object().into_iter().flatten();
+            for text in texts.filter_map(|(_, value)| value.as_str()) {
+                told.push_str(text);
+                told.push('\n');
+            }
+            if read.is_null() {
+                told.push_str(line);
+                told.push('\n');
+            }
+        }
+        told
     }
 
     /// SIGTERM, and its end in good order.

@@ -1,4 +1,4 @@
-//! What ends the capture of a base.
+//! What keeps the capture of a base from going on.
 
 use std::time::Duration;
 

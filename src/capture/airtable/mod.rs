@@ -151,10 +151,17 @@ pub(crate) struct Links {
     pub(crate) stop: CancellationToken,
 }
 
-/// Captures one base until `links.stop`. Outlives everything that waiting cures.
-///
-/// # Errors
-/// What a person has to see to: the token, a permission, a mapping that does not fit, no place for a webhook.
-pub(crate) async fn run(base: BaseSettings, links: Links) -> Result<(), Error> {
-    Session::new(base, links).run().await
+/// Captures one base until `links.stop`, whatever happens to it: what waiting cures is waited for, and what a person has
+/// to see to (the token, a permission, a mapping that does not fit, no place for a webhook) suspends it until they have.
+pub(crate) async fn run(base: BaseSettings, links: Links) {
+    Session::new(base, links).run().await;
+}
+
+/// The pause after so many failures in a row. `retry_after`: what the failure asks for at least; `None`: a person has
+/// to do something, and may take long.
+pub(crate) fn pause(retry_after: Option<Duration>, failure_count: u32) -> Duration {
+    match retry_after {
+        Some(least) => least.max(session::backoff(failure_count, session::FAILURE_BACKOFF_MAX)),
+        None => session::backoff(failure_count, session::SUSPENSION_BACKOFF_MAX),
+    }
 }

@@ -32,8 +32,8 @@ use crate::{
 };
 
 use super::{
-    BaseSettings, Error, GuardedListener, Identity, Links, PingKey, PingTarget, StoredCursor,
-    preflight, router, run,
+    BaseSettings, GuardedListener, Identity, Links, PingKey, PingTarget, StoredCursor, preflight,
+    router, run,
     tests::{field, link, mapping},
 };
 
@@ -133,7 +133,7 @@ struct Line {
     incidents: Arc<Mutex<Vec<Incident>>>,
     wake: Arc<Notify>,
     stop: CancellationToken,
-    task: JoinHandle<Result<(), Error>>,
+    task: JoinHandle<()>,
 }
 
 struct Setup {
@@ -265,10 +265,26 @@ impl Line {
         self.until(code, |_| is_raised()).await;
     }
 
+    /// Waits until it is suspended for this reason.
+    async fn until_suspended(&self, part: &str) -> String {
+        let reason = || match &self.status.borrow().state {
+            State::Suspended { reason } if reason.contains(part) => Some(reason.clone()),
+            _ => None,
+        };
+        self.until(part, |_| reason().is_some()).await;
+        reason().unwrap_or_default()
+    }
+
+    /// Stops one that never came to read anything.
+    async fn abandon(self) {
+        self.stop.cancel();
+        timeout(PATIENCE, self.task).await.unwrap().unwrap();
+    }
+
     /// Stops it, and gives what the next process would find.
     async fn stop(self) -> (Arc<Mutex<Applied>>, StoredCursor) {
         self.stop.cancel();
-        timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
+        timeout(PATIENCE, self.task).await.unwrap().unwrap();
         let identity = Identity::read(self.identity.borrow().as_ref().unwrap()).unwrap();
         let cursor = match self.applied.lock().unwrap().next.clone() {
             Some(Position::Cursor(cursor)) => Some(cursor),
@@ -763,31 +779,57 @@ async fn airtable_webhook_of_the_original_is_left_alone_by_a_copy_of_its_databas
 }
 
 #[tokio::test]
-async fn airtable_base_without_a_place_for_a_webhook_names_those_in_the_way() {
+async fn airtable_base_without_a_place_for_a_webhook_names_those_in_the_way_and_takes_a_free_one() {
     let sandbox = sandbox().await;
+    // Two clients share its allowance.
+    sandbox.configure(|config| config.limits = false);
     let client = Client::new(sandbox.url(), OWNER_TOKEN).unwrap();
     let specification = json!({ "options": { "filters": { "dataTypes": ["tableData"] } } });
     for _ in 0..10 {
         client.create_webhook(NETWORK_BASE, &specification, None).await.unwrap();
     }
     let line = Setup::new().start(&sandbox);
-    let ended = timeout(PATIENCE, line.task).await.unwrap().unwrap();
-    let Err(Error::TooManyWebhooks { hooks, .. }) = ended else { panic!("{ended:?}") };
-    assert_eq!(hooks.len(), 10);
+    let told = line.until_suspended("has no place for another webhook").await;
+    let hooks = client.webhooks(NETWORK_BASE).await.unwrap();
+    assert!(hooks.len() == 10 && hooks.iter().all(|hook| told.contains(&hook.id)), "{told}");
+    // One is deleted: it goes on by itself.
+    client.delete_webhook(NETWORK_BASE, &hooks[0].id).await.unwrap();
+    line.until_equal(&sandbox).await;
+    line.stop().await;
     sandbox.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn airtable_wrong_token_or_mapping_ends_with_what_to_do() {
+async fn airtable_side_that_refuses_is_suspended_with_what_to_do_and_taken_up_again() {
     let sandbox = sandbox().await;
+    // A wrong token, and a mapping that does not fit: from the first call on.
     let line = Setup { token: "patNobody", ..Setup::new() }.start(&sandbox);
-    let ended = timeout(PATIENCE, line.task).await.unwrap().unwrap();
-    assert!(ended.unwrap_err().to_string().contains("does not accept the token"));
+    line.until_suspended("does not accept the token").await;
+    line.abandon().await;
     let mut setup = Setup::new();
     setup.mapping.entities[0].fields[1].airtable.as_mut().unwrap().field = "Vile".into();
     let line = setup.start(&sandbox);
-    let ended = timeout(PATIENCE, line.task).await.unwrap().unwrap();
-    assert!(ended.unwrap_err().to_string().contains("the nearest field is `Ville`"));
+    line.until_suspended("the nearest field is `Ville`").await;
+    line.abandon().await;
+
+    // In the midst of its work: the token is refused, the schema is, the payloads are.
+    let line = Setup::new().start(&sandbox);
+    line.until_equal(&sandbox).await;
+    for (kind, at, told) in [
+        (FaultKind::Unauthorized, vec!["payloads"], "does not accept the token"),
+        (FaultKind::Forbidden, vec!["payloads", "schema"], "schema.bases:read"),
+        (FaultKind::Forbidden, vec!["payloads", "webhooks"], "refuses the token this call"),
+    ] {
+        for request in at {
+            sandbox.inject(Fault::of_requests(kind, request, 10_000));
+        }
+        line.until_suspended(told).await;
+        let record = first_startup(&sandbox);
+        set(&sandbox, &record, json!({ "Ville": format!("{kind:?}") }));
+        sandbox.clear_faults();
+        line.until_equal(&sandbox).await;
+    }
+    line.stop().await;
     sandbox.stop().await.unwrap();
 }
 

@@ -22,6 +22,7 @@ use super::{
     BaseSettings, Error, Identity, Links,
     interval::{Pace, Quota, interval},
     listing::Listing,
+    pause,
     payload::{self, Payload},
     ping::PingKey,
     schema::{Plan, Renamed, Resolved, resolve},
@@ -43,7 +44,9 @@ const BULK_PAUSE_BEHIND: Duration = Duration::from_secs(8);
 const BULK_CALM: Duration = Duration::from_secs(1);
 const BULK_LOOK_EVERY: Duration = Duration::from_millis(100);
 const FAILURE_BACKOFF_MIN: Duration = Duration::from_millis(500);
-const FAILURE_BACKOFF_MAX: Duration = Duration::from_mins(1);
+pub(super) const FAILURE_BACKOFF_MAX: Duration = Duration::from_mins(1);
+/// While a person has to see to something: they find it tried again within this time.
+pub(super) const SUSPENSION_BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// From the beginning of a poll to the next one that a ping asks for.
 const PINGED_POLL_MIN: Duration = Duration::from_secs(1);
 /// A schema that was looked up so long ago is looked up again before a listing, and when the webhook is looked at.
@@ -162,20 +165,30 @@ impl Session {
         session
     }
 
-    pub(super) async fn run(mut self) -> Result<(), Error> {
+    pub(super) async fn run(mut self) {
         let lineage = Arc::clone(&self.links.lineage);
         // Payloads that a canonical database which went back has not applied would be replayed onto records that have
         // their ids already.
         let is_known = tokio::select! {
-            () = self.links.stop.cancelled() => return Ok(()),
-            is_known = lineage.until_canonical_is_known() => is_known.map_err(Error::KnownKeys)?,
+            () = self.links.stop.cancelled() => return,
+            is_known = lineage.until_canonical_is_known() => is_known.unwrap_or_else(|error| {
+                warn!(base = self.base.name, %error, "nobody knows whether canonical went back");
+                false
+            }),
         };
         self.is_in_doubt = !is_known;
-        self.look_for_reread().await?;
+        let mut has_looked = false;
         let mut failure_count = 0;
         loop {
             let began = Instant::now();
-            let pause = match self.advance().await {
+            let advanced = if has_looked {
+                self.advance().await
+            } else {
+                let looked = self.look_for_reread().await;
+                has_looked = looked.is_ok();
+                looked.map(|()| true)
+            };
+            let pause = match advanced {
                 Ok(true) => {
                     failure_count = 0;
                     if self.links.stop.is_cancelled() {
@@ -192,17 +205,17 @@ impl Session {
                     self.let_bulk_pass(BULK_PAUSE).await;
                     interval(&self.pace(), self.changed_at.elapsed())
                 }
-                Err(Error::Stopped) => break,
+                Err(Error::Stopped | Error::Closed) => break,
                 Err(error) => {
-                    let Some(pause) = self.cure(&error) else {
-                        self.set_state(State::Stopped);
-                        return Err(error);
-                    };
                     failure_count += 1;
-                    let pause = pause.max(backoff(failure_count));
-                    warn!(base = self.base.name, failure_count, error = %Causes(&error), "could not go on");
-                    self.set_state(State::Waiting { reason: Causes(&error).to_string() });
-                    pause
+                    let reason = Causes(&error).to_string();
+                    warn!(base = self.base.name, failure_count, error = %reason, "could not go on");
+                    let retry_after = self.cure(&error);
+                    self.set_state(match retry_after {
+                        Some(_) => State::Waiting { reason },
+                        None => State::Suspended { reason },
+                    });
+                    pause(retry_after, failure_count)
                 }
             };
             tokio::select! {
@@ -218,7 +231,6 @@ impl Session {
             }
         }
         self.set_state(State::Stopped);
-        Ok(())
     }
 
     /// Waits while pushes need every request, but not for long. Pings are put off with it: most are for these pushes.
@@ -826,7 +838,13 @@ impl Session {
             }
             _ => {}
         }
-        error.retry_after()
+        let retry_after = error.retry_after();
+        if retry_after.is_none() {
+            // What a person does about it may change anything: the next try begins with the schema.
+            self.plan = None;
+            self.hook_checked_at = None;
+        }
+        retry_after
     }
 
     fn pace(&self) -> Pace {
@@ -865,9 +883,10 @@ impl Session {
     }
 }
 
-fn backoff(failure_count: u32) -> Duration {
-    let whole = FAILURE_BACKOFF_MIN.saturating_mul(1 << (failure_count - 1).min(16));
-    whole.min(FAILURE_BACKOFF_MAX).mul_f64(rand::random_range(0.5..1.0))
+/// Doubles up to `longest`; a random half less, so that several do not come back at once.
+pub(super) fn backoff(failure_count: u32, longest: Duration) -> Duration {
+    let whole = FAILURE_BACKOFF_MIN.saturating_mul(1 << failure_count.saturating_sub(1).min(16));
+    whole.min(longest).mul_f64(rand::random_range(0.5..1.0))
 }
 
 /// An error and what caused it, on one line.

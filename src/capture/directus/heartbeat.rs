@@ -92,6 +92,7 @@ impl Heartbeats {
             let id = Uuid::new_v4();
             let now = (id, Instant::now());
             *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+            status.send_modify(|status| status.heartbeat_out_since = Some(now.1));
             // Transactional: others do not make the server recompute what it may forget.
             let emitted = client
                 .execute(
@@ -101,31 +102,42 @@ impl Heartbeats {
                 .await;
             if let Err(error) = emitted {
                 *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                status.send_modify(|status| status.heartbeat_out_since = None);
                 return Err(Error::sql("write a heartbeat")(error));
             }
         }
         let witness = lineage::latest(client, &source.schema).await;
         *self.witness.lock().unwrap_or_else(PoisonError::into_inner) = witness;
-        let row = client
-            .query_opt(
-                "select pg_current_wal_lsn()::text, wal_status,
-                        pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint
-                 from pg_replication_slots where slot_name = $1",
-                &[&source.slot],
-            )
-            .await
-            .map_err(Error::sql("look at the slot"))?;
-        if let Some(row) = row {
-            status.send_modify(|status| {
-                if let Some(lsn) = row.get::<_, Option<&str>>(0).and_then(|text| text.parse().ok())
-                {
-                    status.server = lsn;
-                }
-                status.wal_status = row.get(1);
-                status.retained_bytes =
-                    row.get::<_, Option<i64>>(2).and_then(|bytes| u64::try_from(bytes).ok());
-            });
-        }
-        Ok(())
+        look_at_slot(client, source, status).await
     }
+}
+
+/// Notes how much log the server keeps for the slot, and how much it would.
+pub(super) async fn look_at_slot(
+    client: &Client,
+    source: &SourceSettings,
+    status: &watch::Sender<CaptureStatus>,
+) -> Result<(), Error> {
+    let row = client
+        .query_opt(
+            "select pg_current_wal_lsn()::text, wal_status,
+                    pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint,
+                    (select nullif(setting::bigint, -1) * 1024 * 1024 from pg_settings where name = 'max_slot_wal_keep_size')
+             from pg_replication_slots where slot_name = $1",
+            &[&source.slot],
+        )
+        .await
+        .map_err(Error::sql("look at the slot"))?;
+    let Some(row) = row else { return Ok(()) };
+    let bytes =
+        |at: usize| row.get::<_, Option<i64>>(at).and_then(|bytes| u64::try_from(bytes).ok());
+    status.send_modify(|status| {
+        if let Some(lsn) = row.get::<_, Option<&str>>(0).and_then(|text| text.parse().ok()) {
+            status.server = lsn;
+        }
+        status.wal_status = row.get(1);
+        status.retained_bytes = bytes(2);
+        status.retained_bytes_max = bytes(3);
+    });
+    Ok(())
 }

@@ -83,18 +83,14 @@ const REREAD: &str = "reread";
 /// The owner's mark on the publication.
 const MARK: &str = "mark";
 
-/// Reads `source` until told to stop. Connects again by itself where that helps.
-///
-/// # Errors
-/// What only a person can mend; [`Error::remedy`] says how.
-pub(crate) async fn run(mut source: SourceSettings, links: Links) -> Result<(), Error> {
+/// The longest pause while a person has to do something on this side.
+const SUSPENSION_MAX: Duration = Duration::from_mins(5);
+
+/// Reads `source` until told to stop, whatever happens to it: where waiting helps, it connects again soon; where a person
+/// has to do something ([`Error::remedy`] says what), it is suspended, and tried again with longer pauses.
+pub(crate) async fn run(mut source: SourceSettings, links: Links) {
     // By this a session of ours that is dead here is told from another installation's.
     source.application = links.lineage.installation().application();
-    for (what, name) in [("slot", &source.slot), ("publication", &source.publication)] {
-        if !is_plain_name(name) {
-            return Err(Error::BadName { what, name: name.clone() });
-        }
-    }
     let stored = links.stored.clone();
     let mut capture = Capture {
         layout: Layout::new(&links.mapping),
@@ -106,14 +102,8 @@ pub(crate) async fn run(mut source: SourceSettings, links: Links) -> Result<(), 
         blocked: false,
         width: Width::default(),
     };
-    let outcome = capture.keep_reading().await;
-    capture.links.status.send_modify(|status| {
-        status.phase = Phase::Stopped;
-        if let Err(error) = &outcome {
-            status.failure = Some(error.chain());
-        }
-    });
-    outcome
+    capture.keep_reading().await;
+    capture.links.status.send_modify(|status| status.phase = Phase::Stopped);
 }
 
 struct Capture {
@@ -147,13 +137,13 @@ struct Ready {
 }
 
 impl Capture {
-    async fn keep_reading(&mut self) -> Result<(), Error> {
+    async fn keep_reading(&mut self) {
         let mut failure_count = 0_u32;
         loop {
             let began = Instant::now();
             self.links.lineage.vouch(LOG, false);
             let error = match self.session().await {
-                Ok(()) | Err(Error::Stopped) => return Ok(()),
+                Ok(()) | Err(Error::Stopped) => return,
                 Err(error) => error,
             };
             // Nothing is wrong: the connection has to be another one.
@@ -169,11 +159,11 @@ impl Capture {
                 self.links.status.send_modify(|status| status.reconnect_count += 1);
                 continue;
             }
-            if error.is_slot_lost() && self.incarnation.is_some() {
+            let is_lost = error.is_slot_lost() && self.incarnation.is_some();
+            if is_lost {
                 self.lost = Some(error.to_string());
-            } else if !error.is_transient() {
-                return Err(error);
             }
+            let is_suspended = !is_lost && !error.is_transient();
             if let Error::CreationBlocked { .. } = &error
                 && !std::mem::replace(&mut self.blocked, true)
             {
@@ -184,25 +174,40 @@ impl Capture {
             if began.elapsed() > self.source.retry_max {
                 failure_count = 0;
             }
-            let pause = pause(&self.source, failure_count);
+            let longest = if is_suspended { SUSPENSION_MAX } else { self.source.retry_max };
+            let pause = pause(self.source.retry_min, longest, failure_count);
             failure_count = failure_count.saturating_add(1);
-            let (failure, state) = (error.chain(), error.sqlstate().unwrap_or_default());
-            tracing::warn!(failure, state, failure_count, "reading the source was interrupted");
+            let (mut failure, state) = (error.chain(), error.sqlstate().unwrap_or_default());
+            if let Some(remedy) = error.remedy().filter(|_| is_suspended) {
+                failure = format!("{failure}. {remedy}");
+            }
+            tracing::warn!(state, failure_count, %failure, "reading the source was interrupted");
             self.links.status.send_modify(|status| {
-                status.phase = Phase::Waiting;
+                status.phase = if is_suspended { Phase::Suspended } else { Phase::Waiting };
                 status.reconnect_count += 1;
                 status.failure = Some(failure);
             });
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.links.stop.cancelled() => return Ok(()),
+                () = self.links.stop.cancelled() => return,
             }
         }
     }
 
     async fn session(&mut self) -> Result<(), Error> {
+        for (what, name) in [("slot", &self.source.slot), ("publication", &self.source.publication)]
+        {
+            if !is_plain_name(name) {
+                return Err(Error::BadName { what, name: name.clone() });
+            }
+        }
         let stop = self.links.stop.clone();
-        self.links.status.send_modify(|status| status.phase = Phase::Connecting);
+        self.links.status.send_modify(|status| {
+            // Until it streams again, what went wrong is what is to be known.
+            if status.failure.is_none() {
+                status.phase = Phase::Connecting;
+            }
+        });
         // Whatever is cut off in here is found and cleared away by the next start.
         let ready = tokio::select! {
             ready = self.prepare() => ready?,
@@ -227,6 +232,11 @@ impl Capture {
         let admin = connect::connect(&self.source).await?;
         let server = catalog::server(&admin).await?;
         check_server(&self.source, &server)?;
+        // While the rest fails, what the server keeps for us grows all the same.
+        if let Err(error) = heartbeat::look_at_slot(&admin, &self.source, &self.links.status).await
+        {
+            tracing::debug!(error = error.chain(), "could not look how much log is kept");
+        }
         let found = self.look(&admin).await?;
         let published = publication::ensure(&admin, &self.source, &self.layout).await?;
         self.links.notify(Notice::looked(TABLES, published.troubles()));
@@ -536,8 +546,8 @@ fn check_server(source: &SourceSettings, server: &Server) -> Result<(), Error> {
     Ok(())
 }
 
-/// Doubles from `retry_min` to `retry_max`; a random quarter less, so that several do not come back at once.
-fn pause(source: &SourceSettings, failure_count: u32) -> Duration {
-    let doubled = source.retry_min.saturating_mul(1 << failure_count.min(16));
-    doubled.min(source.retry_max).mul_f64(rand::random_range(0.75..=1.0))
+/// Doubles from `first` to `longest`; a random quarter less, so that several do not come back at once.
+fn pause(first: Duration, longest: Duration, failure_count: u32) -> Duration {
+    let doubled = first.saturating_mul(1 << failure_count.min(16));
+    doubled.min(longest).mul_f64(rand::random_range(0.75..=1.0))
 }

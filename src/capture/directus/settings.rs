@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::lineage::Witness;
@@ -196,6 +199,8 @@ pub(crate) enum Phase {
     Streaming,
     /// Waiting to connect again.
     Waiting,
+    /// A person has to do something first; tried again all the same.
+    Suspended,
     Stopped,
 }
 
@@ -221,10 +226,14 @@ pub(crate) struct CaptureStatus {
     pub(crate) server: Lsn,
     /// From writing a heartbeat on the source to reading it in the stream, ms.
     pub(crate) heartbeat_ms: Option<u64>,
+    /// When the heartbeat that has not come back yet was written.
+    pub(crate) heartbeat_out_since: Option<Instant>,
     /// When the server was last heard of, µs since 1970 UTC.
     pub(crate) heard_at: Option<i64>,
     /// Log that the server keeps for this slot, bytes.
     pub(crate) retained_bytes: Option<u64>,
+    /// What it keeps at most before it gives the slot up; `None`: its disk is the limit.
+    pub(crate) retained_bytes_max: Option<u64>,
     /// `reserved`, `extended`, `unreserved`, `lost`.
     pub(crate) wal_status: Option<String>,
     pub(crate) transaction_count: u64,

@@ -177,6 +177,7 @@ impl<'a> Stream<'a> {
     }
 
     async fn serve(&mut self) -> Result<(), Error> {
+        self.links.status.send_modify(|status| status.heartbeat_out_since = None);
         let mut tasks = JoinSet::new();
         tasks.spawn(self.heartbeats.clone().keep(self.source.clone(), self.links.status.clone()));
         self.compare_with_catalogue().await?;
@@ -257,7 +258,10 @@ impl<'a> Stream<'a> {
                     && let Some(took) = self.heartbeats.returned(&content)
                 {
                     let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                    self.links.status.send_modify(|status| status.heartbeat_ms = Some(took));
+                    self.links.status.send_modify(|status| {
+                        status.heartbeat_ms = Some(took);
+                        status.heartbeat_out_since = None;
+                    });
                 }
             }
             Event::Keepalive { end } => {

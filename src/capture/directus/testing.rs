@@ -20,7 +20,7 @@ use tokio::{
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::{CaptureStatus, Error, Links, SourceSettings, StoredPosition, run};
+use super::{CaptureStatus, Links, SourceSettings, StoredPosition, run};
 use crate::{
     capture::{KnownKeys, lineage_testing::InMemory},
     demo::{
@@ -310,7 +310,7 @@ pub(super) struct Tap {
     pub(super) commits: Arc<AtomicBool>,
     pub(super) committed: watch::Sender<Option<Lsn>>,
     stop: CancellationToken,
-    task: JoinHandle<Result<(), Error>>,
+    task: JoinHandle<()>,
 }
 
 impl Tap {
@@ -431,14 +431,20 @@ impl Tap {
     /// Stops the capture in good order and gives what it has said.
     pub(super) async fn close(self) -> Mirror {
         self.stop.cancel();
-        self.task.await.unwrap().unwrap();
+        self.task.await.unwrap();
         let mirror = self.mirror.lock().unwrap();
         mirror.clone()
     }
 
-    /// Waits for the capture to give up.
-    pub(super) async fn failure(self) -> Error {
-        tokio::time::timeout(PATIENCE, self.task).await.expect("in time").unwrap().unwrap_err()
+    /// Waits until the capture is suspended for this reason.
+    pub(super) async fn until_suspended(&self, part: &str) -> String {
+        let failure = || {
+            let status = self.status.borrow();
+            let is_suspended = status.phase == super::Phase::Suspended;
+            status.failure.clone().filter(|failure| is_suspended && failure.contains(part))
+        };
+        self.until(part, |_| failure().is_some()).await;
+        failure().unwrap_or_default()
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
     remote::directus::{Client, USERS},
     store::{
         person::{self as books, ErasedCell, Erasure, Open},
-        reading, record,
+        reading, record, vitals,
     },
 };
 
@@ -609,7 +609,7 @@ pub(in crate::cli) async fn carry_out(
     loop {
         let is_complete = redact::finish(pool, &erasure).await?;
         let is_over = is_complete || Instant::now() >= until;
-        if is_over || !reading::is_running(pool).await? {
+        if is_over || !vitals::is_running(pool).await? {
             let open = books::open(pool, erasure.erasure_id).await?;
             return Ok(Erased { outcome: None, is_complete, open });
         }

@@ -98,6 +98,7 @@ pub(super) fn judge(error: &Error, stage: Stage, items: &[Item], schema: &Schema
     match error {
         Error::RateLimited { pause, .. } => waiting(Some(*pause), None),
         Error::QuotaSpent { .. } => waiting(error.retry_after(), Some(words::quota_spent())),
+        Error::Shut { .. } => waiting(error.retry_after(), None),
         Error::Unauthorized { .. } => trouble(words::token_refused()),
         Error::Unreachable { source, .. } if source.is_connect() => {
             waiting(error.retry_after(), None)

@@ -35,7 +35,7 @@ use self::{
     item::{Item, Reply, Stage},
 };
 use super::{
-    Bound, Outcome, Parts, Pusher,
+    Bound, Outcome, Parts, Pusher, SideTrouble,
     trouble::{Trouble, Troubles},
 };
 use crate::{
@@ -87,6 +87,7 @@ pub(crate) struct AirtablePush {
     monthly_calls: Option<u64>,
     troubles: Troubles,
     schemas: Mutex<HashMap<String, (Instant, Arc<Vec<Table>>)>>,
+    trouble: SideTrouble,
 }
 
 impl AirtablePush {
@@ -97,8 +98,9 @@ impl AirtablePush {
         monthly_calls: Option<u64>,
         notices: mpsc::Sender<(String, Notice)>,
     ) -> Self {
-        let troubles = Troubles::new(notices);
-        Self { client, mapping, places, monthly_calls, troubles, schemas: Mutex::default() }
+        let (troubles, trouble) = (Troubles::new(notices), SideTrouble::default());
+        let schemas = Mutex::default();
+        Self { client, mapping, places, monthly_calls, troubles, schemas, trouble }
     }
 
     /// As [`Pusher::send`], in the order given.
@@ -164,7 +166,9 @@ impl AirtablePush {
         if !is_spent {
             return None;
         }
-        self.troubles.tell(&log_of(base), "", words::budget_spent(used, limit));
+        let trouble = words::budget_spent(used, limit);
+        self.trouble.set(Some(trouble.text.clone()));
+        self.troubles.tell(&log_of(base), "", trouble);
         Some(Outcome::Later { after: Some(BUDGET_PAUSE) })
     }
 
@@ -205,6 +209,10 @@ impl Pusher for AirtablePush {
         parts: &'a dyn Parts,
     ) -> Pin<Box<dyn Future<Output = Vec<(RecordId, Outcome)>> + Send + 'a>> {
         Box::pin(self.send_all(bounds, parts))
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble.get()
     }
 }
 
@@ -264,6 +272,7 @@ impl Work<'_> {
             }
             match item::request(&self.push.client, &self.place, stage, &items).await {
                 Ok(replies) => {
+                    self.push.trouble.set(None);
                     let (taken, more) = after(stage, items, replies);
                     done.extend(taken);
                     queue.push((Stage::Options, more));
@@ -309,12 +318,17 @@ impl Work<'_> {
         debug!(stage = ?stage, item_count = items.len(), %error, "a batch was refused");
         match self.judge(&error, stage, &items).await {
             Verdict::All { outcome, trouble } => {
+                // A pause for the rate is part of the ordinary.
+                if !matches!(error, Error::RateLimited { .. }) {
+                    self.push.trouble.set(Some(error.chain()));
+                }
                 if let Some(trouble) = trouble {
                     self.tell(trouble);
                 }
                 done.extend(items.into_iter().map(|item| (item.at, outcome.clone())));
             }
             Verdict::Known(guilty) => {
+                self.push.trouble.set(None);
                 let mut rest = Vec::new();
                 for (at, mut item) in items.into_iter().enumerate() {
                     match guilty.iter().find(|(of, _)| *of == at) {

@@ -30,7 +30,7 @@ pub(super) fn shut(error: &Error) -> Option<Shut> {
     let later =
         |after, trouble| Some(Shut { outcome: Outcome::Later { after: Some(after) }, trouble });
     match error {
-        Error::Unreachable { .. } => later(PAUSE, None),
+        Error::Unreachable { .. } | Error::Shut { .. } => later(PAUSE, None),
         Error::Busy { pause, .. } => later(*pause, None),
         Error::Unauthorized { .. } => later(TROUBLE_PAUSE, Some(words::token_refused())),
         Error::NotDirectus { problem, .. } => {
@@ -79,8 +79,14 @@ impl Work<'_> {
             None => self.take_apart(error, &items, queue, done).await,
         };
         match sorted {
-            Ok(()) => None,
+            Ok(()) => {
+                self.push.trouble.set(None);
+                None
+            }
             Err(Shut { outcome, trouble }) => {
+                if !matches!(error, Error::Busy { .. }) {
+                    self.push.trouble.set(Some(error.chain()));
+                }
                 if let Some(trouble) = trouble {
                     self.tell(trouble);
                 }

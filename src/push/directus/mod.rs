@@ -36,7 +36,7 @@ use self::item::{Item, Stage};
 pub(crate) use preflight::preflight;
 
 use super::{
-    Bound, Outcome, Parts, Pusher,
+    Bound, Outcome, Parts, Pusher, SideTrouble,
     password::Passwords,
     trouble::{Trouble, Troubles},
 };
@@ -62,6 +62,7 @@ pub(crate) struct DirectusPush {
     troubles: Troubles,
     passwords: Option<Arc<dyn Passwords>>,
     keys: Option<Keys>,
+    trouble: SideTrouble,
 }
 
 /// Who gives keys, and what is known of creates without an answer. Without it, all keys are ours.
@@ -96,7 +97,8 @@ impl DirectusPush {
         mapping: Arc<Mapping>,
         notices: mpsc::Sender<(String, Notice)>,
     ) -> Self {
-        Self { client, mapping, troubles: Troubles::new(notices), passwords: None, keys: None }
+        let (troubles, trouble) = (Troubles::new(notices), SideTrouble::default());
+        Self { client, mapping, troubles, passwords: None, keys: None, trouble }
     }
 
     /// With keys that others give.
@@ -182,7 +184,10 @@ impl DirectusPush {
                 continue;
             }
             match work.request(&items).await {
-                Ok(keys) => taken.extend(item::with_keys(items, keys)),
+                Ok(keys) => {
+                    self.trouble.set(None);
+                    taken.extend(item::with_keys(items, keys));
+                }
                 Err(error) => {
                     if let Some(outcome) = work.sort_out(&error, items, &mut queue, &mut done).await
                     {
@@ -235,6 +240,10 @@ impl Pusher for DirectusPush {
         parts: &'a dyn Parts,
     ) -> Pin<Box<dyn Future<Output = Vec<(RecordId, Outcome)>> + Send + 'a>> {
         Box::pin(self.send_all(bounds, parts))
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble.get()
     }
 }
 

@@ -45,6 +45,9 @@ pub(crate) enum Error {
     /// An answer of more bytes than are held in memory.
     #[error("airtable's answer is longer than {limit_bytes} bytes ({call})")]
     TooLarge { call: String, limit_bytes: usize },
+    /// Nothing was sent.
+    #[error("this plait cannot prove that it is the one that writes ({call})")]
+    Shut { call: String },
     /// A body that is cut off, not JSON, or not what the call gives.
     #[error("airtable's answer cannot be read: {problem} ({call})")]
     Malformed { call: String, problem: String },
@@ -61,6 +64,7 @@ impl Error {
             Self::TimedOut { .. }
             | Self::Unreachable { .. }
             | Self::Malformed { .. }
+            | Self::Shut { .. }
             | Self::IteratorLost { .. } => Some(Duration::from_secs(1)),
             Self::Unauthorized { .. }
             | Self::Forbidden { .. }

@@ -11,7 +11,7 @@ mod webhook;
 use std::{
     collections::HashMap,
     error::Error as _,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -25,6 +25,7 @@ use tokio::{sync::OnceCell, time::Instant};
 use tracing::{debug, warn};
 
 use super::segment;
+use crate::gate::Gate;
 use bucket::{Allowance, Kind};
 use count::Counter;
 
@@ -66,6 +67,8 @@ pub(crate) struct Client {
     token_allowance: Allowance,
     bases: Mutex<HashMap<String, Arc<BaseAccount>>>,
     own_user: OnceCell<String>,
+    /// Asked before each write of a push.
+    gate: OnceLock<Gate>,
 }
 
 /// What is kept of one base.
@@ -144,7 +147,18 @@ impl Client {
             token_allowance: Allowance::new(REQUESTS_PER_SECOND_AND_TOKEN),
             bases: Mutex::default(),
             own_user: OnceCell::new(),
+            gate: OnceLock::new(),
         })
+    }
+
+    /// Pushes go through `gate` from now on; the first one stays.
+    pub(crate) fn guard(&self, gate: &Gate) {
+        self.gate.get_or_init(|| gate.clone());
+    }
+
+    /// How long a request may take, its connection included.
+    pub(crate) fn request_max(&self) -> Duration {
+        self.timeout
     }
 
     /// Beside a plait that runs, and leaves room.
@@ -279,6 +293,11 @@ impl Client {
             None => None,
         };
         let token_permit = self.token_allowance.acquire(call.class).await;
+        // The last moment before it leaves: waiting for a permit may have taken long.
+        let is_push = call.class == Class::Push && !call.is_read();
+        if is_push && !self.gate.get().is_none_or(Gate::is_open) {
+            return Err(Error::Shut { call: call.name() });
+        }
         if let Some(account) = &account {
             account.counter.add(this_month());
         }

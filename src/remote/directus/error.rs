@@ -32,6 +32,9 @@ pub(crate) enum Error {
     /// Somebody before Directus, or Directus in a state of its own: what became of the request is unknown.
     #[error("directus failed with status {status} ({call})")]
     Server { call: String, status: u16 },
+    /// Nothing was sent.
+    #[error("this plait cannot prove that it is the one that writes ({call})")]
+    Shut { call: String },
     /// An answer that is not one of Directus.
     #[error("the answer is not one of directus: {problem} ({call})")]
     NotDirectus { call: String, problem: String },

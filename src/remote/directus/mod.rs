@@ -6,7 +6,7 @@ mod rights;
 mod row;
 pub(crate) mod setup;
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use reqwest::{
     Method, StatusCode,
@@ -21,6 +21,7 @@ pub(crate) use rights::{Action, Me, Rights};
 pub(crate) use row::Row;
 
 use super::segment;
+use crate::gate::Gate;
 
 /// Members and other people; REST has a door of its own for them.
 pub(crate) const USERS: &str = "directus_users";
@@ -38,6 +39,8 @@ pub(crate) struct Client {
     base_url: String,
     token: HeaderValue,
     timeout: Duration,
+    /// Asked before each write of a push.
+    gate: OnceLock<Gate>,
 }
 
 /// The client could not be made.
@@ -83,7 +86,17 @@ impl Client {
             .build()
             .map_err(SetupError::Http)?;
         let base_url = base_url.trim_end_matches('/').to_owned();
-        Ok(Self { http, base_url, token, timeout: TIMEOUT })
+        Ok(Self { http, base_url, token, timeout: TIMEOUT, gate: OnceLock::new() })
+    }
+
+    /// Pushes go through `gate` from now on; the first one stays.
+    pub(crate) fn guard(&self, gate: &Gate) {
+        self.gate.get_or_init(|| gate.clone());
+    }
+
+    /// How long a request may take, its connection included.
+    pub(crate) fn request_max(&self) -> Duration {
+        self.timeout
     }
 
     /// With another limit for a whole answer than a minute.
@@ -260,6 +273,9 @@ impl Client {
 
     /// Sends a request; the decoded body, if there is one.
     async fn call<B: Serialize + ?Sized>(&self, call: &Call<'_, B>) -> Result<Option<Json>, Error> {
+        if call.operation.is_some() && !self.gate.get().is_none_or(Gate::is_open) {
+            return Err(Error::Shut { call: call.name() });
+        }
         let mut request = self
             .http
             .request(call.method.clone(), format!("{}{}", self.base_url, call.path))
