@@ -25,6 +25,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_mins(1);
 
 const MAPPING: &str = r#"version = 1
+settle_s = 0
 [entity.task]
 table = "task"
 airtable = { base = "reseau", table = "Tâches" }
