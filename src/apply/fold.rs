@@ -28,9 +28,10 @@ use crate::{
         RefusalKind, Side, SideKey, Value,
     },
     store::{
-        AbsenceRow, AcceptedRow, ConflictRow, ConflictStep, DoomRow, DueRow, ElementContent,
-        ElementRow, EntityWrites, ID_FIELD, JournalRow, LinkRow, ParkRow, RefusalRow, SeenBy,
-        SetChange, ShadowRow, TransitionRow, UnfitRow, WHOLE_RECORD, Writer, Writes,
+        ANSWERS_ITSELF, AbsenceRow, AcceptedRow, ConflictRow, ConflictStep, DoomRow, DueRow,
+        ElementContent, ElementRow, EntityWrites, ID_FIELD, JournalRow, LinkRow, ParkRow,
+        RefusalRow, SeenBy, SetChange, ShadowRow, TransitionRow, UnfitRow, WHOLE_RECORD, Writer,
+        Writes,
     },
 };
 
@@ -54,6 +55,9 @@ struct Tracked {
     old_other_id: Option<Option<Uuid>>,
     /// Our writes that were not settled before.
     old_flights: Vec<Uuid>,
+    /// Our writes that were answered before (`merge::answer`).
+    old_answers: Vec<(Uuid, u16)>,
+    answered_itself: bool,
     /// Sides that were owed something before.
     was_due: Vec<Side>,
     /// A flag a field.
@@ -333,6 +337,8 @@ impl Tracked {
             old_doomed: state.doomed.clone(),
             old_other_id: state.other_id,
             old_flights: in_flight.map(|operation| operation.id).collect(),
+            old_answers: answers(&state).collect(),
+            answered_itself: state.answers_itself(),
             was_due: due_sides(entity, &state),
             existed: state.exists,
             was_deleted: state.is_deleted,
@@ -355,11 +361,20 @@ impl Tracked {
             let id = operation.id;
             let same = |known: &Operation| known.id == id && known.is_settled;
             operation.is_settled |= self.state.operations.iter().any(same);
+            if let Some(known) = self.state.operations.iter().find(|known| known.id == id) {
+                operation.answer_count = known.answer_count;
+            }
         }
         self.state.operations = operations;
         let state = std::mem::replace(&mut self.state, RecordState::unknown(entity));
         *self = Self::new(entity, state);
     }
+}
+
+/// Our writes to a record that were answered, with their count.
+fn answers(state: &RecordState) -> impl Iterator<Item = (Uuid, u16)> {
+    let answered = state.operations.iter().filter(|operation| operation.answer_count > 0);
+    answered.map(|operation| (operation.id, operation.answer_count))
 }
 
 /// The sides to which something of a record is owed, whatever restrains it.
@@ -672,6 +687,8 @@ impl<'a> Folding<'a> {
         for ((entity, record), tracked) in self.records {
             let described = mapping.entity(entity);
             self.writes.settled.extend(tracked.settled().map(|id| (id, entity, record)));
+            let answered = tracked.answered().map(|(id, count)| (id, entity, record, count));
+            self.writes.answered.extend(answered);
             let has_parked = self.writer.has_parked(entity);
             let writes = by_entity.of(entity);
             if described.is_two_sided() {
@@ -729,6 +746,35 @@ impl Tracked {
         self.state.operations.iter().filter(is_new).map(|operation| operation.id)
     }
 
+    /// Our writes whose count of answers is another now.
+    fn answered(&self) -> impl Iterator<Item = (Uuid, u16)> {
+        let over = self.old_answers.iter().map(|(id, _)| (*id, 0)).filter(|(id, _)| {
+            answers(&self.state).all(|(known, _)| known != *id)
+                && self.state.operations.iter().any(|operation| operation.id == *id)
+        });
+        answers(&self.state).filter(|answer| !self.old_answers.contains(answer)).chain(over)
+    }
+
+    /// Holds a record that answers itself, or lets it go.
+    fn hold_what_answers_itself(&self, record: RecordId, due: &[Side], writes: &mut EntityWrites) {
+        if !self.state.answers_itself() {
+            if self.answered_itself {
+                writes.unparked.push((record, WHOLE_RECORD.to_owned()));
+            }
+            return;
+        }
+        for side in due.iter().filter(|side| self.has_changed_for(**side)) {
+            writes.parked.push(ParkRow {
+                record,
+                side: *side,
+                field: WHOLE_RECORD.to_owned(),
+                code: ANSWERS_ITSELF,
+                reason: "held: each write of ours is answered by a change that a side makes by itself, which makes the next write. Take what a side fills by itself (a date of the last change, a formula over it) out of the mapping, or off the other side, then `plait errors retry`; an edit by a person lets the record go on as well",
+                value: Value::Null,
+            });
+        }
+    }
+
     /// Adds what has to be noted of what the sides are owed.
     fn sum_up_owed(
         &self,
@@ -767,6 +813,7 @@ impl Tracked {
             });
         }
         let is_due = due_sides(entity, state);
+        self.hold_what_answers_itself(record, &is_due, writes);
         for side in Side::ALL {
             match (self.was_due.contains(&side), is_due.contains(&side)) {
                 (_, true) if self.has_changed_for(side) => {

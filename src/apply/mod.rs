@@ -42,7 +42,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::{
-    mapping::{Entity, Mapping},
+    mapping::{Entity, Mapping, Upkeep},
     merge::Origin,
     model::{
         Change, Cursor, Delivery, Element, EntityNo, FieldNo, Lsn, Observation, Position, Side,
@@ -153,6 +153,9 @@ struct Item {
     observation: Observation,
 }
 
+/// What the sides fill by themselves, where that is something else than at the last call.
+pub(crate) type UpkeepNews = Box<dyn FnMut() -> Option<Upkeep> + Send + Sync>;
+
 /// The loop, and what it holds between batches.
 pub(crate) struct Apply {
     writer: Writer,
@@ -170,6 +173,7 @@ pub(crate) struct Apply {
     rereads_by_log: HashMap<String, String>,
     /// When to look which records of the outbox have become quiet; `None`: no record waits for that.
     settling_at: Option<Instant>,
+    upkeep: Option<UpkeepNews>,
 }
 
 /// A transaction whose parts are being written before its stamp is known.
@@ -202,6 +206,7 @@ impl Apply {
             settling_at,
             rereads: Arc::default(),
             rereads_by_log: HashMap::new(),
+            upkeep: None,
         }
     }
 
@@ -219,6 +224,12 @@ impl Apply {
     /// With somebody who watches how far it is.
     pub(crate) fn with_workload(self, workload: Workload) -> Self {
         Self { workload, ..self }
+    }
+
+    /// With what the sides' schemas say beside the mapping. Asked before each batch.
+    pub(crate) fn with_upkeep(mut self, upkeep: UpkeepNews) -> Self {
+        self.upkeep = Some(upkeep);
+        self
     }
 
     /// With somebody at the other end of what is owed.
@@ -245,6 +256,7 @@ impl Apply {
                 first = deliveries.recv() => {
                     let Some(first) = first else { break };
                     self.workload.begin();
+                    self.learn_upkeep();
                     self.apply_available(first, &mut deliveries).await?;
                     if self.in_flight.is_none() {
                         self.workload.rest();
@@ -259,6 +271,12 @@ impl Apply {
         }
         self.settle().await?;
         Ok(())
+    }
+
+    fn learn_upkeep(&mut self) {
+        if let Some(upkeep) = self.upkeep.as_mut().and_then(|news| news()) {
+            self.mapping = Arc::new(self.writer.mapping().with_upkeep(&upkeep));
+        }
     }
 
     /// Queues all that is owed, once no log is still at its first copy: before that nobody knows who lacks what.

@@ -13,18 +13,18 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{
-    Apply, Committed, Limits, Log, WayOut,
+    Apply, Committed, Limits, Log, UpkeepNews, WayOut,
     tests::{Lab, PATIENCE},
 };
 use crate::{
-    mapping,
+    mapping::{self, Upkeep},
     merge::{Operation, OperationKind},
     model::{
         Author, Cell, Change, Cursor, Decision, Delivery, Element, EntityNo, FieldNo, Lsn,
         Observation, Position, RecordId, Side, SideKey, Stamp, Value, Wish,
     },
     queue::queue,
-    store::{Again, Canonical, Writer, reading},
+    store::{Again, Canonical, Writer, parked, reading},
 };
 
 const CARD: EntityNo = EntityNo(0);
@@ -168,6 +168,17 @@ async fn apply(
     is_one_at_a_time: bool,
     way_out: WayOut,
 ) {
+    apply_knowing(config, deliveries, is_one_at_a_time, way_out, Box::new(|| None)).await;
+}
+
+/// The same, with what the sides fill by themselves.
+async fn apply_knowing(
+    config: &Canonical,
+    deliveries: Vec<Delivery>,
+    is_one_at_a_time: bool,
+    way_out: WayOut,
+    upkeep: UpkeepNews,
+) {
     let mapping =
         mapping::read(MAPPING, "mapping.toml").unwrap_or_else(|problems| panic!("{problems}"));
     let writer = Writer::open(config, mapping).await.unwrap();
@@ -179,7 +190,7 @@ async fn apply(
     ];
     let limits = Limits { batch_row_count_max: if is_one_at_a_time { 100 } else { 5 } };
     let (sender, received) = queue(1_000);
-    let apply = Apply::new(writer, logs, limits).with_way_out(way_out);
+    let apply = Apply::new(writer, logs, limits).with_way_out(way_out).with_upkeep(upkeep);
     let sending = async move {
         for delivery in deliveries {
             let position = match &delivery {
@@ -516,5 +527,99 @@ fn apply_queueing_while_a_push_looks_is_not_lost_to_it() {
         assert_eq!(texts(client, due).await, ["directus f"]);
         books.drop_due(Side::Directus, CARD, &[record]).await.unwrap();
         assert!(texts(client, due).await.is_empty());
+    });
+}
+
+/// A record that is changed by nothing but our own writes is held with an incident; a person's edit lets it go.
+#[test]
+fn apply_holds_a_record_that_answers_itself_and_no_other() {
+    let lab = Lab::open(TABLES);
+    let (config, client) = &lab.databases[0];
+    lab.runtime.block_on(async {
+        prepare(client).await;
+        let record = id(NOTE, 0);
+        // Five writes were answered, by either side in turn; the sixth is on its way to Directus.
+        for no in 1..=5_i16 {
+            let (operation, side) = (Uuid::new_v4(), if no % 2 == 0 { "airtable" } else { "directus" });
+            client
+                .execute(
+                    "insert into mirror.operation (operation_id, side, entity_no, record_id, kind, cells, bound_at, settled_at, answer_count)
+                     values ($1, $2, 2, $3, 'update', '{}', now() - interval '1 h' + $4::int2 * interval '1 s', now(), $4)",
+                    &[&operation, &side, &record, &no],
+                )
+                .await
+                .unwrap();
+        }
+        client
+            .execute("delete from mirror.operation where side = 'airtable' and settled_at is null", &[])
+            .await
+            .unwrap();
+        // The side answers with another name; so it does to a first write to another record.
+        let answered = |no| see(Side::Directus, Who::Us, NOTE, no, What::Name(3));
+        let run = |at, event: Event| {
+            let deliveries = vec![delivery(at, &event)];
+            apply(config, deliveries, false, way_out())
+        };
+        run(0, answered(0)).await;
+        run(1, answered(1)).await;
+        let held = "select concat_ws(' ', record_id, side, field, code) from mirror.parked";
+        assert_eq!(texts(client, held).await, [format!("{record} airtable * answers_itself")]);
+        let open = "select code from mirror.incident where closed_at is null";
+        assert_eq!(texts(client, open).await, ["answers_itself_note"]);
+        let counts = "select concat_ws(' ', record_id, max(answer_count)) from mirror.operation
+            where answer_count > 0 group by record_id order by 1";
+        let expected = [format!("{record} 6"), format!("{} 1", id(NOTE, 1))];
+        assert_eq!(texts(client, counts).await, expected);
+
+        let mapping = mapping::read(MAPPING, "mapping.toml").unwrap();
+        let writer = Writer::open(config, mapping).await.unwrap();
+        let password = config.config.get_password().map(|it| String::from_utf8(it.to_vec()).unwrap());
+        let pool = reading::pool(config, password.as_deref()).await.unwrap();
+        let books = writer.books(pool.clone());
+        drop(writer);
+        client.execute("update mirror.parked set parked_at = now() - interval '9 days'", &[]).await.unwrap();
+        let standings = books.standings(Side::Airtable, NOTE, &[record, id(NOTE, 1)]).await.unwrap();
+        let is_held: Vec<bool> = standings.iter().map(|it| it.restraints.is_parked).collect();
+        assert_eq!(is_held, [true, false], "time alone does not let it go");
+        assert_eq!(standings[0].parked_for, None);
+
+        // By a person's edit, and by a person's word.
+        run(2, see(Side::Airtable, Who::Somebody, NOTE, 0, What::Name(2))).await;
+        assert!(texts(client, held).await.is_empty());
+        assert!(texts(client, open).await.is_empty());
+        assert_eq!(texts(client, counts).await, [format!("{} 1", id(NOTE, 1))]);
+        client.execute("update mirror.operation set answer_count = 6 where record_id = $1", &[&id(NOTE, 1)]).await.unwrap();
+        run(3, see(Side::Airtable, Who::Scan, NOTE, 1, What::Name(2))).await;
+        let ids: Vec<String> = parked::parked(&pool, true).await.unwrap().into_iter().map(|it| it.id).collect();
+        assert_eq!(ids.len(), 1);
+        parked::retry(&pool, &ids).await.unwrap();
+        assert!(texts(client, open).await.is_empty());
+        assert!(texts(client, counts).await.is_empty());
+    });
+}
+
+/// A value that Airtable fills in moves with our own write: it brings no record back that was deleted meanwhile.
+#[test]
+fn apply_takes_no_formula_for_an_edit_of_a_record_that_was_deleted() {
+    let lab = Lab::open(TABLES);
+    let (config, client) = &lab.databases[0];
+    lab.runtime.block_on(async {
+        for is_known in [true, false] {
+            prepare(client).await;
+            let upkeep = Upkeep::from([(NOTE, NAME, Side::Airtable)]);
+            let mut news = is_known.then_some(upkeep);
+            let gone = see(Side::Directus, Who::Somebody, NOTE, 0, What::Gone);
+            let moved = see(Side::Airtable, Who::Us, NOTE, 0, What::Name(3));
+            client
+                .execute("update mirror.operation set cells = '{}' where side = 'airtable'", &[])
+                .await
+                .unwrap();
+            let deliveries = vec![delivery(0, &gone), delivery(1, &moved)];
+            apply_knowing(config, deliveries, false, way_out(), Box::new(move || news.take()))
+                .await;
+            let living = "select name from canon.note where deleted_at is null and id = ";
+            let living = format!("{living} '{}'", id(NOTE, 0));
+            assert_eq!(texts(client, &living).await.is_empty(), is_known);
+        }
     });
 }

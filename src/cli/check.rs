@@ -14,8 +14,8 @@ use crate::{
     alert,
     capture::{airtable, directus},
     config::Settings,
-    mapping::Mapping,
-    model::{Finding, Level},
+    mapping::{Mapping, Upkeep},
+    model::{Finding, Level, Side},
     push, store,
 };
 
@@ -62,6 +62,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         directus_api(&settings, mapping, &mut findings).await;
         airtable(&settings, mapping, &mut findings).await;
+        findings.extend(upkeep(&settings, mapping).await);
     }
     let would_work = findings.iter().all(|finding| finding.level != Level::Error);
     if arguments.json {
@@ -177,6 +178,42 @@ async fn airtable(settings: &Settings, mapping: &Mapping, findings: &mut Vec<Fin
     for base in &plan.bases {
         findings.extend(airtable::preflight(&plan.client, base, mapping, None).await);
     }
+}
+
+/// Looks for what the sides change by themselves with each write of ours. Who does not answer was named before.
+async fn upkeep(settings: &Settings, mapping: &Mapping) -> Vec<Finding> {
+    let (mut all, mut moving) = (Upkeep::new(), Upkeep::new());
+    let mut findings = Vec::new();
+    if let Some(section) = &settings.directus
+        && let Ok(Some(client)) = settings::directus_api(section)
+    {
+        match push::directus::filled(&client, mapping).await {
+            Ok(filled) => {
+                for it in filled {
+                    all.insert((it.entity, it.field, Side::Directus));
+                    if it.is_moving {
+                        moving.insert((it.entity, it.field, Side::Directus));
+                    }
+                }
+            }
+            Err(error) if error.is("FORBIDDEN") => findings.push(Finding::warning(
+                "Directus does not tell which fields it fills by itself, such as a date of the last change",
+                "run `plait setup directus`",
+            )),
+            Err(_) => {}
+        }
+    }
+    if let Some(section) = &settings.airtable
+        && let Ok(Some(plan)) = settings::airtable(section, false)
+    {
+        for base in &plan.bases {
+            let of_base = airtable::moving(&plan.client, base, mapping).await;
+            moving.extend(of_base.into_iter().map(|(no, field)| (no, field, Side::Airtable)));
+        }
+    }
+    findings.extend(mapping.closed(&all, Side::Directus));
+    findings.extend(mapping.answers(&moving));
+    findings
 }
 
 fn as_json(findings: &[Finding], would_work: bool) -> String {

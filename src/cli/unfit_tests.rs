@@ -78,7 +78,7 @@ impl Lab {
         let text = |text: &str| Value::Text(text.into());
         let cells = vec![SentCell { field, expected: text(expected), value: text(value) }];
         let (id, kind) = (Uuid::now_v7(), OperationKind::Update);
-        let operation = Operation { id, side, kind, cells, is_settled: false, is_partial: false };
+        let operation = Operation::new(id, side, kind, cells);
         let bound = books.bind(PERSON, &[(RecordId(record), operation)]).await.unwrap();
         assert_eq!(bound, [RecordId(record)]);
     }

@@ -19,6 +19,7 @@ mod settle;
 mod shown;
 mod text;
 mod trusted;
+mod upkeep;
 mod write;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ pub(crate) use key::{KeyColumn, KeyGiver, KeyGivers};
 pub(crate) use option::{Compared, KnownOption, KnownOptions, Labels, compare_options};
 pub(crate) use reader::read;
 pub(crate) use shown::Shown;
+pub(crate) use upkeep::Upkeep;
 pub(crate) use write::join_airtable;
 
 use crate::model::{EntityNo, FieldNo, Side};
@@ -138,6 +140,8 @@ pub(crate) struct Field {
     pub(crate) erased: Option<String>,
     /// A new record is not created on the other side before this field has a value.
     pub(crate) is_required: bool,
+    /// Sides that fill it by themselves. Their schemas say so, not the document: see [`Mapping::with_upkeep`].
+    pub(crate) filled_by: Vec<Side>,
 }
 
 /// Whether a field identifies or reaches a person.

@@ -94,6 +94,7 @@ fn field(kind: FieldKind, airtable: Option<Part>, directus: Part, codes: Option<
         personal: crate::mapping::Personal::No,
         erased: None,
         is_required: false,
+        filled_by: Vec::new(),
     }
 }
 

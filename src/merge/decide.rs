@@ -53,6 +53,16 @@ pub(crate) fn decide(
     state: &mut RecordState,
     decision: &Decision,
 ) -> Result<Decided, Objection> {
+    let decided = carry_out(entity, state, decision)?;
+    state.forget_answers();
+    Ok(decided)
+}
+
+fn carry_out(
+    entity: &Entity,
+    state: &mut RecordState,
+    decision: &Decision,
+) -> Result<Decided, Objection> {
     match decision {
         Decision::Set { cells, .. } => {
             let cells = cells.iter().map(|(name, wish)| wished(entity, state, name, wish));

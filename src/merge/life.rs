@@ -21,11 +21,13 @@ pub(super) fn delete(
         return merged;
     }
     let is_ours = is_our_delete(state, side, origin);
-    // Edits that this side had not seen when it deleted the record.
+    // Edits that this side had not seen when it deleted the record. A value that was computed was entered by nobody.
     let unseen: Vec<SeenCell> = state
         .shadow
         .iter()
-        .filter(|(holder, field, _)| *holder == side && state.is_read(side, *field))
+        .filter(|(holder, field, _)| {
+            *holder == side && state.is_read(side, *field) && !entity.field(*field).is_computed()
+        })
         .map(|(_, field, _)| (*field, state.canon[usize::from(field.0)].clone()))
         .collect();
     state.set_absent(side, true);

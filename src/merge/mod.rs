@@ -3,6 +3,7 @@
 //! no IO: the same log gives the same state whenever it is read. Which record an observation is about was decided
 //! before (identity); links were resolved to canonical ids.
 
+mod answer;
 mod cell;
 mod decide;
 mod life;

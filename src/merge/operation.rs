@@ -40,6 +40,8 @@ pub(crate) struct Operation {
     /// It goes in several requests, some of which may never be taken: a cell that one of them leaves out comes back
     /// as the side held it before, and that is nobody's edit.
     pub(crate) is_partial: bool,
+    /// Its echo came with a change of the record that nobody made: which in a row of such writes; 0: it did not.
+    pub(crate) answer_count: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ impl OperationKind {
 impl Operation {
     /// A write that was not sent yet.
     pub(crate) fn new(id: Uuid, side: Side, kind: OperationKind, cells: Vec<SentCell>) -> Self {
-        Self { id, side, kind, cells, is_settled: false, is_partial: false }
+        Self { id, side, kind, cells, is_settled: false, is_partial: false, answer_count: 0 }
     }
 
     pub(super) fn sent(&self, field: FieldNo) -> Option<&Value> {

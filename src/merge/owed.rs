@@ -143,6 +143,7 @@ pub(crate) fn is_written(field: &Field, side: Side) -> bool {
         && field.direction != Direction::From(side)
         && field.policy != Policy::Computed
         && field.kind != FieldKind::Computed
+        && !field.filled_by.contains(&side)
 }
 
 /// Whether two fields are halves of one cell of `side`.

@@ -1,7 +1,7 @@
 //! One record: its cells on both sides, its coming and its return. Its going is in [`super::life`].
 
 use super::{
-    Changed, Operation, Origin, RecordState,
+    Changed, Operation, Origin, RecordState, answer,
     cell::{Base, Decision, Verdict, judge, may_write},
     life::{self, revive},
     operation::{Echo, echo, is_late_copy, is_our_record},
@@ -112,6 +112,7 @@ pub(crate) fn merge(
         state.operations.iter_mut().filter(seen).for_each(|operation| operation.is_settled = true);
     }
     state.confirm(side);
+    answer::note(entity, state, side, origin, &merged);
     state.forget_if_gone();
     merged
 }
@@ -213,7 +214,8 @@ impl<'a> Present<'a> {
             self.was_here
                 && self.state.is_read(self.side, *field)
                 && self.state.held_by(self.side, *field) != observed
-                && !super::state::is_computed(self.entity, *field)
+                // A formula that moves with the clock, or with our own write, does not bring a record back.
+                && !self.entity.field(*field).is_computed_by(self.side)
                 && !(self.origin == Origin::Restored && self.state.has_held(*field, observed))
                 && self.echo(*field, observed) == Echo::Foreign
         };
@@ -325,7 +327,7 @@ impl<'a> Present<'a> {
             if self.state.shadow_at(self.side, field).is_some() {
                 self.merged.agreed.push((self.side, field));
             }
-        } else if super::state::is_computed(self.entity, field) {
+        } else if described.is_computed_by(self.side) {
             self.take(field, observed.clone());
         } else {
             let counts = may_write(described, self.side);
@@ -349,7 +351,7 @@ impl<'a> Present<'a> {
         let described = self.entity.field(field);
         let is_free = matches!(described.direction, Direction::Both)
             && may_write(described, self.side)
-            && !super::state::is_computed(self.entity, field);
+            && !described.is_computed();
         if matches!(self.origin, Origin::Reread { .. }) && is_free {
             Decision::Held
         } else {

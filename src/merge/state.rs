@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Operation, Past};
 use crate::{
-    mapping::{Entity, FieldKind},
+    mapping::Entity,
     model::{FieldNo, RecordId, Side, Value},
 };
 
@@ -255,10 +255,4 @@ impl RecordState {
 
 pub(super) fn field_no(at: usize) -> FieldNo {
     FieldNo(u16::try_from(at).unwrap_or(u16::MAX))
-}
-
-/// Whether a field's changes come from no person: a formula that moves with the clock does not bring a record back.
-pub(super) fn is_computed(entity: &Entity, field: FieldNo) -> bool {
-    let field = entity.field(field);
-    field.kind == FieldKind::Computed || field.policy == crate::mapping::Policy::Computed
 }

@@ -41,6 +41,7 @@ pub(crate) fn field(name: &str, kind: FieldKind, policy: Policy) -> Field {
         personal: crate::mapping::Personal::No,
         erased: None,
         is_required: false,
+        filled_by: Vec::new(),
     }
 }
 

@@ -145,7 +145,9 @@ impl Life {
             let is_new = stored.as_ref().is_none_or(|stored| stored.cursor.is_none());
             let cursor = stored.as_ref().and_then(|stored| stored.cursor.clone());
             let (committed, _) = watch::channel::<Option<Cursor>>(cursor);
-            let (identity_here, identity) = watch::channel(None);
+            // Known before the capture begins: what the other side's log tells may be read first.
+            let published = stored.as_ref().map(|stored| stored.identity.to_json());
+            let (identity_here, identity) = watch::channel(published);
             let (status_here, status) = watch::channel(capture::CaptureStatus::starting());
             let (incidents_here, incidents) = mpsc::channel::<Notice>(64);
             let wake = Arc::new(Notify::new());

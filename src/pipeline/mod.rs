@@ -20,6 +20,7 @@ mod supervise;
 #[cfg(test)]
 mod tests;
 mod tidy;
+mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 
@@ -303,7 +304,15 @@ async fn mirror_with(
     let Life { reporter, deliveries, logs, captures, bases, key_givers, tries, .. } = life;
     // Apply ends when the last capture has let go of its sender.
     drop(deliveries);
-    let places = places(Arc::clone(&mapping), bases);
+    let places = places(Arc::clone(&mapping), bases.clone());
+    let (of_directus_here, of_directus) = watch::channel(upkeep::OfDirectus::new());
+    let upkeep = upkeep::news(Arc::clone(&mapping), bases, of_directus);
+    let looking = plan.directus_api.as_ref().map(|client| {
+        let (client, mapping) = (Arc::clone(client), Arc::clone(&mapping));
+        let task =
+            upkeep::keep_looking(client, mapping, of_directus_here, capture_stop.child_token());
+        AbortOnDropHandle::new(tokio::spawn(task))
+    });
     if let Some(airtable) = &plan.airtable {
         let places = Arc::clone(&places);
         pushes.start_airtable(airtable, places, books.clone(), reporter.notices());
@@ -331,7 +340,8 @@ async fn mirror_with(
     let apply = Apply::new(writer, logs, plan.limits)
         .with_way_out(pushes.way_out())
         .with_rereads(lineage.rereads(), lineage.logs_by_base())
-        .with_workload(workload);
+        .with_workload(workload)
+        .with_upkeep(upkeep);
     let mut beside = Supervisor::new(ward.clone(), beside_stop);
     start_beside(&mut beside, plan, &pool, follower, reporter);
     let applying =
@@ -357,6 +367,7 @@ async fn mirror_with(
     };
     let deadline = Instant::now() + STOP_PATIENCE;
     capture_stop.cancel();
+    drop(looking);
     pushes.end().await;
     let are_timely = captures.end(deadline - Instant::now()).await;
     let applied = match applied {

@@ -14,6 +14,7 @@ use crate::{
 };
 
 /// A base that is captured.
+#[derive(Clone)]
 pub(super) struct Base {
     /// As the mapping calls it.
     pub(super) name: String,

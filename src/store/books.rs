@@ -261,11 +261,11 @@ impl Books {
              where entity_no = $1 and record_id = any($3) and decision = 'held' and decided_at is null and field is not null
              union all
              select record_id, 'parked', field, value,
-                    case when skipped_at is null then extract(epoch from again_at - now())::double precision end
+                    case when skipped_at is null and code <> 'answers_itself' then extract(epoch from again_at - now())::double precision end
              from mirror.parked, lateral (select parked_at + least(
                  interval '1 day', interval '1 min' * power(8, least(try_count - 1, 4)))) as l (again_at)
              where entity_no = $1 and record_id = any($3) and side = $2
-               and (skipped_at is not null or again_at > now())
+               and (skipped_at is not null or again_at > now() or code = 'answers_itself')
              union all
              -- Those that it may be wait, too: to create one where this one is would make a twin.
              select u, 'questioned', null, null, null from mirror.match_question, unnest(record_id || candidates) as u

@@ -68,7 +68,7 @@ pub(crate) use identity::{ID_FIELD, MatchRow, MoveRow, QuestionRow, carried_id};
 pub(crate) use lease::{Candidate, Keeper, stand_by};
 pub(crate) use operation::Creation;
 pub(crate) use outbox::{Again, Parked};
-pub(crate) use owed::{DoomRow, DueRow, ParkRow};
+pub(crate) use owed::{ANSWERS_ITSELF, DoomRow, DueRow, ParkRow};
 pub(crate) use session::Call;
 pub(crate) use settling::QuietRow;
 pub(crate) use state::ElementRow;

@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Error, state::fields, writer::Writer};
+use super::{Error, owed::ANSWERS_ITSELF_TOLD, state::fields, writer::Writer};
 use crate::{
     mapping::Entity,
     merge::{Operation, OperationKind, RecordState, SentCell},
@@ -20,7 +20,7 @@ use crate::{
 
 /// The writes to these records, the newest last: `$1`, the entity's number; `$2`, the records.
 pub(crate) const OPERATIONS: &str =
-    "select record_id, operation_id, side, kind, cells::text, settled_at is not null, is_partial
+    "select record_id, operation_id, side, kind, cells::text, settled_at is not null, is_partial, answer_count
      from mirror.operation where entity_no = $1 and record_id = any($2) order by bound_at, operation_id";
 
 /// Puts all that is owed into the outbox, or may be: `$1`, the entities' numbers. What is in it already stays as it
@@ -85,6 +85,7 @@ pub(crate) fn read_operation(entity: &Entity, row: &Row) -> Option<Operation> {
         cells: cells_from_json(entity, &cells),
         is_settled: row.get(5),
         is_partial: row.get(6),
+        answer_count: row.get::<_, i16>(7).unsigned_abs(),
     })
 }
 
@@ -271,6 +272,7 @@ impl Writer {
             .await?;
         self.client().execute(QUEUE_ALL, &[&numbers]).await?;
         self.client().execute(include_str!("deletes_stopped.sql"), &[]).await?;
+        self.client().execute(ANSWERS_ITSELF_TOLD, &[]).await?;
         Ok(())
     }
 }

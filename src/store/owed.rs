@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::write::{Calls, EntityWrites, column};
+use super::write::{Calls, EntityWrites, WHOLE_RECORD, column};
 use crate::{
     mapping::DeletePolicy,
     model::{EntityNo, RecordId, Side, Value},
@@ -35,6 +35,11 @@ pub(crate) struct ParkRow {
     pub(crate) reason: &'static str,
     pub(crate) value: Value,
 }
+
+/// In `mirror.parked`: the record is held because nothing but our own writes changes it.
+pub(crate) const ANSWERS_ITSELF: &str = "answers_itself";
+/// Tells of such records, or that there are none any more.
+pub(super) const ANSWERS_ITSELF_TOLD: &str = include_str!("answers_itself.sql");
 
 impl Calls<'_> {
     pub(super) fn owed(&mut self, writes: &EntityWrites) {
@@ -112,6 +117,9 @@ impl Calls<'_> {
                     column(gone, |(_, field)| field.clone()),
                 ],
             );
+            if gone.iter().any(|(_, field)| field == WHOLE_RECORD) {
+                self.add(ANSWERS_ITSELF_TOLD, Vec::new());
+            }
         }
         if rows.is_empty() {
             return;
@@ -130,6 +138,29 @@ impl Calls<'_> {
                 column(rows, |row| row.code),
                 column(rows, |row| row.reason),
                 column(rows, |row| row.value.to_json().to_string()),
+            ],
+        );
+        if rows.iter().any(|row| row.code == ANSWERS_ITSELF) {
+            self.add(ANSWERS_ITSELF_TOLD, Vec::new());
+        }
+    }
+
+    /// Which of our own writes were answered by a change that nobody made, or are not counted any more.
+    pub(super) fn answered(&mut self, rows: &[(Uuid, EntityNo, RecordId, u16)]) {
+        if rows.is_empty() {
+            return;
+        }
+        let numbers = self.writer.entity_numbers.clone();
+        self.add(
+            "update mirror.operation o set answer_count = u.answer_count
+             from unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::smallint[])
+                 as u (operation_id, entity_no, record_id, answer_count)
+             where o.operation_id = u.operation_id and o.entity_no = u.entity_no and o.record_id = u.record_id",
+            vec![
+                column(rows, |(id, ..)| *id),
+                column(rows, |(_, entity, ..)| numbers[usize::from(entity.0)]),
+                column(rows, |(_, _, record, _)| record.0),
+                column(rows, |(.., count)| i16::try_from(*count).unwrap_or(i16::MAX)),
             ],
         );
     }

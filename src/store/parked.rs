@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
-use super::{Error, command::CHANNEL};
+use super::{Error, command::CHANNEL, owed::ANSWERS_ITSELF_TOLD};
 
 /// The short name of a row of `mirror.parked`, for people to type.
 const PARKED_ID: &str =
@@ -98,6 +98,10 @@ pub(crate) async fn retry(pool: &PgPool, ids: &[String]) -> Result<u64, Error> {
     let sql = format!(
         "with gone as (
              delete from mirror.parked p where {PARKED_ID} = any($1) returning side, entity_no, record_id),
+         -- A record that answered itself may do so as often again.
+         uncounted as (
+             update mirror.operation o set answer_count = 0 from gone
+             where o.record_id = gone.record_id and o.entity_no = gone.entity_no and o.answer_count > 0),
          due as (
              insert into mirror.outbox (side, entity_no, record_id)
              select distinct side, entity_no, record_id from gone
@@ -107,6 +111,7 @@ pub(crate) async fn retry(pool: &PgPool, ids: &[String]) -> Result<u64, Error> {
     let mut transaction = pool.begin().await?;
     let count: i64 =
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(ids).fetch_one(&mut *transaction).await?;
+    sqlx::query(ANSWERS_ITSELF_TOLD).execute(&mut *transaction).await?;
     // The pushes are woken with whoever reads commands.
     sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(&mut *transaction).await?;
     transaction.commit().await?;

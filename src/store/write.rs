@@ -50,6 +50,8 @@ pub(crate) struct Writes {
     pub(crate) positions: Vec<PositionRow>,
     /// Our own writes whose effect was read: (operation, entity, record).
     pub(crate) settled: Vec<(Uuid, EntityNo, RecordId)>,
+    /// How many in a row of our own writes were answered (`merge::answer`): (operation, entity, record, count).
+    pub(crate) answered: Vec<(Uuid, EntityNo, RecordId, u16)>,
     pub(crate) verdicts: Vec<VerdictRow>,
     pub(crate) yeses: Vec<YesRow>,
     pub(crate) commands: Vec<CommandRow>,
@@ -376,6 +378,7 @@ impl Writer {
         }
         to.settled(&writes.settled);
         to.quiet(&writes.quiet);
+        to.answered(&writes.answered);
         to.journal(&writes.journal);
         to.conflicts(writes);
         to.decided(writes);

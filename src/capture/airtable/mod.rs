@@ -37,7 +37,7 @@ pub(crate) use error::Error;
 pub(crate) use guard::GuardedListener;
 pub(crate) use look::Look;
 pub(crate) use ping::{PingKey, PingTarget, router};
-pub(crate) use preflight::preflight;
+pub(crate) use preflight::{moving, preflight};
 pub(crate) use schema::Renamed;
 
 use schema::{Plan, Resolved};

@@ -2,13 +2,13 @@
 
 use crate::{
     mapping::Mapping,
-    model::Finding,
+    model::{EntityNo, FieldNo, Finding},
     remote::airtable::{Client, Error as RemoteError},
 };
 
 use super::{
     BaseSettings,
-    schema::{Plan, resolve},
+    schema::{self, Plan, resolve},
 };
 
 /// Webhooks that a base can have.
@@ -82,6 +82,18 @@ pub(crate) async fn preflight(
         ping_url(client, url, &mut findings).await;
     }
     findings
+}
+
+/// The mapped fields of a base that Airtable changes with each write, ours included; none if it does not tell.
+pub(crate) async fn moving(
+    client: &Client,
+    base: &BaseSettings,
+    mapping: &Mapping,
+) -> Vec<(EntityNo, FieldNo)> {
+    // What is wrong has been said.
+    let Ok(tables) = client.tables(&base.id).await else { return Vec::new() };
+    let resolution = resolve(mapping, &base.name, &tables, None);
+    schema::moving(mapping, &base.name, &tables, &resolution.resolved)
 }
 
 fn failed(what: &str, error: &RemoteError, remedy: &str) -> Finding {

@@ -417,6 +417,31 @@ fn misfit<'a>(
     })
 }
 
+/// The mapped fields that Airtable changes with each write, ours included.
+pub(super) fn moving(
+    mapping: &Mapping,
+    base: &str,
+    tables: &[remote::Table],
+    resolved: &Resolved,
+) -> Vec<(EntityNo, FieldNo)> {
+    let plan = Plan::new(mapping, base, resolved);
+    let column = |id: &str| tables.iter().flat_map(|table| &table.fields).find(|it| it.id == id);
+    let of_table = |table: &PlanTable| -> Vec<(EntityNo, FieldNo)> {
+        let moves = |(_, id): &&(FieldNo, String)| column(id).is_some_and(moves_with_writes);
+        table.fields.iter().filter(moves).map(|(no, _)| (table.entity, *no)).collect()
+    };
+    plan.tables.iter().flat_map(of_table).collect()
+}
+
+fn moves_with_writes(column: &remote::Field) -> bool {
+    let formula = || column.options.as_ref()?.get("formula")?.as_str();
+    match column.kind.as_str() {
+        "lastModifiedTime" | "lastModifiedBy" => true,
+        "formula" => formula().is_some_and(|it| it.to_uppercase().contains("LAST_MODIFIED_TIME(")),
+        _ => false,
+    }
+}
+
 /// Types that Airtable itself fills, and those that nobody knows yet.
 fn is_computed(kind: &str) -> bool {
     const WRITABLE: [&str; 21] = [
@@ -545,6 +570,12 @@ impl Plan {
 }
 
 impl PlanTable {
+    /// The mapped fields that Airtable fills by itself.
+    pub(crate) fn computed(&self) -> impl Iterator<Item = FieldNo> {
+        let is_filled = |id: &String| self.kinds.get(id).is_some_and(|kind| is_computed(kind));
+        self.fields.iter().filter(move |(_, id)| is_filled(id)).map(|(no, _)| *no)
+    }
+
     /// The distinct fields to ask for.
     pub(crate) fn field_ids(&self) -> Vec<String> {
         self.kinds.keys().cloned().collect()
@@ -696,6 +727,42 @@ mod tests {
         assert!(resolution.problems[0].is_fatal);
         mapping.entities[0].fields[1].direction = Direction::From(Side::Airtable);
         assert_eq!(resolve(&mapping, "reseau", &computed, None).problems, []);
+    }
+
+    #[test]
+    fn schema_fields_that_airtable_fills_are_known_whatever_the_mapping_calls_them() {
+        let mut mapping = startup();
+        mapping.entities[0].fields[1].direction = Direction::From(Side::Airtable);
+        mapping.entities[0].fields[1].kind = FieldKind::Text;
+        for (kind, is_filled, is_moving) in [
+            ("singleLineText", false, false),
+            ("formula", true, false),
+            ("rollup", true, false),
+            ("multipleLookupValues", true, false),
+            ("count", true, false),
+            ("autoNumber", true, false),
+            ("createdTime", true, false),
+            ("createdBy", true, false),
+            ("lastModifiedTime", true, true),
+            ("lastModifiedBy", true, true),
+            ("button", true, false),
+            ("externalSyncSource", true, false),
+            ("aiText", true, false),
+        ] {
+            let tables = tables(NAME, ("Effectif", kind));
+            let resolved = resolve(&mapping, "reseau", &tables, None).resolved;
+            let plan = Plan::new(&mapping, "reseau", &resolved);
+            let filled: Vec<FieldNo> = plan.tables[0].computed().collect();
+            assert_eq!(filled, if is_filled { vec![FieldNo(1)] } else { vec![] }, "{kind}");
+            let moving = moving(&mapping, "reseau", &tables, &resolved);
+            assert_eq!(!moving.is_empty(), is_moving, "{kind}");
+        }
+        // A formula may name the time of the last change.
+        let mut tables = tables(NAME, ("Effectif", "formula"));
+        let options = serde_json::json!({ "formula": "DATETIME_FORMAT(Last_Modified_Time())" });
+        tables[0].fields.last_mut().unwrap().options = options.as_object().cloned();
+        let resolved = resolve(&mapping, "reseau", &tables, None).resolved;
+        assert_eq!(moving(&mapping, "reseau", &tables, &resolved), [(EntityNo(0), FieldNo(1))]);
     }
 
     #[test]

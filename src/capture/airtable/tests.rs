@@ -28,6 +28,7 @@ pub(super) fn field(name: &str, airtable: &str, kind: FieldKind) -> Field {
         personal: crate::mapping::Personal::No,
         erased: None,
         is_required: false,
+        filled_by: Vec::new(),
     }
 }
 

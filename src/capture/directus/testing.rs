@@ -151,6 +151,7 @@ pub(super) fn field(name: &str, kind: FieldKind, directus: DirectusField) -> Fie
         personal: crate::mapping::Personal::No,
         erased: None,
         is_required: false,
+        filled_by: Vec::new(),
     }
 }
 

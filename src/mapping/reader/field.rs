@@ -131,6 +131,7 @@ pub(super) fn read(
         personal,
         erased: erased.map(|erased| erased.value),
         is_required: section.flag("required").unwrap_or(false),
+        filled_by: Vec::new(),
     };
     check_erasure(section, &field);
     Some(field)

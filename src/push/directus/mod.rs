@@ -15,6 +15,7 @@ mod search;
 mod sets;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod words;
 
 use std::{
@@ -34,6 +35,7 @@ use uuid::Uuid;
 
 use self::item::{Item, Stage};
 pub(crate) use preflight::preflight;
+pub(crate) use upkeep::filled;
 
 use super::{
     Bound, Outcome, Parts, Pusher, SideTrouble,

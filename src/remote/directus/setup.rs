@@ -21,6 +21,9 @@ pub(crate) const EMAIL: &str = "plait@example.com";
 /// Says of each collection whether its changes are noted, with their authors.
 pub(crate) const COLLECTIONS: &str = "directus_collections";
 
+/// Says of each field by what Directus fills it, if it does.
+pub(crate) const FIELDS: &str = "directus_fields";
+
 /// What may be done with a collection, and with which fields.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Permission {
@@ -74,6 +77,7 @@ pub(crate) fn needed(mapping: &Mapping) -> Vec<Permission> {
         }
     }
     allow(COLLECTIONS, Action::Read, &["collection", "group", "accountability"]);
+    allow(FIELDS, Action::Read, &["collection", "field", "special"]);
     needed
         .into_iter()
         .map(|((collection, action), fields)| Permission { collection, action, fields })
@@ -337,6 +341,7 @@ mod tests {
             needed,
             [
                 "read directus_collections: accountability, collection, group",
+                "read directus_fields: collection, field, special",
                 "create directus_users: email, id",
                 "delete directus_users",
                 "read directus_users: email, id, last_seen",
