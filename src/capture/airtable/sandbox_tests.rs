@@ -501,7 +501,7 @@ async fn airtable_cells_emptied_pages_before_their_field_is_deleted_are_no_edits
         rows.map(|((_, key), row)| (key.clone(), row[&CITY].clone())).collect()
     };
     let before = cities(&line.applied.lock().unwrap());
-    assert!(before.len() > 50, "more than a page of payloads: {}", before.len());
+    assert!(before.len() >= 50, "a page of payloads, the next has the schema: {}", before.len());
     // A record a payload, and the one that says what it was about last.
     sandbox.configure(|config| {
         config.payload_record_max = 1;

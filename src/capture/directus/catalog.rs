@@ -145,7 +145,7 @@ pub(super) async fn tables(
         .query(
             "select c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text,
                     greatest(c.reltuples, 0)::float8,
-                    has_table_privilege(c.oid, 'select'), pg_has_role(c.relowner, 'usage'),
+                    coalesce(has_table_privilege(c.oid, 'select'), false), pg_has_role(c.relowner, 'usage'),
                     row_security_active(c.oid)
              from unnest($1::text[], $2::text[]) as wanted (schema, name)
              join pg_namespace n on n.nspname = wanted.schema
@@ -182,11 +182,12 @@ pub(super) async fn tables(
         );
     }
     let oids: Vec<u32> = by_oid.keys().copied().collect();
+    // The functions of privileges answer null for what was dropped since the query began.
     let rows = client
         .query(
             "select a.attrelid, a.attname::text, a.atttypid, a.atttypmod,
                     format_type(a.atttypid, a.atttypmod), a.attgenerated <> '',
-                    has_column_privilege(a.attrelid, a.attnum, 'select'),
+                    coalesce(has_column_privilege(a.attrelid, a.attnum, 'select'), false),
                     exists (select from pg_index i where i.indrelid = a.attrelid and i.indisprimary
                             and i.indimmediate and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])),
                     a.attnotnull and exists (select from pg_index i where i.indrelid = a.attrelid and i.indisunique
