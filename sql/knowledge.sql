@@ -7,6 +7,8 @@ declare
     entity text;
     number smallint;
     cutoff bigint;
+    cells text;
+    reader name := report.caller();
 begin
     select c.relname into entity from pg_class c join pg_type t on t.typrelid = c.oid
     where t.oid = pg_typeof(shape) and c.relnamespace = 'canon'::regnamespace;
@@ -14,9 +16,17 @@ begin
         raise exception 'report.known takes a row of a table of the schema canon, not %', pg_typeof(shape)
             using errcode = 'wrong_object_type', hint = 'For example null::canon.investment.';
     end if;
+    -- This function reads as its owner: what the caller may not select is left empty.
+    select string_agg(
+        case when has_column_privilege(reader, a.attrelid, a.attnum, 'select') then format('r.%I', a.attname)
+             else format('null::%s', format_type(a.atttypid, a.atttypmod)) end, ', ' order by a.attnum)
+    into cells
+    from pg_attribute a
+    where a.attrelid = format('canon.%I', entity)::regclass and a.attnum > 0 and not a.attisdropped;
     select e.entity_no into number from mirror.entity e where e.name = entity;
     select min(t.source_transaction_id) into cutoff from mirror.source_transaction t where t.recorded_at > known_at;
     return query execute format($sql$
+        select %2$s from (
         with later as materialized (
             select j.journal_id, j.record_id, j.action, j.before
             from mirror.journal j
@@ -48,10 +58,11 @@ begin
         left join patch p on p.record_id = f.record_id
         where f.action in ('update', 'delete') and not exists (select from canon.%1$I t where t.id = f.record_id)
           and $3 >= (select min(t.recorded_at) from mirror.source_transaction t)
-    $sql$, entity) using number, coalesce(cutoff, 9223372036854775807), known_at;
+        ) r
+    $sql$, entity, cells) using number, coalesce(cutoff, 9223372036854775807), known_at;
 end
 $$;
-comment on function report.known is 'The living rows of a table of canon as they were known at an instant: report.known(null::canon.investment, ''2026-03-01''). From the journal, by when it was recorded; a first copy was known when it was made. Fields and tables have to be called alike in the mapping and in canon.';
+comment on function report.known is 'The living rows of a table of canon as they were known at an instant: report.known(null::canon.investment, ''2026-03-01''); columns that the caller may not select are empty. From the journal, by when it was recorded; a first copy was known when it was made. Fields and tables have to be called alike in the mapping and in canon.';
 
 
 create or replace function report.known_investment(known_at timestamptz)

@@ -10,7 +10,8 @@ comment on function report.siren_is_valid is 'Whether nine digits have the key o
 
 create or replace view report.data_quality with (security_invoker) as
 with line as (
-    select i.*, f.paid, f.paid_count, f.quantity_gone, f.gone_count, f.gone_without_quantity_count
+    select i.id, i.reference, i.member_id, i.startup_id, i.round_id, i.instrument_code, i.status_code, i.committed, i.amount, i.currency,
+           i.signed_on, i.quantity, i.unit_price, f.paid, f.paid_count, f.quantity_gone, f.gone_count, f.gone_without_quantity_count
     from canon.investment i
     left join lateral (
         select sum(-c.amount) filter (where k.counts_as = 'paid in') as paid, count(*) filter (where k.counts_as = 'paid in') as paid_count,

@@ -18,6 +18,14 @@ begin
 end
 $$;
 
+-- Readers read: no temporary tables, which fill the disk. Whoever does not own the database is warned, and told by
+-- `plait setup roles`.
+do $$
+begin
+    execute format('revoke temporary on database %I from public', current_database());
+end
+$$;
+
 alter table report.reader enable row level security;
 alter table canon.member enable row level security;
 alter table canon.startup enable row level security;
@@ -45,4 +53,6 @@ create policy own on canon.investment for select to plait_investor using (member
 create policy own on canon.cash_flow for select to plait_investor using (investment_id in (select i.id from canon.investment i));
 create policy own on canon.startup for select to plait_investor using (id in (select i.startup_id from canon.investment i));
 create policy own on canon.round for select to plait_investor using (id in (select i.round_id from canon.investment i));
-create policy own on canon.valuation for select to plait_investor using (startup_id in (select i.startup_id from canon.investment i));
+-- Of a price, only what was decided: drafts, and what was taken back, are the staff's.
+create policy own on canon.valuation for select to plait_investor
+    using (approved_on is not null and deleted_at is null and startup_id in (select i.startup_id from canon.investment i));

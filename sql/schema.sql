@@ -13,6 +13,13 @@ comment on table report.reader is 'Login roles of investors, and the member that
 comment on column report.reader.role_name is 'The login role.';
 comment on column report.reader.member_id is 'The member, canon.member.';
 
+-- Within a function that runs as its owner, current_user is the owner.
+create or replace function report.caller() returns name
+language sql stable parallel safe set search_path = pg_catalog, pg_temp as $$
+    select coalesce(nullif(current_setting('role'), 'none'), session_user)::name
+$$;
+comment on function report.caller is 'The role that asks, also within functions that run as their owner.';
+
 create or replace function report.reader_member_id() returns uuid
 language sql stable parallel safe as $$
     select member_id from report.reader where role_name = current_user

@@ -218,6 +218,7 @@ fn used(writes: &Writes, transactions: &[TransactionRow]) -> Vec<TransactionRow>
     }));
     ids.extend(writes.refusals.iter().map(|row| row.transaction));
     ids.extend(writes.unfit.iter().map(|row| row.transaction));
+    ids.extend(writes.passages.iter().map(|row| row.transaction));
     for entity in &writes.entities {
         ids.extend(entity.absences.iter().map(|row| row.transaction));
         ids.extend(entity.doomed.iter().map(|row| row.transaction));

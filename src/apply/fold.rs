@@ -30,8 +30,8 @@ use crate::{
     store::{
         ANSWERS_ITSELF, AbsenceRow, AcceptedRow, ConflictRow, ConflictStep, DoomRow, DueRow,
         ElementContent, ElementRow, EntityWrites, ID_FIELD, JournalRow, LinkRow, ParkRow,
-        RefusalRow, SeenBy, SetChange, ShadowRow, TransitionRow, UnfitRow, WHOLE_RECORD, Writer,
-        Writes,
+        PassageRow, RefusalRow, SeenBy, SetChange, ShadowRow, TransitionRow, UnfitRow,
+        WHOLE_RECORD, Writer, Writes,
     },
 };
 
@@ -51,6 +51,7 @@ struct Tracked {
     was_deleted: bool,
     old_shadow: Vec<(Side, FieldNo, Value)>,
     old_absent: Vec<(Side, bool)>,
+    old_outside: Vec<Side>,
     old_doomed: Vec<Side>,
     old_other_id: Option<Option<Uuid>>,
     /// Our writes that were not settled before.
@@ -344,6 +345,7 @@ impl Tracked {
             was_deleted: state.is_deleted,
             old_shadow: state.shadow.clone(),
             old_absent: state.absent.clone(),
+            old_outside: state.outside.clone(),
             changed: vec![false; state.canon.len()],
             old_sets: Vec::new(),
             state,
@@ -415,6 +417,14 @@ impl<'a> Folding<'a> {
                 if let Some(record) = self.keys.get(item.side, observation.entity, &observation.key)
                 {
                     self.merge(item, record, Seen::Absent);
+                }
+            }
+            Change::Outside { .. } => {
+                self.end_own_write();
+                self.no_longer_refused(item, None, None);
+                if let Some(record) = self.keys.get(item.side, observation.entity, &observation.key)
+                {
+                    self.merge(item, record, Seen::Outside);
                 }
             }
             Change::Element(element) => self.element(item, element),
@@ -577,7 +587,18 @@ impl<'a> Folding<'a> {
         let mapping = Arc::clone(&self.mapping);
         let described = mapping.entity(entity);
         let Some(tracked) = self.records.get_mut(&(entity, record)) else { return };
+        let was_outside = tracked.state.is_outside(item.side);
         let merged = merge(described, &mut tracked.state, item.side, item.origin, seen);
+        let is_outside = tracked.state.is_outside(item.side);
+        if was_outside != is_outside && (is_outside || !tracked.state.is_absent_on(item.side)) {
+            self.writes.passages.push(PassageRow {
+                entity,
+                record,
+                side: item.side,
+                has_left: is_outside,
+                transaction: item.transaction,
+            });
+        }
         tracked.altered.extend(merged.altered.iter().map(|field| (item.side, *field)));
         if merged.action == Some(Action::Create) {
             self.born.push((item.side, entity, item.observation.key.clone()));
@@ -881,6 +902,7 @@ impl Tracked {
             || self.was_deleted != state.is_deleted
             || self.existed != state.exists
             || self.old_absent != state.absent
+            || self.old_outside != state.outside
             || self.old_doomed != state.doomed
             || side == Side::Airtable && self.old_other_id != state.other_id
             || self.settled().next().is_some()
@@ -935,9 +957,14 @@ impl Tracked {
             }
         }
         for (side, was_deleted) in &state.absent {
-            if entity.has_absences() && !self.old_absent.contains(&(*side, *was_deleted)) {
+            let is_outside = state.outside.contains(side);
+            let is_new = !self.old_absent.contains(&(*side, *was_deleted))
+                || self.old_outside.contains(side) != is_outside;
+            if entity.has_absences() && is_new {
                 let (transaction, was_deleted) = (self.transaction, *was_deleted);
-                writes.absences.push(AbsenceRow { record, side: *side, transaction, was_deleted });
+                let side = *side;
+                let row = AbsenceRow { record, side, transaction, was_deleted, is_outside };
+                writes.absences.push(row);
             }
         }
         for (side, _) in &self.old_absent {

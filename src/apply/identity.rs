@@ -43,7 +43,7 @@ impl Candidates {
         for ((entity, record), state) in outcomes {
             for side in Side::ALL {
                 let Some(index) = self.by_pair.get_mut(&(side, *entity)) else { continue };
-                let is_lacking = state.absent.contains(&(side, false));
+                let is_lacking = state.absent.contains(&(side, false)) && !state.is_outside(side);
                 let taken_by = index.taken_by(*record).cloned();
                 let is_found = taken_by.is_some() && !state.is_absent_on(side);
                 if state.is_alive() && (is_lacking || is_found) {

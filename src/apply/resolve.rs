@@ -83,6 +83,7 @@ impl Apply {
         }
         self.link_created(&mut keys, items).await?;
         let claims = self.free_claims(&keys, items).await?;
+        self.join_outside(&mut keys, items, &claims).await?;
         let doubts = self.match_newcomers(&mut keys, items, &claims).await?;
         for item in items {
             let (side, entity, key) = (item.side, item.observation.entity, &item.observation.key);
@@ -185,7 +186,10 @@ impl Apply {
                         with_cell(described.field(element.field), cell);
                     }
                 }
-                Change::Renamed { .. } | Change::Absent | Change::Truncated => {}
+                Change::Renamed { .. }
+                | Change::Absent
+                | Change::Outside { .. }
+                | Change::Truncated => {}
             }
         }
     }
@@ -220,6 +224,36 @@ impl Apply {
         Ok(())
     }
 
+    /// Links records outside the rows that are mirrored to the canonical records whose ids they carry: those are not
+    /// made a second time on that side. Others of them are nobody's.
+    async fn join_outside(
+        &self,
+        keys: &mut Keys,
+        items: &[Item],
+        claims: &HashMap<(Side, EntityNo, Uuid), SideKey>,
+    ) -> Result<(), Error> {
+        let mut carried: HashMap<EntityNo, Vec<(Side, SideKey, Uuid)>> = HashMap::new();
+        for item in items {
+            let (side, entity, key) = (item.side, item.observation.entity, &item.observation.key);
+            if let Change::Outside { claimed_id: Some(Some(id)) } = item.observation.change
+                && keys.get(side, entity, key).is_none()
+                && claims.get(&(side, entity, id)) == Some(key)
+            {
+                carried.entry(entity).or_default().push((side, key.clone(), id));
+            }
+        }
+        for (entity, carried) in carried {
+            let ids: Vec<Uuid> = carried.iter().map(|(.., id)| *id).collect();
+            let known = self.writer.known(entity, &ids).await?;
+            for (side, key, id) in carried {
+                if known.contains(&id) {
+                    keys.link(side, entity, &key, RecordId(id));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Who gets each id that new records claim: (side, entity, id) → key. Of several, the oldest.
     async fn free_claims(
         &self,
@@ -229,9 +263,10 @@ impl Apply {
         let mut claims: HashMap<(Side, EntityNo, Uuid), (Option<i64>, SideKey)> = HashMap::new();
         for item in items {
             let observation = &item.observation;
-            let Change::Present { claimed_id: Some(Some(id)), made_at, .. } = &observation.change
-            else {
-                continue;
+            let (id, made_at) = match &observation.change {
+                Change::Present { claimed_id: Some(Some(id)), made_at, .. } => (id, made_at),
+                Change::Outside { claimed_id: Some(Some(id)) } => (id, &None),
+                _ => continue,
             };
             if keys.get(item.side, observation.entity, &observation.key).is_some() {
                 continue;

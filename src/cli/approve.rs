@@ -223,8 +223,9 @@ async fn approve_deletes(arguments: Deletes) -> anyhow::Result<ExitCode> {
     let labels = desk.labels(chosen.iter().map(|it| (it.entity.clone(), it.record_id))).await?;
     for it in &chosen {
         let why = if it.stopped_by_count { "; stopped, being one of many at once" } else { "" };
+        let how = if it.has_left { "left the mirrored rows" } else { "deleted" };
         say(&format!(
-            "{} ({}): deleted on {} at {}{why}; still on {}",
+            "{} ({}): {how} on {} at {}{why}; still on {}",
             labels.of(&it.entity, it.record_id),
             it.record_id,
             other_side(&it.side),

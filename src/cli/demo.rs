@@ -96,6 +96,9 @@ async fn with_clusters(
         let change = format!("alter role {CANONICAL_DATABASE} password '{password}'");
         canonical.sql("postgres", &change).await?;
     }
+    // So that `plait setup roles` and `plait setup reader` work here as they do at home.
+    let makes_roles = format!("alter role {CANONICAL_DATABASE} createrole");
+    canonical.sql("postgres", &makes_roles).await?;
     let filled = folder.join("directus-is-filled");
     say(if filled.exists() {
         "starting Directus …"

@@ -18,6 +18,7 @@ use crate::{
         conflict::{self, Conflict},
         history::{self, Entry},
         parked::{self, Refused},
+        passage::{self, Passage},
         record, waiting,
     },
 };
@@ -66,6 +67,8 @@ enum What {
     Settled(Conflict),
     /// What a side's cell holds and cannot be taken.
     Refused(Refused),
+    /// It left the rows of a side that are mirrored, or came among them.
+    Passage(Passage),
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -178,6 +181,9 @@ async fn timeline(
             lines.push(Line { recorded_at: refused.refused_at, what: What::Refused(refused) });
         }
     }
+    for passage in passage::of_record(&desk.pool, entity, record).await? {
+        lines.push(Line { recorded_at: passage.recorded_at, what: What::Passage(passage) });
+    }
     // Stable: entries of one moment stay in the journal's order.
     lines.sort_by_key(|line| line.recorded_at);
     Ok(lines)
@@ -251,6 +257,18 @@ fn as_text(line: &Line, paint: Paint) -> String {
                 _ => format!(": {}", decided(conflict)),
             },
         ),
+        What::Passage(passage) => format!(
+            "  {}  {:8}  {:24}  {}  {}",
+            paint.dim(&local(passage.at)),
+            passage.side,
+            short(&passage.author, 24),
+            if passage.has_left {
+                paint.yellow("left the rows that are mirrored; it is still there, and nothing is written to it")
+            } else {
+                paint.green("came among the rows that are mirrored")
+            },
+            paint.dim(&format!("[{}]", passage.transaction)),
+        ),
         What::Settled(conflict) => format!(
             "  {}  {:8}  {:24}  {} {}",
             paint.dim(&local(line.recorded_at)),
@@ -284,6 +302,10 @@ fn as_json(line: &Line) -> String {
         What::Refused(refused) => json!({
             "kind": "refused", "at": refused.at, "recorded_at": line.recorded_at, "side": refused.side,
             "author": refused.author, "field": refused.field, "observed": refused.raw, "reason": refused.reason,
+        }),
+        What::Passage(passage) => json!({
+            "kind": "rows", "at": passage.at, "recorded_at": line.recorded_at, "side": passage.side,
+            "author": passage.author, "has_left": passage.has_left, "transaction": passage.transaction,
         }),
         What::Settled(conflict) => json!({
             "kind": "settled", "at": conflict.decided_at, "recorded_at": line.recorded_at, "side": "plait",

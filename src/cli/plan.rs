@@ -178,6 +178,12 @@ fn as_text(
             proposal.doomed.len()
         ));
     }
+    let left_count = proposal.doomed.iter().filter(|it| it.has_left).count();
+    if left_count > 0 {
+        lines.push(format!(
+            "  {left_count} of them left the rows of the other side that the mapping mirrors, and are still there"
+        ));
+    }
     if proposal.held_count > 0 {
         lines.push(format!(
             "{} {} cells changed on both sides, and are not written: plait conflicts",
@@ -384,7 +390,7 @@ fn as_json(mapping: &Mapping, proposal: &Proposal, labels: &Labels) -> Json {
     let deletes = proposal.doomed.iter().map(|it| {
         json!({
             "entity": it.entity, "record": it.record_id, "side": it.side, "found_at": it.found_at,
-            "stopped_by_count": it.stopped_by_count,
+            "stopped_by_count": it.stopped_by_count, "has_left_rows": it.has_left,
         })
     });
     let covers = proposal.unapproved.iter().map(

@@ -17,6 +17,7 @@ use crate::{
     store::{
         budget,
         lease::Holder,
+        passage,
         reading::{self, Counts, OpenIncident},
         recovery::{self, Recovery},
         vitals::{self, LogStatus, Place, TaskStatus},
@@ -54,6 +55,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let recoveries = recovery::open(&pool).await?;
     let unread = recovery::unread_logs(&pool).await?;
     let waiting = waiting(&pool).await?;
+    let outside = passage::outside_counts(&pool).await?;
     let now = Utc::now();
     let budget = Budget {
         calls: budget::calls(&pool, this_month()).await?,
@@ -72,6 +74,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             lines.splice(1..1, recovery_text(it, &unread));
         }
         lines.extend(status_lines(&waiting));
+        lines.extend(outside.iter().map(|(side, entity, count)| {
+            format!("{side}: {count} of {entity} are outside the rows that are mirrored: nothing is written to them")
+        }));
         lines.extend(budget.as_text(now));
         for line in lines {
             if !say(&line)? {

@@ -536,6 +536,7 @@ async fn verify_finds_both_sides_equal_and_every_difference_with_its_cause() {
             vec![airtable::BaseSettings::new("reseau", NETWORK_BASE)],
         )),
         directus: Some(settings.clone()),
+        own_account: None,
     };
     let startup = EntityNo(0);
     let list = async || {
@@ -561,7 +562,7 @@ async fn verify_finds_both_sides_equal_and_every_difference_with_its_cause() {
             .unwrap();
     }
     let causes = async || by_cause(&verify.entity(startup).await.unwrap());
-    let look = directus::Look::open(&settings, Arc::clone(&mapping)).await.unwrap();
+    let look = directus::Look::open(&settings, Arc::clone(&mapping), None).await.unwrap();
     let mut seen = Vec::new();
     look.read(startup, |it| seen.push(it)).await.unwrap();
     observe(&lab, Side::Directus, seen).await;

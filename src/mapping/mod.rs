@@ -2,6 +2,7 @@
 //! `mapping.toml`, and cells as the sides write them. Out: a checked [`Mapping`], normalised values, and the
 //! way back. No clock, no IO.
 
+mod accounts;
 mod cell;
 mod flaw;
 mod json;
@@ -15,6 +16,7 @@ mod phone;
 mod reader;
 #[cfg(test)]
 mod round_trip;
+mod rows;
 mod settle;
 mod shown;
 mod text;
@@ -24,10 +26,12 @@ mod write;
 
 use std::collections::BTreeMap;
 
+pub(crate) use accounts::{ACCOUNTS, AccountGuard, Accounts, LOGIN, ROLE, Reach, RoleReach};
 pub(crate) use cell::CellFormat;
 pub(crate) use key::{KeyColumn, KeyGiver, KeyGivers};
 pub(crate) use option::{Compared, KnownOption, KnownOptions, Labels, compare_options};
 pub(crate) use reader::read;
+pub(crate) use rows::{RowFilter, RowTest, RowValue, Rows};
 pub(crate) use shown::Shown;
 pub(crate) use upkeep::Upkeep;
 pub(crate) use write::join_airtable;
@@ -55,6 +59,8 @@ pub(crate) struct Entity {
     /// Where passwords of new users come from.
     pub(crate) password: Option<Password>,
     pub(crate) caution: Caution,
+    /// Which rows of its tables are mirrored.
+    pub(crate) rows: Rows,
     pub(crate) fields: Vec<Field>,
 }
 
@@ -147,11 +153,20 @@ pub(crate) struct Field {
 /// Whether a field identifies or reaches a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Personal {
+    /// The mapping does not say: it is none, and who reads reports reads it only where Plait knows the column.
+    Unsaid,
+    /// The mapping says that it is none.
     No,
     /// It does: an erasure empties it, here, on both sides and in the past.
     Yes,
     /// The same, and it carries the pseudonym afterwards.
     Pseudonym,
+}
+
+impl Personal {
+    pub(crate) fn is_personal(self) -> bool {
+        matches!(self, Self::Yes | Self::Pseudonym)
+    }
 }
 
 /// Where the canonical value lives.
@@ -374,6 +389,17 @@ impl Entity {
         Side::ALL.iter().all(|side| self.is_on(*side))
     }
 
+    /// Whether its table in Directus is that of the accounts.
+    pub(crate) fn is_of_accounts(&self) -> bool {
+        self.directus.as_ref().is_some_and(|table| table.table == ACCOUNTS)
+    }
+
+    /// Whether `field` is the address to which an account's new password is sent.
+    pub(crate) fn is_login(&self, field: &Field) -> bool {
+        let column = field.directus.as_ref().and_then(DirectusField::column);
+        self.is_of_accounts() && column == Some(LOGIN)
+    }
+
     /// A natural key for people: `last_name+city`.
     pub(crate) fn name_of(&self, key: &NaturalKey) -> String {
         let names: Vec<&str> = key.fields.iter().map(|no| self.field(*no).name.as_str()).collect();
@@ -395,7 +421,7 @@ impl Entity {
 impl Field {
     /// Whether an erasure changes it.
     pub(crate) fn is_erasable(&self) -> bool {
-        self.personal != Personal::No || self.erased.is_some()
+        self.personal.is_personal() || self.erased.is_some()
     }
 
     /// Whether `side` has this field.

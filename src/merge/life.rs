@@ -61,6 +61,41 @@ pub(super) fn lack(entity: &Entity, state: &mut RecordState, side: Side) -> Merg
     Merged::default()
 }
 
+/// Folds in that the record is not among the rows of `side` that the mapping mirrors. One that was is withdrawn as if
+/// `side` had deleted it, and stays known there, so that it is neither written to nor made a second time.
+///
+/// An account that becomes an administrator's is no deleted member: where deletes are propagated, it stays what it is
+/// everywhere else. Where they are held, it waits for a yes like any other.
+pub(super) fn leave(
+    entity: &Entity,
+    state: &mut RecordState,
+    side: Side,
+    origin: Origin,
+) -> Merged {
+    if !state.exists && !state.is_remembered() {
+        return Merged::default();
+    }
+    if origin == Origin::Restored {
+        // A side that went back in time decides nothing.
+        let merged = lack(entity, state, side);
+        state.set_outside(side);
+        return merged;
+    }
+    let is_account = side == Side::Directus && entity.is_of_accounts();
+    let merged = if is_account && entity.deletes == DeletePolicy::Propagate && state.is_alive() {
+        if !state.is_absent_on(side) {
+            state.set_absent(side, false);
+        }
+        Merged::default()
+    } else {
+        delete(entity, state, side, origin)
+    };
+    // Whatever was on its way to this record has arrived outside, or finds none.
+    state.settle_in_flight(side);
+    state.set_outside(side);
+    merged
+}
+
 /// Deletes the record as its entity's policy says. Sides that still have it are doomed to follow.
 pub(super) fn remove(
     entity: &Entity,

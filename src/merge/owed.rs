@@ -46,7 +46,8 @@ pub(crate) fn owed(
     side: Side,
     restraints: &Restraints,
 ) -> Owed {
-    if !entity.is_on(side) || restraints.is_parked || state.in_flight(side).is_some() {
+    let is_shut = !entity.is_on(side) || state.is_outside(side);
+    if is_shut || restraints.is_parked || state.in_flight(side).is_some() {
         return Owed::Nothing;
     }
     let is_absent = state.is_absent_on(side);
@@ -134,7 +135,8 @@ pub(crate) fn is_due(entity: &Entity, state: &RecordState, side: Side) -> bool {
     };
     state.in_flight(side).is_some()
         || state.owes_id(side)
-        || if state.is_alive() { is_absent || differs() } else { state.doomed.contains(&side) }
+        || !state.is_outside(side)
+            && if state.is_alive() { is_absent || differs() } else { state.doomed.contains(&side) }
 }
 
 /// Whether the field is ever written to `side`.

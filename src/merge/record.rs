@@ -8,7 +8,7 @@ use super::{
     owed::is_written,
 };
 use crate::{
-    mapping::{Direction, DirectusField, Entity},
+    mapping::{Direction, DirectusField, Entity, Field, Policy},
     model::{FieldNo, Side, Value},
 };
 
@@ -17,6 +17,8 @@ use crate::{
 pub(crate) enum Seen {
     Present(Vec<SeenCell>),
     Absent,
+    /// It is there, outside the rows that the mapping mirrors.
+    Outside,
 }
 
 pub(crate) type SeenCell = (FieldNo, Value);
@@ -101,7 +103,11 @@ pub(crate) fn merge(
             present.merged
         }
         Seen::Absent if origin == Origin::Restored => life::lack(entity, state, side),
-        Seen::Absent => life::delete(entity, state, side, origin),
+        Seen::Absent => {
+            state.outside.retain(|outside| *outside != side);
+            life::delete(entity, state, side, origin)
+        }
+        Seen::Outside => life::leave(entity, state, side, origin),
     };
     // What a scan shows is what came of the write in flight, and of whatever followed it.
     if origin.is_scan() {
@@ -254,6 +260,12 @@ impl<'a> Present<'a> {
             return self.restored_cell(field, observed);
         }
         let described = self.entity.field(field);
+        // An address is the account's once there is an account.
+        let is_free = described.policy == Policy::Owner(Side::Directus)
+            && self.entity.is_login(described)
+            && self.state.is_absent_on(Side::Directus);
+        let unowned = is_free.then(|| Field { policy: Policy::Ask, ..described.clone() });
+        let described = unowned.as_ref().unwrap_or(described);
         let echo = self.echo(field, &observed);
         let canon = &self.state.canon[usize::from(field.0)];
         let was_owed = self.state.shadow_at(self.side, field);

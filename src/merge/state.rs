@@ -24,6 +24,8 @@ pub(crate) struct RecordState {
     pub(crate) shadow: Vec<(Side, FieldNo, Value)>,
     /// Sides that lack the record, and whether it was deleted there.
     pub(crate) absent: Vec<(Side, bool)>,
+    /// Those of them that have it outside the rows that the mapping mirrors: nothing is written to it there.
+    pub(crate) outside: Vec<Side>,
     /// Our writes to it: those in flight, and those settled not long ago. The newest comes last.
     pub(crate) operations: Vec<Operation>,
     /// Sides that still have it, though it was deleted.
@@ -65,6 +67,7 @@ impl RecordState {
             canon: vec![Value::Null; entity.fields.len()],
             shadow: Vec::new(),
             absent: Vec::new(),
+            outside: Vec::new(),
             operations: Vec::new(),
             doomed: Vec::new(),
             other_id: None,
@@ -101,6 +104,11 @@ impl RecordState {
 
     pub(crate) fn is_absent_on(&self, side: Side) -> bool {
         self.absent.iter().any(|(absent, _)| *absent == side)
+    }
+
+    /// Whether `side` has the record outside the rows that the mapping mirrors.
+    pub(crate) fn is_outside(&self, side: Side) -> bool {
+        self.outside.contains(&side)
     }
 
     /// What `side`, which has the record, holds by its own log.
@@ -141,6 +149,14 @@ impl RecordState {
 
     pub(super) fn set_present(&mut self, side: Side) {
         self.absent.retain(|(absent, _)| *absent != side);
+        self.outside.retain(|outside| *outside != side);
+    }
+
+    /// Notes that `side`, which lacks the record among the rows that are mirrored, has it outside them.
+    pub(super) fn set_outside(&mut self, side: Side) {
+        if self.is_absent_on(side) && !self.is_outside(side) {
+            self.outside.push(side);
+        }
     }
 
     pub(super) fn set_absent(&mut self, side: Side, was_deleted: bool) {

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::{
-    Action, Merged, Origin, RecordState, Seen,
+    Action, Merged, Origin, Owed, RecordState, Restraints, Seen,
     cell::{Base, Decision, Verdict, judge},
-    merge,
+    is_due, merge, owed,
 };
 use crate::{
     mapping::{
@@ -59,6 +59,7 @@ pub(crate) fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
         matches: Vec::new(),
         password: None,
         caution: crate::mapping::Caution::default(),
+        rows: crate::mapping::Rows::default(),
         fields: vec![
             field("name", FieldKind::Text, policy),
             field("tags", FieldKind::MultiSelect, Policy::SetMerge),
@@ -336,7 +337,7 @@ proptest! {
 
 #[test]
 fn merge_cell_that_was_not_read_has_no_common_past() {
-    use super::{Owed, Restraints, is_due, owed, unread};
+    use super::unread;
 
     let entity = entity(Policy::Ask, DeletePolicy::Hold);
     let not_read = || {
@@ -370,4 +371,82 @@ fn merge_cell_that_was_not_read_has_no_common_past() {
     merge(&entity, &mut state, D, Origin::Somebody, Seen::Absent);
     let merged = see(&entity, &mut state, A, &text("other"));
     assert_eq!((merged.action, state.is_alive()), (None, false));
+}
+
+#[test]
+fn merge_record_that_leaves_the_rows_of_a_side_is_withdrawn_and_never_written_to() {
+    for deletes in [DeletePolicy::Hold, DeletePolicy::Propagate] {
+        let entity = entity(Policy::Ask, deletes);
+        let mut state = agreed(&entity, &text("Harbour"));
+        let merged = merge(&entity, &mut state, D, Origin::Somebody, Seen::Outside);
+        assert_eq!(merged.action, Some(Action::Delete));
+        assert!(state.is_outside(D) && !state.is_alive());
+        assert_eq!(state.doomed, [A], "{deletes:?}");
+        // Seen again, and however often: no news.
+        let before = state.clone();
+        assert_eq!(merge(&entity, &mut state, D, Origin::Scan, Seen::Outside), Merged::default());
+        assert_eq!(state, before);
+        // Somebody still works on it on the other side: it lives, and is not made a second time where it is.
+        see(&entity, &mut state, A, &text("Harbour 2"));
+        assert!(state.is_alive() && state.is_outside(D));
+        assert!(!is_due(&entity, &state, D));
+        let free = Restraints { is_approved: true, ..Restraints::default() };
+        assert_eq!(owed(&entity, &state, D, &free), Owed::Nothing);
+        // It comes back among the rows: both are one again.
+        see(&entity, &mut state, D, &text("Harbour 2"));
+        assert!(!state.is_outside(D) && !state.is_absent_on(D) && state.shadow.is_empty());
+    }
+}
+
+#[test]
+fn merge_row_that_was_never_mirrored_is_nobody() {
+    let entity = entity(Policy::Ask, DeletePolicy::Hold);
+    let mut state = RecordState::unknown(&entity);
+    assert_eq!(merge(&entity, &mut state, D, Origin::Scan, Seen::Outside), Merged::default());
+    assert_eq!(state, RecordState::unknown(&entity));
+    // A record of the other side that carries its id is not written to it either.
+    see(&entity, &mut state, A, &text("somebody"));
+    merge(&entity, &mut state, D, Origin::Somebody, Seen::Outside);
+    assert!(state.is_alive() && state.is_outside(D) && !is_due(&entity, &state, D));
+    merge(&entity, &mut state, D, Origin::Somebody, Seen::Absent);
+    assert!(!state.is_outside(D) && is_due(&entity, &state, D));
+}
+
+/// Members, whose first field is the address of their account.
+fn accounts(deletes: DeletePolicy) -> Entity {
+    let mut entity = entity(Policy::Owner(D), deletes);
+    entity.directus.as_mut().unwrap().table = crate::mapping::ACCOUNTS.into();
+    entity.fields[0] = field(crate::mapping::LOGIN, FieldKind::Email, Policy::Owner(D));
+    entity
+}
+
+#[test]
+fn merge_member_who_becomes_an_administrator_is_no_deleted_member() {
+    let entity = accounts(DeletePolicy::Propagate);
+    let mut state = agreed(&entity, &text("a@example.org"));
+    let merged = merge(&entity, &mut state, D, Origin::Somebody, Seen::Outside);
+    assert_eq!(merged.action, None);
+    assert!(state.is_alive() && state.is_outside(D) && state.doomed.is_empty());
+    let entity = accounts(DeletePolicy::Hold);
+    let mut state = agreed(&entity, &text("a@example.org"));
+    merge(&entity, &mut state, D, Origin::Somebody, Seen::Outside);
+    assert_eq!((state.is_alive(), state.doomed.as_slice()), (false, &[A][..]));
+    let held = Restraints { is_approved: true, delete: Some(false), ..Restraints::default() };
+    assert_eq!(owed(&entity, &state, A, &held), Owed::Nothing);
+}
+
+#[test]
+fn merge_address_of_an_account_is_changed_by_nobody_else() {
+    let entity = accounts(DeletePolicy::Hold);
+    let mut state = agreed(&entity, &text("a@example.org"));
+    let merged = see(&entity, &mut state, A, &text("thief@example.org"));
+    assert_eq!(merged.clashes[0].decision, Decision::CanonicalKept);
+    assert_eq!(state.canon[0], text("a@example.org"));
+    assert!(!is_due(&entity, &state, D) && is_due(&entity, &state, A));
+    // Of a member without an account, the address is anybody's to correct.
+    let mut state = RecordState::unknown(&entity);
+    see(&entity, &mut state, A, &text("b@example.org"));
+    let merged = see(&entity, &mut state, A, &text("c@example.org"));
+    assert!(merged.clashes.is_empty());
+    assert_eq!(state.canon[0], text("c@example.org"));
 }

@@ -30,6 +30,8 @@ pub(crate) enum Change {
     Renamed { to: SideKey },
     /// It was deleted.
     Absent,
+    /// It is there, and not among the rows that the mapping mirrors. `claimed_id` as for `Present`.
+    Outside { claimed_id: Option<Option<Uuid>> },
     /// One element of a set that lives in a junction table came or went.
     Element(Element),
     /// The whole table was emptied. `key` is empty.

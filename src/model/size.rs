@@ -29,7 +29,7 @@ impl Observation {
                 element.row.0.len() + element.element.as_ref().map_or(0, Cell::heap_bytes)
             }
             Change::Renamed { to } => to.0.len(),
-            Change::Absent | Change::Truncated => 0,
+            Change::Absent | Change::Outside { .. } | Change::Truncated => 0,
         };
         size_of::<Self>() + self.key.0.len() + change
     }

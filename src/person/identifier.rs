@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use super::name_fields;
-use crate::mapping::{Entity, FieldKind, Personal};
+use crate::mapping::{Entity, FieldKind};
 
 /// The most spellings of a name that are looked for: given names by family names.
 const NAME_PART_COUNT_MAX: usize = 6;
@@ -34,7 +34,7 @@ pub(crate) fn identifiers(entity: &Entity, values: &[(String, Json)]) -> BTreeSe
         of_it.filter_map(|(_, value)| value.as_str()).filter(|text| !text.is_empty()).collect()
     };
     for field in &entity.fields {
-        if field.personal == Personal::No {
+        if !field.personal.is_personal() {
             continue;
         }
         for text in texts(&field.name) {

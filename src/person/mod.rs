@@ -25,7 +25,7 @@ pub(crate) fn erasable(entity: &Entity) -> impl Iterator<Item = (usize, &Field)>
 
 /// The fields whose values go from the past too.
 pub(crate) fn personal(entity: &Entity) -> impl Iterator<Item = (usize, &Field)> {
-    entity.fields.iter().enumerate().filter(|(_, field)| field.personal != Personal::No)
+    entity.fields.iter().enumerate().filter(|(_, field)| field.personal.is_personal())
 }
 
 /// Where a person's name is: the given names, if they are apart, and the family name or the whole.

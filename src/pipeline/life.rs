@@ -23,7 +23,7 @@ use super::{
 use crate::{
     apply::{Committed, Log},
     capture::{self, airtable, directus},
-    mapping::{Entity, KeyGivers, Mapping},
+    mapping::{AccountGuard, Entity, KeyGivers, Mapping},
     model::{Cursor, Lsn, Notice, Side},
     queue::Outlet,
     remote,
@@ -46,6 +46,9 @@ pub(super) struct Life {
     pub(super) captures: Supervisor,
     /// Where Airtable's records are.
     pub(super) bases: Vec<places::Base>,
+    /// Plait's own account in Directus, and those that are no members'.
+    pub(super) own_account: Arc<OnceLock<String>>,
+    pub(super) accounts: AccountGuard,
     /// Where the end of Directus's first copy is told, if it has one before it.
     pub(super) first_copy: Option<watch::Receiver<Option<Lsn>>>,
     /// Who gives the keys of new records in Directus, once its capture has looked.
@@ -108,6 +111,8 @@ impl Life {
             committed: committed_here,
             known: Arc::<Known>::clone(&self.known) as Arc<dyn capture::KnownKeys>,
             lineage: Arc::<Lineage>::clone(&self.lineage) as Arc<dyn capture::Lineage>,
+            own: Arc::clone(&self.own_account),
+            accounts: self.accounts.clone(),
             status: status_here,
             identity: identity_here,
             incidents: incidents_here,

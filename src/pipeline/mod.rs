@@ -40,7 +40,7 @@ use crate::{
     config::Export,
     config::alert::Rule,
     gate::Gate,
-    mapping::Mapping,
+    mapping::{AccountGuard, Mapping},
     model::Side,
     pulse::Workload,
     push::{directus::DirectusPush, password::AirtablePasswords},
@@ -218,6 +218,13 @@ async fn session(
         let error = anyhow::Error::from(error);
         warn!(error = format!("{error:#}"), "the reports could not be brought up to date");
     }
+    if let Err(error) = store::follow_mapping(&plan.canonical, &plan.mapping).await {
+        let error = anyhow::Error::from(error);
+        warn!(
+            error = format!("{error:#}"),
+            "the rights of who reads reports could not be brought up to date"
+        );
+    }
     let writer = Writer::with(lease, &plan.canonical, plan.mapping.clone()).await?;
     let pool = reading::pool(&plan.canonical, plan.canonical_password.as_deref()).await?;
     let outcome = mirror_with(plan, process, stop, writer, pool.clone()).await;
@@ -287,12 +294,19 @@ async fn mirror_with(
         logs: Vec::new(),
         captures: Supervisor::new(ward.clone(), capture_stop.clone()),
         bases: Vec::new(),
+        own_account: Arc::default(),
+        accounts: AccountGuard::default(),
         first_copy: None,
         key_givers: watch::Sender::default(),
         tries: None,
     };
     let client = plan.airtable.as_ref().map(|airtable| Arc::clone(&airtable.client));
     life.start_console(pushes.nudges(), client);
+    if let Some(client) = &plan.directus_api {
+        let (client, own) = (Arc::clone(client), Arc::clone(&life.own_account));
+        let stop = capture_stop.clone();
+        tokio::spawn(pushes::learn_own_account(client, own, stop));
+    }
     if let Some(source) = &plan.directus {
         // A yes to taking a slot over is for the start that it was given to.
         let take_slot = source.take_slot && is_first;
@@ -301,7 +315,8 @@ async fn mirror_with(
     if let Some(airtable) = &plan.airtable {
         life.start_airtable(airtable, &pushes.own(Side::Airtable)).await?;
     }
-    let Life { reporter, deliveries, logs, captures, bases, key_givers, tries, .. } = life;
+    let Life { reporter, deliveries, logs, captures, bases, key_givers, tries, accounts, .. } =
+        life;
     // Apply ends when the last capture has let go of its sender.
     drop(deliveries);
     let places = places(Arc::clone(&mapping), bases.clone());
@@ -322,6 +337,9 @@ async fn mirror_with(
         let mut directus = DirectusPush::new(Arc::clone(client), Arc::clone(&mapping), notices);
         if let Some(tries) = tries {
             directus = directus.with_keys(key_givers.subscribe(), Arc::new(AskTries(tries)));
+        }
+        if plan.directus.is_some() {
+            directus = directus.with_accounts(accounts);
         }
         if let Some(airtable) = &plan.airtable {
             let (from, books) = (Arc::clone(&airtable.client), books.clone());

@@ -40,6 +40,7 @@ fn place(mapping: &Mapping, bases: &[Base], entity: EntityNo) -> Option<Place> {
         table: table.table.clone(),
         uuid: table.uuid.clone(),
         fields: table.fields.clone(),
+        presets: table.presets(),
         labels: table.into_labels(),
     })
 }
@@ -82,6 +83,7 @@ mod tests {
             uuid: Some("fldId".into()),
             fields: vec![(FieldNo(0), "fldOne".into()), (FieldNo(1), "fldTwo".into())],
             labels: BTreeMap::new(),
+            presets: Vec::new(),
         };
         assert_eq!(places(EntityNo(0)), Some(expected.clone()));
         known["resolved"]["tables"]["startup"]["fields"]["Ville"]["suspended"] = true.into();

@@ -10,7 +10,7 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info_span;
+use tracing::{debug, info_span};
 
 use super::{
     AirtablePlan,
@@ -25,7 +25,10 @@ use crate::{
         airtable::{AirtablePush, Places},
         keep_draining,
     },
-    remote::airtable::{Client, Error},
+    remote::{
+        self,
+        airtable::{Client, Error},
+    },
     store::Books,
 };
 
@@ -127,6 +130,26 @@ impl Pushes {
     /// Waits for the drains under way to end.
     pub(super) async fn end(self) {
         self.tasks.end(STOP_PATIENCE).await;
+    }
+}
+
+/// Asks Directus until it says which account is Plait's own: that one is no member.
+pub(super) async fn learn_own_account(
+    client: Arc<remote::directus::Client>,
+    own: Arc<OnceLock<String>>,
+    stop: CancellationToken,
+) {
+    while own.get().is_none() {
+        match client.me().await {
+            Ok(me) => drop(own.set(me.id)),
+            Err(error) => {
+                debug!(error = %error.chain(), "directus does not say yet whose token ours is");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(ASK_EVERY) => {}
+                }
+            }
+        }
     }
 }
 

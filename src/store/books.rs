@@ -188,8 +188,8 @@ impl Books {
 
     /// Whether the side has the record, under which key, and whether it is to be deleted there.
     async fn read_presence(&self, wanted: &Wanted<'_>, to: &mut Standings) -> Result<(), Error> {
-        let rows: Vec<(Uuid, Option<String>, Option<bool>, Option<bool>)> = sqlx::query_as(
-            "select u.record_id, l.side_key, a.was_deleted,
+        let rows: Vec<(Uuid, Option<String>, Option<bool>, Option<bool>, Option<bool>)> = sqlx::query_as(
+            "select u.record_id, l.side_key, a.was_deleted, a.is_outside,
                     case when p.record_id is not null then p.approved_at is not null end
              from unnest($3::uuid[]) as u (record_id)
              left join mirror.link l on l.record_id = u.record_id and l.entity_no = $1 and l.side = $2
@@ -201,10 +201,13 @@ impl Books {
         .bind(wanted.records)
         .fetch_all(&self.pool)
         .await?;
-        for (record, key, was_deleted, delete) in rows {
+        for (record, key, was_deleted, is_outside, delete) in rows {
             let Some(standing) = to.get_mut(&record) else { continue };
             standing.key = key.as_deref().map(SideKey::from);
             standing.state.absent.extend(was_deleted.map(|was_deleted| (wanted.side, was_deleted)));
+            if is_outside == Some(true) {
+                standing.state.outside.push(wanted.side);
+            }
             if delete.is_some() {
                 standing.state.doomed.push(wanted.side);
             }
@@ -307,10 +310,10 @@ impl Books {
         if records.is_empty() {
             return Ok(HashMap::new());
         }
-        // What the side has said that it made is there, before its log says so.
+        // What the side has said that it made is there, before its log says so; what is not mirrored is there too.
         let rows: Vec<(Uuid, Option<String>, bool)> = sqlx::query_as(
             "select u.record_id, coalesce(l.side_key, o.side_key),
-                    a.record_id is null or not a.was_deleted and o.operation_id is not null
+                    a.record_id is null or a.is_outside or not a.was_deleted and o.operation_id is not null
              from unnest($3::uuid[]) as u (record_id)
              left join mirror.link l on l.record_id = u.record_id and l.entity_no = $1 and l.side = $2
              left join mirror.absence a on a.record_id = u.record_id and a.entity_no = $1 and a.side = $2

@@ -153,6 +153,7 @@ mod tests {
                 canon: vec![value],
                 shadow: Vec::new(),
                 absent: Vec::new(),
+                outside: Vec::new(),
                 operations: Vec::new(),
                 doomed: Vec::new(),
                 other_id: None,

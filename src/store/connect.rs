@@ -7,8 +7,11 @@ use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{debug, info};
 
-use super::{Error, reports};
-use crate::postgres::{self, TlsMode};
+use super::{Error, reports, rights};
+use crate::{
+    mapping::Mapping,
+    postgres::{self, TlsMode},
+};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -217,6 +220,17 @@ pub(crate) async fn install_reports(canonical: &Canonical) -> Result<(), Error> 
     let mut client = connect(canonical).await?;
     client.batch_execute("set lock_timeout = '10s'").await?;
     reports::install(&mut client).await
+}
+
+/// Lets the rights of who reads reports follow the mapping; after [`install_reports`].
+///
+/// # Errors
+/// When the database does not take it: the rights are as they were then.
+pub(crate) async fn follow_mapping(canonical: &Canonical, mapping: &Mapping) -> Result<(), Error> {
+    let _turn = Turn::take(canonical).await?;
+    let mut client = connect(canonical).await?;
+    client.batch_execute("set lock_timeout = '10s'").await?;
+    rights::follow(&mut client, mapping).await
 }
 
 /// Whether the schemas are as far as the writer's place, which decides who may change them.

@@ -105,7 +105,7 @@ impl Writer {
         let is_living = if shape.has_deleted_at { "t.deleted_at is null" } else { "true" };
         let sql = format!(
             "select t.id, null::text, array[{texts}]::text[] from {table} t
-             join mirror.absence a on a.record_id = t.id and a.entity_no = $2 and a.side = $1 and not a.was_deleted
+             join mirror.absence a on a.record_id = t.id and a.entity_no = $2 and a.side = $1 and not a.was_deleted and not a.is_outside
              where {is_living}
              union all
              select t.id, m.side_key, array[{texts}]::text[] from {table} t

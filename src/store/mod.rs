@@ -26,11 +26,13 @@ pub(crate) mod lease;
 #[cfg(test)]
 mod lease_tests;
 mod limit;
+pub(crate) mod logins;
 pub(crate) mod operation;
 pub(crate) mod option_yes;
 mod outbox;
 mod owed;
 pub(crate) mod parked;
+pub(crate) mod passage;
 pub(crate) mod person;
 pub(crate) mod plan;
 #[cfg(test)]
@@ -42,6 +44,7 @@ pub(crate) mod recovery;
 #[cfg(test)]
 mod report_tests;
 pub(crate) mod reports;
+mod rights;
 mod session;
 mod settling;
 pub(crate) mod standing;
@@ -59,7 +62,7 @@ pub(crate) use approval::SideIds;
 pub(crate) use books::{Books, Standing, Target};
 pub(crate) use catalog::{TableShape, shapes};
 pub(crate) use connect::{
-    Canonical, connect, has_place, install_reports, migrate, missing_grants, place,
+    Canonical, connect, follow_mapping, has_place, install_reports, migrate, missing_grants, place,
 };
 pub(crate) use decided::{CommandRow, VerdictRow, YesRow};
 pub(crate) use element::Left;
@@ -69,6 +72,7 @@ pub(crate) use lease::{Candidate, Keeper, stand_by};
 pub(crate) use operation::Creation;
 pub(crate) use outbox::{Again, Parked};
 pub(crate) use owed::{ANSWERS_ITSELF, DoomRow, DueRow, ParkRow};
+pub(crate) use passage::PassageRow;
 pub(crate) use session::Call;
 pub(crate) use settling::QuietRow;
 pub(crate) use state::ElementRow;
@@ -106,6 +110,10 @@ pub(crate) enum Error {
     ConnectionEnded,
     #[error("the canonical database has not answered within {} s", after.as_secs())]
     Silent { after: Duration },
+    #[error(
+        "the role {name} was not made by plait, which changes no other: give the login another name, or have its administrator run `comment on role \"{name}\" is 'plait reader'`"
+    )]
+    ForeignRole { name: String },
     #[error("the task that wrote a batch broke off")]
     BrokenOff(#[source] tokio::task::JoinError),
     #[error("{0}")]

@@ -27,7 +27,7 @@ pub(crate) const OPERATIONS: &str =
 /// is, and what turns out not to be owed is dropped by the next push.
 pub(crate) const QUEUE_ALL: &str =
     "insert into mirror.outbox (side, entity_no, record_id)
-     select side, entity_no, record_id from mirror.absence where entity_no = any($1)
+     select side, entity_no, record_id from mirror.absence where entity_no = any($1) and not is_outside
      union select side, entity_no, record_id from mirror.shadow where entity_no = any($1)
      union select side, entity_no, record_id from mirror.pending_delete where entity_no = any($1) and approved_at is not null
      union select side, entity_no, record_id from mirror.operation where entity_no = any($1) and settled_at is null

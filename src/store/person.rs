@@ -704,3 +704,15 @@ pub(crate) async fn unread(
     .fetch_all(pool)
     .await?)
 }
+
+/// The logins that read as this member; none, where there are no reports.
+pub(crate) async fn logins(pool: &PgPool, record: Uuid) -> Result<Vec<String>, Error> {
+    let is_there: bool = sqlx::query_scalar("select to_regclass('report.reader') is not null")
+        .fetch_one(pool)
+        .await?;
+    if !is_there {
+        return Ok(Vec::new());
+    }
+    let sql = "select role_name::text from report.reader where member_id = $1 order by 1";
+    Ok(sqlx::query_scalar(sql).bind(record).fetch_all(pool).await?)
+}

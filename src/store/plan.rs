@@ -100,6 +100,8 @@ pub(crate) struct Doomed {
     pub(crate) side: String,
     pub(crate) found_at: DateTime<Utc>,
     pub(crate) stopped_by_count: bool,
+    /// It was not deleted on the other side: it left the rows there that the mapping mirrors.
+    pub(crate) has_left: bool,
 }
 
 /// All that a yes would let happen, and what waits for an answer of its own.
@@ -554,7 +556,9 @@ pub(crate) async fn questions(pool: &PgPool) -> Result<Vec<Question>, Error> {
 /// Deletes that wait for a yes.
 pub(crate) async fn doomed(pool: &PgPool) -> Result<Vec<Doomed>, Error> {
     Ok(sqlx::query_as(
-        "select e.name as entity, p.record_id, p.side, p.found_at, p.stopped_by_count
+        "select e.name as entity, p.record_id, p.side, p.found_at, p.stopped_by_count,
+             exists (select from mirror.absence a where a.record_id = p.record_id and a.entity_no = p.entity_no
+                 and a.side <> p.side and a.is_outside) as has_left
          from mirror.pending_delete p join mirror.entity e using (entity_no)
          where p.approved_at is null order by e.name, p.side, p.found_at, p.record_id",
     )

@@ -1,8 +1,7 @@
-//! The roles that read reports: `plait_analyst`, `plait_delegate` and `plait_investor`, and logins in them.
+//! The roles that read reports: `plait_analyst`, `plait_delegate` and `plait_investor`. Logins in them are in
+//! [`super::logins`].
 
-use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::Client;
-use uuid::Uuid;
 
 use super::{
     Error,
@@ -18,6 +17,8 @@ pub(crate) enum Group {
 }
 
 impl Group {
+    pub(crate) const ALL: [Self; 3] = [Self::Analyst, Self::Delegate, Self::Investor];
+
     pub(crate) fn role(self) -> &'static str {
         match self {
             Self::Analyst => "plait_analyst",
@@ -37,13 +38,15 @@ pub(crate) struct Roles {
     pub(crate) may_make: bool,
     /// Roles that read canonical tables now and would see no rows of those with rules.
     pub(crate) shut_out: Vec<String>,
+    /// The statement that keeps readers from making temporary tables; `None`: they cannot.
+    pub(crate) temp: Option<String>,
     pub(crate) user: String,
 }
 
 /// Looks, and changes nothing.
 pub(crate) async fn look(client: &Client) -> Result<Roles, Error> {
     let mut missing = Vec::new();
-    for group in [Group::Analyst, Group::Delegate, Group::Investor] {
+    for group in Group::ALL {
         let there: bool =
             client.query_one("select to_regrole($1) is not null", &[&group.role()]).await?.get(0);
         if !there {
@@ -73,8 +76,16 @@ pub(crate) async fn look(client: &Client) -> Result<Roles, Error> {
             &[],
         )
         .await?;
+    let temp = client
+        .query_one(
+            "select case when has_database_privilege('public', current_database(), 'temp')
+                         then format('revoke temporary on database %I from public', current_database()) end",
+            &[],
+        )
+        .await?;
     Ok(Roles {
         missing,
+        temp: temp.get(0),
         has_policies: row.get(0),
         may_make: row.get(1),
         shut_out: shut_out.iter().map(|row| row.get(0)).collect(),
@@ -93,38 +104,6 @@ pub(crate) async fn make_roles(client: &mut Client) -> Result<(), Error> {
     transaction.batch_execute("set local client_min_messages = warning").await?;
     for text in [ROLES, GRANTS] {
         transaction.batch_execute(text).await?;
-    }
-    transaction.commit().await?;
-    Ok(())
-}
-
-/// Makes a login, or gives the one that is there another password and group. The password never goes over the wire, nor
-/// into the server's log.
-pub(crate) async fn make_reader(
-    client: &mut Client,
-    name: &str,
-    group: Group,
-    password: &str,
-    member: Option<Uuid>,
-) -> Result<(), Error> {
-    let transaction = client.transaction().await?;
-    let texts = transaction
-        .query_one(
-            "select format(case when to_regrole(quote_ident($1)) is null then 'create role %I login'
-                                else 'alter role %I login' end, $1),
-                    format('alter role %I password %L', $1, $2::text), format('grant %I to %I', $3::text, $1)",
-            &[&name, &scram_sha_256(password.as_bytes()), &group.role()],
-        )
-        .await?;
-    for at in 0..3 {
-        transaction.batch_execute(texts.get(at)).await?;
-    }
-    transaction
-        .execute("delete from report.reader where role_name = $1::text::name", &[&name])
-        .await?;
-    if let Some(member) = member {
-        let note = "insert into report.reader (role_name, member_id) values ($1::text::name, $2)";
-        transaction.execute(note, &[&name, &member]).await?;
     }
     transaction.commit().await?;
     Ok(())

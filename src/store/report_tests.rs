@@ -8,7 +8,9 @@ use tokio_postgres::{Client, IsolationLevel, error::SqlState};
 use uuid::Uuid;
 
 use super::{
-    Canonical, connect, install_reports, migrate,
+    Canonical, connect, follow_mapping, install_reports,
+    logins::{self, Removed},
+    migrate,
     readers::{self, Group},
 };
 use crate::{
@@ -55,7 +57,7 @@ impl Lab {
 
     /// A login in a group, connected.
     async fn reader(&mut self, name: &str, group: Group, member: Option<Uuid>) -> Client {
-        readers::make_reader(&mut self.client, name, group, "open sesame", member).await.unwrap();
+        logins::make(&mut self.client, name, group, "open sesame", member).await.unwrap();
         let config = self.cluster.config("reports", name, "open sesame");
         connect(&Canonical { config, tls: TlsMode::Disable, ca: None }).await.unwrap()
     }
@@ -555,19 +557,17 @@ async fn reports_an_investor_sees_own_lines_and_nothing_else() {
         );
 
         // Ways around: a cheap function that tells what it is given, another role, another member, writing.
-        marie
-            .batch_execute(
-                "create function pg_temp.tell(t text) returns boolean language plpgsql cost 0.0000001 as
-                 $$ begin if t like '%HIDDEN%' then raise exception 'leaked %', t; end if; return true; end $$",
-            )
-            .await
-            .unwrap();
+        let tell = "create function SCHEMA.tell(t text) returns boolean language plpgsql cost 0.0000001 as
+             $$ begin if t like '%HIDDEN%' then raise exception 'leaked %', t; end if; return true; end $$";
+        let refused = marie.batch_execute(&tell.replace("SCHEMA", "pg_temp")).await.unwrap_err();
+        assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+        lab.client.batch_execute(&tell.replace("SCHEMA", "public")).await.unwrap();
         for sql in [
-            "select reference from canon.investment where pg_temp.tell(reference)",
-            "select name from canon.startup where pg_temp.tell(name)",
-            "select last_name from canon.member where pg_temp.tell(last_name)",
-            "select label from canon.cash_flow where pg_temp.tell(label)",
-            "select reference from report.portfolio_line where pg_temp.tell(startup) and pg_temp.tell(reference)",
+            "select reference from canon.investment where public.tell(reference)",
+            "select name from canon.startup where public.tell(name)",
+            "select last_name from canon.member where public.tell(last_name)",
+            "select label from canon.cash_flow where public.tell(label)",
+            "select reference from report.portfolio_line where public.tell(startup) and public.tell(reference)",
         ] {
             assert!(rows(&marie, sql).await.is_some(), "{sql}");
         }
@@ -688,4 +688,150 @@ async fn reports_are_installed_anew_only_where_they_differ_and_spare_the_views_o
     lab.client.batch_execute(again).await.unwrap();
     install_reports(&lab.config).await.unwrap();
     assert_eq!(lab.texts("select count(*)::text from public.mine").await, ["8"]);
+}
+
+// ---- what follows from the mapping, and logins ----------------------------------------------------------------------------
+
+#[tokio::test]
+async fn reports_personal_and_new_columns_are_read_by_nobody_until_the_mapping_says_so() {
+    let mut lab = Lab::open(&postgres_bin().unwrap()).await;
+    readers::make_roles(&mut lab.client).await.unwrap();
+    let add = "alter table canon.member add column iban text, add column shoe_size text, add column badge text;
+        update canon.member set iban = 'SECRET', email = 'secret@x.org', phone = '+33612345678', note = 'SECRET'";
+    lab.client.batch_execute(add).await.unwrap();
+    let mapping = |more: &str| {
+        let text = format!(
+            r#"version = 1
+            [entity.member]
+            table = "member"
+            directus = {{ table = "directus_users" }}
+            [entity.member.field]
+            email = {{ type = "email", directus = "email", personal = true }}
+            {more}"#
+        );
+        crate::mapping::read(&text, "mapping.toml").unwrap()
+    };
+    let ana = lab.reader("ana", Group::Analyst, None).await;
+    let del = lab.reader("del", Group::Delegate, None).await;
+    let read = async |client: &Client, column: &str| {
+        rows(client, &format!("select {column}::text from canon.member")).await.is_some()
+    };
+    let more = "iban = { type = \"text\", directus = \"iban\", personal = true }
+        shoe_size = { type = \"text\", directus = \"shoe_size\" }
+        joined_on = { type = \"date\", directus = \"joined_on\", personal = true }
+        badge = { type = \"text\", directus = \"badge\", personal = false }";
+    follow_mapping(&lab.config, &mapping(more)).await.unwrap();
+    for (column, is_open) in [
+        ("last_name", true),
+        ("ticket_min", true),
+        ("badge", true),
+        ("email", false),
+        ("phone", false),
+        ("note", false),
+        ("iban", false),
+        ("shoe_size", false),
+        ("joined_on", false),
+    ] {
+        assert_eq!(read(&ana, column).await, is_open, "{column}");
+    }
+    assert!(read(&del, "email").await && !read(&del, "iban").await && !read(&del, "note").await);
+    // The past is no way round.
+    for shape in ["member", "startup", "project"] {
+        let past =
+            format!("select to_jsonb(k)::text from report.known(null::canon.{shape}, now()) k");
+        for client in [&ana, &del] {
+            let past = rows(client, &past).await.unwrap();
+            assert!(past.iter().all(|row| !row.contains("SECRET")), "{shape}: {past:?}");
+        }
+    }
+    let names =
+        "select last_name from report.known(null::canon.member, now()) where last_name is not null";
+    assert!(!rows(&ana, names).await.unwrap().is_empty());
+    let email = "select email from report.known(null::canon.member, now()) where email is not null";
+    assert_eq!(rows(&ana, email).await.unwrap(), [""; 0]);
+    assert!(!rows(&del, email).await.unwrap().is_empty());
+    // What is said otherwise holds from the next start on.
+    follow_mapping(
+        &lab.config,
+        &mapping("joined_on = { type = \"date\", directus = \"joined_on\" }"),
+    )
+    .await
+    .unwrap();
+    assert!(read(&ana, "joined_on").await && !read(&ana, "badge").await);
+    // A new version of the reports changes nothing of it.
+    lab.client.execute("delete from mirror.report_installation", &[]).await.unwrap();
+    install_reports(&lab.config).await.unwrap();
+    assert!(!read(&ana, "email").await && !read(&ana, "badge").await);
+}
+
+#[tokio::test]
+async fn reports_login_reads_as_its_last_group_alone_and_no_other_role_is_touched() {
+    for bin in [postgres_bin().unwrap(), postgres18_bin().unwrap()] {
+        let mut lab = Lab::open(&bin).await;
+        readers::make_roles(&mut lab.client).await.unwrap();
+        let marie = Some(id("1"));
+        let all = "select count(*)::text from canon.investment";
+        let was = rows(&lab.reader("marie", Group::Delegate, None).await, all).await;
+        assert_eq!(was, Some(lab.texts(all).await));
+        let client = lab.reader("marie", Group::Investor, marie).await;
+        let own = lab.texts(&format!("{all} where member_id = '{}'", id("1"))).await;
+        assert_eq!(rows(&client, all).await.unwrap(), own);
+        assert_ne!(rows(&client, all).await, was);
+        assert!(
+            rows(&client, "select report.known(null::canon.investment, now())::text")
+                .await
+                .is_none()
+        );
+        // What a reader cannot do to the others.
+        for (sql, said) in [
+            ("create temporary table heap (n int)", "permission denied"),
+            ("show statement_timeout", "1min"),
+        ] {
+            let answer = match client.query(sql, &[]).await {
+                Ok(rows) => rows[0].get::<_, String>(0),
+                Err(error) => error.as_db_error().unwrap().message().to_owned(),
+            };
+            assert!(answer.contains(said), "{sql}: {answer}");
+        }
+        let limit = "select rolconnlimit::text from pg_roles where rolname = 'marie'";
+        assert_eq!(lab.texts(limit).await, ["5"]);
+        let again = lab.reader("marie", Group::Analyst, None).await;
+        assert_eq!(rows(&again, all).await, was);
+        assert_eq!(lab.texts("select count(*)::text from report.reader").await, ["0"]);
+
+        // A role of somebody else's keeps its password, its groups, and itself.
+        lab.client
+            .batch_execute("create role app login; grant plait_analyst to app")
+            .await
+            .unwrap();
+        let refused = logins::make(&mut lab.client, "app", Group::Investor, "x", marie).await;
+        assert!(refused.unwrap_err().to_string().contains("was not made by plait"));
+        assert!(logins::remove(&mut lab.client, "app").await.is_err());
+        let app = "select (rolpassword is null)::text from pg_authid where rolname = 'app'";
+        assert_eq!(lab.texts(app).await, ["true"]);
+
+        drop(lab.reader("jean", Group::Investor, marie).await);
+        let listed = logins::list(&lab.client).await.unwrap();
+        let listed: Vec<(&str, Vec<&str>, Option<Uuid>)> = listed
+            .iter()
+            .map(|it| (it.name.as_str(), it.groups.iter().map(String::as_str).collect(), it.member))
+            .collect();
+        assert_eq!(
+            listed,
+            [("jean", vec!["plait_investor"], marie), ("marie", vec!["plait_analyst"], None)]
+        );
+        // It goes with its sessions; what others hang on it keeps the role, which reads nothing then.
+        assert_eq!(logins::remove(&mut lab.client, "marie").await.unwrap(), Removed::Gone);
+        assert!(again.query("select 1", &[]).await.is_err());
+        lab.client
+            .batch_execute("create table public.hers (n int); grant select on public.hers to jean")
+            .await
+            .unwrap();
+        let shut = logins::remove(&mut lab.client, "jean").await.unwrap();
+        assert!(matches!(&shut, Removed::Shut(why) if why.contains("hers")), "{shut:?}");
+        let may = "select rolcanlogin::text || (select count(*) from pg_auth_members m where m.member = r.oid)
+            from pg_roles r where rolname = 'jean'";
+        assert_eq!(lab.texts(may).await, ["false0"]);
+        assert_eq!(lab.texts("select count(*)::text from report.reader").await, ["0"]);
+    }
 }

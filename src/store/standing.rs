@@ -24,6 +24,8 @@ const PAGE_ROW_COUNT: i64 = 5_000;
 pub(crate) struct Standing {
     pub(crate) shadow: BTreeMap<(Side, Uuid, String), Json>,
     pub(crate) absent: BTreeSet<(Side, Uuid)>,
+    /// Of those, records that the side has outside the rows that are mirrored.
+    pub(crate) outside: BTreeSet<(Side, Uuid)>,
     /// Cells that wait for a person.
     pub(crate) held: BTreeSet<(Uuid, String)>,
     /// With the reason; the field `*`: the whole record.
@@ -82,11 +84,16 @@ async fn standing(connection: &mut PgConnection, number: Option<i16>) -> Result<
             standing.shadow.insert((side, row.get(1), row.get(2)), row.get(3));
         }
     }
-    for row in
-        rows(connection, number, "select side, record_id from mirror.absence where entity_no = $1")
-            .await?
+    for row in rows(
+        connection,
+        number,
+        "select side, record_id, is_outside from mirror.absence where entity_no = $1",
+    )
+    .await?
     {
-        standing.absent.extend(side(&row).map(|side| (side, row.get(1))));
+        let absent = side(&row).map(|side| (side, row.get(1)));
+        standing.absent.extend(absent);
+        standing.outside.extend(absent.filter(|_| row.get(2)));
     }
     for row in rows(
         connection,

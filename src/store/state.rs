@@ -48,7 +48,7 @@ impl Writer {
             ),
             (
                 described.has_absences(),
-                "select record_id, side, was_deleted from mirror.absence where entity_no = $1 and record_id = any($2)",
+                "select record_id, side, was_deleted, is_outside from mirror.absence where entity_no = $1 and record_id = any($2)",
             ),
         ] {
             if is_needed {
@@ -99,6 +99,7 @@ impl Writer {
                     (states.get_mut(&RecordId(row.get(0))), Side::from_name(row.get(1)))
                 {
                     state.absent.push((side, row.get(2)));
+                    state.outside.extend(row.get::<_, bool>(3).then_some(side));
                 }
             }
         }

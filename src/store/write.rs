@@ -15,6 +15,7 @@ use super::{
     decided::{CommandRow, VerdictRow, YesRow},
     identity::{MatchRow, MoveRow, QuestionRow},
     owed::{DoomRow, DueRow, ParkRow},
+    passage::PassageRow,
     session::{Call, Feed, Param},
     settling::QuietRow,
     unfit::{AcceptedRow, UnfitRow},
@@ -60,6 +61,7 @@ pub(crate) struct Writes {
     pub(crate) moves: Vec<MoveRow>,
     /// Rows of the outbox whose wait for quiet is over.
     pub(crate) quiet: Vec<QuietRow>,
+    pub(crate) passages: Vec<PassageRow>,
 }
 
 /// Changes to one entity's tables.
@@ -126,6 +128,8 @@ pub(crate) struct AbsenceRow {
     pub(crate) side: Side,
     pub(crate) transaction: i64,
     pub(crate) was_deleted: bool,
+    /// The side has it outside the rows that are mirrored.
+    pub(crate) is_outside: bool,
 }
 
 #[derive(Debug)]
@@ -385,6 +389,7 @@ impl Writer {
         to.identity(writes);
         to.transitions(&self.mapping, &writes.transitions);
         to.refusals(writes);
+        to.passages(writes);
         for row in &writes.positions {
             to.add(
                 "insert into mirror.position (log, side, position, identity) values ($1, $2, $3, coalesce($4::jsonb, '{}'))
@@ -610,17 +615,20 @@ impl Calls<'_> {
             return;
         }
         self.add(
-            "insert into mirror.absence (record_id, entity_no, side, source_transaction_id, was_deleted)
-             select record_id, $1, side, id, was_deleted
-             from unnest($2::uuid[], $3::text[], $4::bigint[], $5::boolean[]) as u (record_id, side, id, was_deleted)
+            "insert into mirror.absence (record_id, entity_no, side, source_transaction_id, was_deleted, is_outside)
+             select record_id, $1, side, id, was_deleted, is_outside
+             from unnest($2::uuid[], $3::text[], $4::bigint[], $5::boolean[], $6::boolean[])
+                 as u (record_id, side, id, was_deleted, is_outside)
              on conflict (record_id, entity_no, side) do update
-                 set source_transaction_id = excluded.source_transaction_id, was_deleted = excluded.was_deleted",
+                 set source_transaction_id = excluded.source_transaction_id, was_deleted = excluded.was_deleted,
+                     is_outside = excluded.is_outside",
             vec![
                 Box::new(number),
                 column(rows, |row| row.record.0),
                 column(rows, |row| row.side.name()),
                 column(rows, |row| row.transaction),
                 column(rows, |row| row.was_deleted),
+                column(rows, |row| row.is_outside),
             ],
         );
     }

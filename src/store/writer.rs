@@ -458,7 +458,8 @@ impl Writer {
             .collect())
     }
 
-    /// Of `records`, those that `side` is known to have deleted or never had.
+    /// Of `records`, those that `side` is known to have deleted or never had; it does not have them outside the rows that
+    /// are mirrored either.
     pub(crate) async fn absent(
         &self,
         side: Side,
@@ -467,7 +468,7 @@ impl Writer {
     ) -> Result<HashSet<RecordId>, Error> {
         let rows = self
             .query(
-                "select record_id from mirror.absence where side = $1 and entity_no = $2 and record_id = any($3)",
+                "select record_id from mirror.absence where side = $1 and entity_no = $2 and record_id = any($3) and not is_outside",
                 &[&side.name(), &self.entity_number(entity), &records],
             )
             .await?;

@@ -61,6 +61,8 @@ pub(crate) enum Cause {
     Questioned,
     /// The mapping has pointed the field elsewhere, and it was not read there yet.
     Unread,
+    /// The side has it outside the rows that are mirrored.
+    Outside,
     Unexplained,
 }
 
@@ -78,6 +80,7 @@ impl Cause {
             Self::Unapproved => "unapproved",
             Self::Questioned => "questioned",
             Self::Unread => "unread",
+            Self::Outside => "outside",
             Self::Unexplained => "unexplained",
         }
     }
@@ -93,6 +96,9 @@ impl Cause {
             Self::PendingDelete => "was deleted on the other side, and waits for a yes here".into(),
             Self::OneWay => "nothing is written to this field here, as the mapping says".into(),
             Self::Unapproved => "the plan of the first push was not accepted yet".into(),
+            Self::Outside => {
+                "is there outside the rows that are mirrored, as the mapping says".into()
+            }
             Self::Questioned => "may be the same as another record: a person has to say".into(),
             Self::Unread => "the mapping names another field here, which was not read yet".into(),
             Self::Unexplained => "UNEXPLAINED".into(),
@@ -243,6 +249,9 @@ impl Of<'_> {
         }
         if !self.standing.absent.contains(&(self.side, record)) {
             return Cause::Unexplained;
+        }
+        if self.standing.outside.contains(&(self.side, record)) {
+            return Cause::Outside;
         }
         if self.standing.questioned.contains(&record) {
             return Cause::Questioned;

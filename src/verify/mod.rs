@@ -38,6 +38,8 @@ pub(crate) struct Verify {
     pub(crate) shapes: Vec<TableShape>,
     pub(crate) airtable: Option<(Arc<remote::airtable::Client>, Vec<airtable::BaseSettings>)>,
     pub(crate) directus: Option<directus::SourceSettings>,
+    /// The id of Plait's own account in Directus, where it is known.
+    pub(crate) own_account: Option<String>,
 }
 
 /// What was found of an entity on a side.
@@ -172,7 +174,10 @@ impl Verify {
         match side {
             Side::Directus => {
                 let Some(source) = &self.directus else { return Ok(None) };
-                let look = directus::Look::open(source, Arc::clone(&self.mapping)).await?;
+                let look = {
+                    let (mapping, own) = (Arc::clone(&self.mapping), self.own_account.clone());
+                    directus::Look::open(source, mapping, own).await?
+                };
                 Ok(Some(Look::Directus(look)))
             }
             Side::Airtable => {

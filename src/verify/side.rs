@@ -88,7 +88,10 @@ impl<'a> Reading<'a> {
                     self.elements.entry((key, element.field)).or_default().push(held);
                 }
             }
-            Change::Renamed { .. } | Change::Absent | Change::Truncated => {}
+            Change::Renamed { .. }
+            | Change::Absent
+            | Change::Outside { .. }
+            | Change::Truncated => {}
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use chrono::Utc;
@@ -48,6 +48,18 @@ struct ReadPage {
     _room: OwnedSemaphorePermit,
 }
 
+/// The records of filtered tables that are mirrored.
+pub(super) type Inside = HashMap<EntityNo, HashSet<SideKey>>;
+
+/// Notes whether this record is mirrored.
+pub(super) fn note(inside: &mut HashSet<SideKey>, observation: &Observation) {
+    if matches!(observation.change, Change::Present { .. }) {
+        inside.insert(observation.key.clone());
+    } else {
+        inside.remove(&observation.key);
+    }
+}
+
 /// What a listing reads from, and to whom it tells.
 pub(super) struct Listing<'a> {
     pub(super) client: &'a Arc<Client>,
@@ -57,6 +69,8 @@ pub(super) struct Listing<'a> {
     pub(super) plan: &'a Arc<Plan>,
     pub(super) deliveries: &'a Outlet,
     pub(super) known: &'a dyn KnownKeys,
+    /// Of tables with a filter, the records handed over that are mirrored.
+    pub(super) inside: Mutex<Inside>,
 }
 
 impl Listing<'_> {
@@ -140,6 +154,11 @@ impl Listing<'_> {
         }
         info!(base = self.base, record_count, "read all records");
         Ok(listed)
+    }
+
+    /// Of tables with a filter, the records that were handed over and are mirrored.
+    pub(super) fn into_inside(self) -> Inside {
+        self.inside.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads one table page by page into `pages`.
@@ -286,6 +305,12 @@ impl Listing<'_> {
     }
 
     async fn deliver(&self, observations: Vec<Observation>) -> Result<(), Error> {
+        for table in self.plan.tables.iter().filter(|table| table.is_filtered()) {
+            let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+            let inside = inside.entry(table.entity).or_default();
+            let of_it = observations.iter().filter(|it| it.entity == table.entity);
+            of_it.for_each(|observation| note(inside, observation));
+        }
         let stamp = Stamp {
             side: Side::Airtable,
             at: Utc::now().timestamp_micros(),

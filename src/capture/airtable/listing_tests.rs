@@ -135,6 +135,7 @@ async fn listed(airtable: &Arc<Airtable>, known: Vec<String>) -> (usize, usize) 
     let client = Client::new(&url, "token").unwrap().with_body_bytes_max(100_000);
     let (deliveries, mut received) = queue(1_000_000);
     let listing = Listing {
+        inside: std::sync::Mutex::default(),
         client: &Arc::new(client),
         base: BASE,
         mapping: &Arc::new(mapping),

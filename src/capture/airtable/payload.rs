@@ -25,6 +25,8 @@ pub(crate) struct Payload {
     pub(crate) at: Option<i64>,
     pub(crate) author: Author,
     pub(crate) observations: Vec<Observation>,
+    /// Records of filtered tables of which it tells some cells: whether a cell is among them by which rows are told.
+    pub(crate) partial: HashMap<(EntityNo, SideKey), bool>,
     pub(crate) news: News,
 }
 
@@ -234,6 +236,7 @@ impl Reader<'_> {
     fn payload(&self, number: u64, raw: Raw) -> Payload {
         let mut news = News::default();
         let mut observations = Vec::new();
+        let mut partial = HashMap::new();
         news.unknown.extend(raw.rest.into_iter().map(|(key, _)| key));
         if raw.payload_format.as_ref().is_some_and(|format| format.as_str() != Some("v0")) {
             news.unknown.push(String::from("payloadFormat"));
@@ -257,7 +260,7 @@ impl Reader<'_> {
                 self.created(&id, &key, &record, &mut observations, &mut news);
             }
             for (key, record) in table.changed_records_by_id.unwrap_or_default() {
-                self.changed(&id, &key, record, &mut observations, &mut news);
+                self.changed(&id, &key, record, &mut observations, &mut news, &mut partial);
             }
             for key in table.destroyed_record_ids.unwrap_or_default() {
                 observations.extend(self.tables(&id).map(|table| Observation {
@@ -278,7 +281,7 @@ impl Reader<'_> {
             via: action.source.unwrap_or_else(|| String::from("unknown")),
         };
         let at = raw.timestamp.as_deref().and_then(micros);
-        Payload { number, at, author, observations, news }
+        Payload { number, at, author, observations, partial, news }
     }
 
     fn schema(&self, id: &str, table: &TableChanged, news: &mut News) {
@@ -368,6 +371,7 @@ impl Reader<'_> {
         record: RecordChanged,
         observations: &mut Vec<Observation>,
         news: &mut News,
+        partial: &mut HashMap<(EntityNo, SideKey), bool>,
     ) {
         let current = record.current.unwrap_or_default().cell_values_by_field_id;
         let Some(current) = current else { return };
@@ -388,8 +392,12 @@ impl Reader<'_> {
             // A field that did not change is not read here; one that was cleared is there, and null.
             let is_read = table.uuid.as_ref().is_some_and(|field| current.contains_key(field));
             let claimed_id = if is_read { claimed(table, &current) } else { None };
-            if cells.is_empty() && claimed_id.is_none() {
+            let is_moved = table.rows.iter().any(|(id, _)| current.contains_key(id));
+            if cells.is_empty() && claimed_id.is_none() && !is_moved {
                 continue;
+            }
+            if table.is_filtered() {
+                partial.insert((table.entity, SideKey::from(key)), is_moved);
             }
             let change = Change::Present { cells, claimed_id, made_at: None };
             observations.push(Observation {
@@ -401,7 +409,8 @@ impl Reader<'_> {
     }
 }
 
-/// A record of which all cells are known: those that are not in `cells` are empty.
+/// A record of which all cells are known: those that are not in `cells` are empty. One that is not among the rows that
+/// are mirrored says so.
 pub(super) fn whole(
     mapping: &Mapping,
     table: &PlanTable,
@@ -409,6 +418,9 @@ pub(super) fn whole(
     made_at: Option<i64>,
     format: CellFormat,
 ) -> Change {
+    if !table.admits(cells) {
+        return Change::Outside { claimed_id: claimed(table, cells) };
+    }
     let entity = mapping.entity(table.entity);
     let read = |(no, id): &(FieldNo, String)| -> (FieldNo, Cell) {
         (*no, read_cell(entity.field(*no), table, id, cells.get(id), format))

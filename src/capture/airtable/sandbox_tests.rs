@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     capture::{CaptureStatus, KnownKeys, OtherChoices, State, lineage_testing::InMemory},
-    mapping::{DirectusTable, FieldKind, Mapping},
+    mapping::{DirectusTable, FieldKind, Mapping, RowFilter, RowTest, RowValue},
     model::{
         Author, Cell, Change, Delivery, EntityNo, FieldNo, Finding, Incident, Level, Notice,
         Position, Side, SideKey, Value,
@@ -95,6 +95,7 @@ impl Applied {
                             self.absent_count += 1;
                             self.rows.remove(&key);
                         }
+                        Change::Outside { .. } => drop(self.rows.remove(&key)),
                         other => panic!("{other:?}"),
                     }
                 }
@@ -340,6 +341,71 @@ fn set(sandbox: &Sandbox, record: &str, values: Json) {
 
 fn first_startup(sandbox: &Sandbox) -> String {
     sandbox.records(NETWORK_BASE, "Startups").remove(0).0
+}
+
+/// Startups of the sector of health alone.
+fn healthy(values: &[&str]) -> Mapping {
+    let mut mapping = network();
+    let values = values.iter().map(|value| RowValue::Text((*value).into())).collect();
+    let test = RowTest { field: "Secteur".into(), values, is_not: false };
+    mapping.entities[0].rows.airtable = Some(RowFilter { tests: vec![test] });
+    // By a field that is not mapped itself.
+    mapping.entities[0].fields.retain(|field| field.name != "sector");
+    mapping
+}
+
+#[tokio::test]
+async fn airtable_rows_outside_the_filter_are_left_out_and_come_back_whole() {
+    let sandbox = sandbox().await;
+    let line = Setup { mapping: healthy(&["Santé"]), ..Setup::new() }.start(&sandbox);
+    let of_sector = |sectors: &[&str]| -> Vec<String> {
+        let records = sandbox.records(NETWORK_BASE, "Startups").into_iter();
+        let is_of = |fields: &Json| {
+            fields["Secteur"].as_str().is_some_and(|sector| sectors.contains(&sector))
+        };
+        records.filter(|(_, fields)| is_of(fields)).map(|(id, _)| id).collect()
+    };
+    let here = |applied: &Applied| -> Vec<String> {
+        let rows = applied.rows.keys().filter(|(entity, _)| *entity == STARTUP);
+        let mut keys: Vec<String> = rows.map(|(_, key)| key.to_string()).collect();
+        keys.sort_unstable();
+        keys
+    };
+    let sorted = |mut keys: Vec<String>| {
+        keys.sort_unstable();
+        keys
+    };
+    line.until("those of health", |applied| {
+        applied.next.is_some() && here(applied) == sorted(of_sector(&["Santé"]))
+    })
+    .await;
+    // One comes, with what it held before; an edit of one that is outside says nothing.
+    let other = of_sector(&["Énergie"]).remove(0);
+    set(&sandbox, &other, json!({ "Ville": "Brest" }));
+    set(&sandbox, &other, json!({ "Secteur": "Santé" }));
+    let brest = Cell::Value(Value::Text("Brest".into()));
+    let key = (STARTUP, SideKey::from(other.as_str()));
+    line.until("it came", |applied| {
+        applied.rows.get(&key).is_some_and(|cells| cells[&CITY] == brest && cells.len() == 3)
+    })
+    .await;
+    set(&sandbox, &other, json!({ "Ville": "Nantes" }));
+    let nantes = Cell::Value(Value::Text("Nantes".into()));
+    line.until("it is followed", |applied| {
+        applied.rows.get(&key).is_some_and(|cells| cells[&CITY] == nantes)
+    })
+    .await;
+    set(&sandbox, &other, json!({ "Secteur": "Énergie", "Ville": "Lyon" }));
+    line.until("it left", |applied| !applied.rows.contains_key(&key)).await;
+    let (applied, stored) = line.stop().await;
+    assert_eq!(applied.lock().unwrap().absent_count, 0, "it is still there");
+    // Another filter: the table is listed again.
+    let mapping = healthy(&["Santé", "Énergie"]);
+    let line = Setup { mapping, stored: Some(stored), applied, ..Setup::new() }.start(&sandbox);
+    line.until("both sectors", |applied| here(applied) == sorted(of_sector(&["Santé", "Énergie"])))
+        .await;
+    line.stop().await;
+    sandbox.stop().await.unwrap();
 }
 
 #[tokio::test]

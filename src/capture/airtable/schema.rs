@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
 
 use crate::{
     mapping::{
         Compared, Direction, Entity, Field, FieldKind, KnownOption, KnownOptions, Labels, Mapping,
-        Part, compare_options,
+        Part, RowFilter, RowTest, compare_options,
     },
     model::{EntityNo, FieldNo, Side},
     remote::airtable as remote,
@@ -34,6 +35,9 @@ pub(crate) struct ResolvedTable {
     pub(crate) id: String,
     /// By the name that the mapping gives.
     pub(crate) fields: BTreeMap<String, ResolvedField>,
+    /// Which rows are mirrored, in words: rows that were read under another rule are read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rows: Option<String>,
     /// Deleted: not read until it is restored or a person decides.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) suspended: bool,
@@ -119,13 +123,13 @@ pub(crate) struct Resolution {
 }
 
 /// What is read of a base: the resolved mapping without what is suspended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Plan {
     /// In the mapping's order: parents first.
     pub(crate) tables: Vec<PlanTable>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PlanTable {
     pub(crate) entity: EntityNo,
     /// `tbl…`
@@ -134,6 +138,10 @@ pub(crate) struct PlanTable {
     pub(crate) uuid: Option<String>,
     /// Each mapped field and its `fld…`; two may share one.
     pub(crate) fields: Vec<(FieldNo, String)>,
+    /// What a row has to hold to be mirrored, with the `fld…` of each test.
+    pub(crate) rows: Vec<(String, RowTest)>,
+    /// The same in words.
+    rule: Option<String>,
     /// Types by field id: a change of one asks for a listing.
     kinds: BTreeMap<String, String>,
     /// Of selects, by field id.
@@ -209,8 +217,20 @@ pub(crate) fn resolve(
                 fields.insert(given.clone(), resolved);
             }
         }
-        let given = mapped.table.clone();
-        let resolved = ResolvedTable { given, id: table.id.clone(), fields, suspended: false };
+        for test in entity.rows.airtable.iter().flat_map(|rows| &rows.tests) {
+            let before = before.and_then(|table| table.fields.get(&test.field));
+            let (no, given) = (entity_no(*no), test.field.as_str());
+            let place = Place { no, entity, table, given, has_codes: true };
+            if fields.contains_key(&test.field) {
+                continue;
+            }
+            if let Some(resolved) = place.find(before, &mut resolution, |_| None) {
+                fields.insert(test.field.clone(), resolved);
+            }
+        }
+        let (given, id) = (mapped.table.clone(), table.id.clone());
+        let rows = entity.rows.airtable.as_ref().map(RowFilter::words);
+        let resolved = ResolvedTable { given, id, fields, rows, suspended: false };
         resolution.resolved.tables.insert(entity.name.clone(), resolved);
     }
     resolution
@@ -526,6 +546,16 @@ impl Plan {
                     fields.push((FieldNo(field_no), found.id.clone()));
                 }
             }
+            // Without a field that tells which rows are mirrored, nothing is read: neither too much nor too little.
+            let tests = entity.rows.airtable.iter().flat_map(|rows| &rows.tests);
+            let rows: Option<Vec<_>> = tests
+                .map(|test| {
+                    let found = table.fields.get(&test.field).filter(|field| !field.suspended)?;
+                    kinds.entry(found.id.clone()).or_insert_with(|| found.kind.clone());
+                    Some((found.id.clone(), test.clone()))
+                })
+                .collect();
+            let Some(rows) = rows else { continue };
             let uuid = mapped.uuid.as_deref().and_then(usable).map(|field| field.id.clone());
             if let Some(id) = &uuid {
                 kinds.entry(id.clone()).or_default();
@@ -536,8 +566,9 @@ impl Plan {
                 .filter(|field| !field.options.is_empty())
                 .map(|field| (field.id.clone(), Labels::new(&field.options)))
                 .collect();
-            let table = table.id.clone();
-            tables.push(PlanTable { entity: EntityNo(no), table, uuid, fields, kinds, labels });
+            let (table, rule) = (table.id.clone(), table.rows.clone());
+            let entity = EntityNo(no);
+            tables.push(PlanTable { entity, table, uuid, fields, rows, rule, kinds, labels });
         }
         Self { tables }
     }
@@ -552,6 +583,7 @@ impl Plan {
                 .find(|old| old.entity == table.entity && old.table == table.table);
             old.is_none_or(|old| {
                 table.fields.iter().any(|field| !old.fields.contains(field))
+                    || table.rule != old.rule
                     || table.kinds.iter().any(|(id, kind)| old.kinds.get(id) != Some(kind))
             })
         };
@@ -570,6 +602,26 @@ impl Plan {
 }
 
 impl PlanTable {
+    /// Whether some of its rows may not be mirrored.
+    pub(crate) fn is_filtered(&self) -> bool {
+        !self.rows.is_empty()
+    }
+
+    /// Whether a row with these cells is mirrored; those that are not in `cells` are empty.
+    pub(crate) fn admits(&self, cells: &Map<String, Json>) -> bool {
+        self.rows.iter().all(|(id, test)| test.admits_json(cells.get(id)))
+    }
+
+    /// What a new record gets so that it is among the rows that are mirrored.
+    pub(crate) fn presets(&self) -> Vec<(String, Json)> {
+        let preset = |(id, test): &(String, RowTest)| {
+            let value = test.preset()?;
+            let is_list = self.kinds.get(id).is_some_and(|kind| kind == "multipleSelects");
+            Some((id.clone(), if is_list { Json::Array(vec![value]) } else { value }))
+        };
+        self.rows.iter().filter_map(preset).collect()
+    }
+
     /// The mapped fields that Airtable fills by itself.
     pub(crate) fn computed(&self) -> impl Iterator<Item = FieldNo> {
         let is_filled = |id: &String| self.kinds.get(id).is_some_and(|kind| is_computed(kind));

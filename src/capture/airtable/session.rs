@@ -21,7 +21,7 @@ use crate::{
 use super::{
     BaseSettings, Error, Identity, Links,
     interval::{Pace, Quota, interval},
-    listing::Listing,
+    listing::{Inside, Listing, note, observed},
     pause,
     payload::{self, Payload},
     ping::PingKey,
@@ -85,6 +85,8 @@ pub(super) struct Session {
     options_waiting: Option<Vec<Renamed>>,
     /// Texts of incidents that were raised: each is raised once.
     told: HashSet<String>,
+    /// The records of filtered tables that are mirrored.
+    inside: Inside,
     /// Keys in payloads that this version does not know, seen in this process.
     unknown: HashSet<String>,
     /// What a recovery wants to be read; `None`: nothing.
@@ -139,6 +141,7 @@ impl Session {
             asked_at: None,
             options_waiting: None,
             told: HashSet::new(),
+            inside: Inside::new(),
             unknown: HashSet::new(),
             reread: None,
             is_in_doubt: false,
@@ -491,9 +494,12 @@ impl Session {
             plan,
             deliveries: &links.deliveries,
             known: links.known.as_ref(),
+            inside: std::sync::Mutex::default(),
         };
         let progress = |done| self.set_state(State::Copying { done, total: None });
         self.unless_stopped(listing.run(&tables, progress)).await?;
+        let inside = listing.into_inside();
+        self.inside.extend(inside);
         self.send(Delivery::Progress { side: Side::Airtable, position: self.position(from) })
             .await?;
         let listed = std::mem::take(&mut self.to_list);
@@ -571,6 +577,7 @@ impl Session {
             plan,
             deliveries: &links.deliveries,
             known: links.known.as_ref(),
+            inside: std::sync::Mutex::default(),
         };
         let progress = |done| self.set_state(State::Copying { done, total: None });
         let read = async {
@@ -578,6 +585,8 @@ impl Session {
             listing.read(&tables, progress).await.map(drop)
         };
         self.unless_stopped(read).await?;
+        let inside = listing.into_inside();
+        self.inside.extend(inside);
         let position = self.position(from);
         self.send(Delivery::Progress { side: Side::Airtable, position }).await?;
         self.send(Delivery::WholeRead { side: Side::Airtable, log, pass }).await?;
@@ -614,19 +623,21 @@ impl Session {
 
     /// Reads a page from `self.next` on, up to the first payload that asks for something else first.
     async fn read(&mut self, plan: &Plan) -> Result<Read, Error> {
-        let Some(hook) = &self.hook else { return Err(Error::HookGone { webhook: "?".into() }) };
-        let call = self.links.client.payloads(&self.base.id, &hook.id, self.next);
+        let Some(hook) = self.hook.as_ref().map(|hook| hook.id.clone()) else {
+            return Err(Error::HookGone { webhook: "?".into() });
+        };
+        let call = self.links.client.payloads(&self.base.id, &hook, self.next);
         let page = self.unless_stopped(call).await;
         let PayloadPage { payloads, cursor, might_have_more } = match page {
             Err(Error::Airtable(RemoteError::NotFound { .. } | RemoteError::Forbidden { .. }))
                 if self.doubt_count < DOUBT_COUNT_MAX =>
             {
-                return Err(Error::HookGone { webhook: hook.id.clone() });
+                return Err(Error::HookGone { webhook: hook.clone() });
             }
             Err(Error::Airtable(error @ RemoteError::TooLarge { .. })) => {
                 let text = format!(
                     "the payload {}#{} cannot be held ({error}); the tables are read again",
-                    hook.id, self.next
+                    hook, self.next
                 );
                 return Ok(Read {
                     payloads: Vec::new(),
@@ -656,12 +667,13 @@ impl Session {
                     read.next = number + 1;
                     let text = format!(
                         "the payload {}#{number} cannot be read ({problem}); the tables are read again",
-                        hook.id
+                        hook
                     );
                     read.event = Some(Event::Hole(Incident::new("payload_unreadable", text)));
                     break;
                 }
             };
+            self.judge_rows(plan, &mut payload).await?;
             let number = payload.number;
             let news = std::mem::take(&mut payload.news);
             if news.has_new_option && self.looked_up_for != Some(number) {
@@ -706,6 +718,44 @@ impl Session {
             break;
         }
         Ok(read)
+    }
+
+    /// Settles which of a payload's records of filtered tables are mirrored. One that may have come or gone is read
+    /// whole: its payload tells what was changed, not all that it holds.
+    async fn judge_rows(&mut self, plan: &Plan, payload: &mut Payload) -> Result<(), Error> {
+        let mut kept = Vec::with_capacity(payload.observations.len());
+        for mut observation in std::mem::take(&mut payload.observations) {
+            let entity = observation.entity;
+            let table = plan.tables.iter().find(|table| table.entity == entity);
+            let Some(table) = table.filter(|table| table.is_filtered()) else {
+                kept.push(observation);
+                continue;
+            };
+            if !self.inside.contains_key(&entity) {
+                // Whatever was handed over before this process began is applied.
+                let known = self.links.known.keys(Side::Airtable, entity).await;
+                let known = known.map_err(Error::KnownKeys)?;
+                self.inside.insert(entity, known.into_iter().collect());
+            }
+            match payload.partial.get(&(entity, observation.key.clone())) {
+                Some(true) => {
+                    let client = Arc::clone(&self.links.client);
+                    let (base, key) = (&self.base.id, &observation.key.0);
+                    let read = client.get_record(base, &table.table, key);
+                    // Gone by now: a later payload says so.
+                    let Some(record) = self.unless_stopped(read).await? else { continue };
+                    observation = observed(&self.links.mapping, table, &record);
+                }
+                Some(false) if !self.inside[&entity].contains(&observation.key) => continue,
+                _ => {}
+            }
+            if let Some(inside) = self.inside.get_mut(&entity) {
+                note(inside, &observation);
+            }
+            kept.push(observation);
+        }
+        payload.observations = kept;
+        Ok(())
     }
 
     /// The page does not begin where we stopped: payloads are lost, or it is not the webhook it was.

@@ -51,6 +51,7 @@ pub(super) fn mapping(entities: &[(&str, &str, Vec<Field>)]) -> Mapping {
         matches: Vec::new(),
         password: None,
         caution: crate::mapping::Caution::default(),
+        rows: crate::mapping::Rows::default(),
         fields: fields.clone(),
     };
     Mapping { entities: entities.iter().map(entity).collect() }

@@ -18,9 +18,11 @@ use crate::{
 };
 
 use super::{
+    access,
     convert::{KeyUnreadable, Plan, held_bytes},
     error::Error,
     extra::Extras,
+    gates::{Gates, ROWS},
     layout::{Layout, TableName},
     pgoutput::{Message, Old, Raw, Relation, Tuple, decode},
     publication::{ACTIVITY, HINTS},
@@ -46,6 +48,8 @@ pub(super) enum Note {
     CoverChanged,
     /// Directus changed collections, fields or relations.
     SchemaHint,
+    /// Somebody changed roles, policies, or who has them.
+    AccessHint,
 }
 
 /// A transaction that has committed.
@@ -59,6 +63,7 @@ pub(super) struct Finished {
 pub(super) struct Assembly {
     mapping: Arc<Mapping>,
     layout: Layout,
+    gates: Gates,
     /// Where Directus's own tables are.
     schema: String,
     relations: HashMap<u32, Known>,
@@ -86,7 +91,7 @@ struct Open {
 /// A relation of this session, by its meaning.
 enum Known {
     Mapped { table: usize, plan: Plan, relation: Relation },
-    Activity { user: usize, user_agent: usize, column_count: usize },
+    Activity { user: usize, user_agent: usize, collection: Option<usize>, column_count: usize },
     Hint,
     Unmapped,
 }
@@ -95,12 +100,14 @@ impl Assembly {
     pub(super) fn new(
         mapping: Arc<Mapping>,
         layout: Layout,
+        gates: Gates,
         schema: String,
         covered: Covered,
     ) -> Self {
         Self {
             mapping,
             layout,
+            gates,
             schema,
             relations: HashMap::new(),
             covered,
@@ -201,10 +208,17 @@ impl Assembly {
                 self.notes.push(Note::SchemaHint);
                 Ok(())
             }
-            Some(Known::Activity { user, user_agent, column_count }) => {
+            Some(Known::Activity { user, user_agent, collection, column_count }) => {
                 let Some(new) = new else { return Ok(()) };
                 if new.len() != *column_count {
                     return Err(misfit(format!("{} columns instead of {column_count}", new.len())));
+                }
+                let is_of_access = collection.is_some_and(|collection| {
+                    matches!(new.raw(collection), Raw::Text(name)
+                        if access::TABLES.iter().any(|table| table.as_bytes() == name))
+                });
+                if is_of_access {
+                    self.notes.push(Note::AccessHint);
                 }
                 if let Some(open) = &mut self.open {
                     open.note_author(new.raw(*user), new.raw(*user_agent));
@@ -261,7 +275,8 @@ impl Assembly {
             mapped.and_then(|table| Some((table, self.layout.tables.get(table)?)))
         {
             let columns = relation.columns.iter().map(|it| (it.name.as_str(), it.type_oid));
-            let plan = Plan::new(layout, place).0.with_extras(&Extras::new(layout, columns));
+            let plan =
+                Plan::new(layout, &self.gates, place).0.with_extras(&Extras::new(layout, columns));
             let plan = plan.with_value_bytes_max(self.row_bytes_max);
             if let Some(Known::Mapped { relation: before, .. }) = self.relations.get(&oid)
                 && *before != relation
@@ -277,7 +292,8 @@ impl Assembly {
         } else if is_system && relation.name == ACTIVITY {
             match (place("user"), place("user_agent")) {
                 (Some(user), Some(user_agent)) => {
-                    Known::Activity { user, user_agent, column_count: relation.columns.len() }
+                    let (collection, column_count) = (place("collection"), relation.columns.len());
+                    Known::Activity { user, user_agent, collection, column_count }
                 }
                 _ => Known::Unmapped,
             }
@@ -297,9 +313,11 @@ impl Assembly {
             return;
         }
         let name = layout.name.to_string();
-        let mut reread = false;
+        let rows = self.gates.signature(layout);
         let mut changed = false;
         let covered = self.covered.entry(name.clone()).or_default();
+        // Which rows are mirrored is another matter now than when they were read.
+        let mut reread = covered.get(ROWS) != rows.as_ref();
         for column in layout.columns() {
             match (covered.get(column), types.get(column)) {
                 (None, None) => {}

@@ -10,6 +10,7 @@ use crate::{
 
 use super::{
     extra::Extras,
+    gates::{Gate, Gates},
     layout::{LayoutTable, Role},
     pgoutput::{Old, Raw, Tuple},
 };
@@ -41,19 +42,20 @@ impl Row for Filled<'_> {
 }
 
 /// Where the columns that a table's roles need are in its rows.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
     roles: Vec<PlannedRole>,
     /// A larger value is refused.
     value_bytes_max: usize,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 enum PlannedRole {
     Record {
         entity: EntityNo,
         key: usize,
         cells: Vec<(usize, FieldNo)>,
+        gate: Option<Gate>,
     },
     Element {
         entity: EntityNo,
@@ -71,30 +73,32 @@ pub(super) struct KeyUnreadable;
 
 impl Plan {
     /// The plan for rows in which `place` finds a column, and the columns that are not there. A role without
-    /// its key gives no observations at all.
+    /// its key, or a column that its filter needs, gives no observations at all.
     pub(super) fn new<'a>(
         table: &'a LayoutTable,
+        gates: &Gates,
         place: impl Fn(&str) -> Option<usize>,
     ) -> (Self, Vec<&'a str>) {
         let mut roles = Vec::new();
         let mut missing = Vec::new();
         let mut find = |column: &'a str| {
             let at = place(column);
-            if at.is_none() && !missing.contains(&column) {
+            if at.is_none() && !table.is_optional(column) && !missing.contains(&column) {
                 missing.push(column);
             }
             at
         };
         for role in &table.roles {
             match role {
-                Role::Record { entity, key, columns } => {
+                Role::Record { entity, key, columns, .. } => {
                     let key = find(key);
+                    let Ok(gate) = Gate::new(role, gates, &mut find) else { continue };
                     let cells = columns
                         .iter()
                         .filter_map(|(field, column)| Some((find(column)?, *field)))
                         .collect();
                     if let Some(key) = key {
-                        roles.push(PlannedRole::Record { entity: *entity, key, cells });
+                        roles.push(PlannedRole::Record { entity: *entity, key, cells, gate });
                     }
                 }
                 Role::Element { entity, field, key, parent, element } => {
@@ -203,7 +207,7 @@ impl PlannedRole {
         value_bytes_max: usize,
     ) -> Result<Observation, KeyUnreadable> {
         match self {
-            Self::Record { entity, key, cells } => {
+            Self::Record { entity, key, cells, gate } => {
                 let key = side_key(key_row.raw(*key)).ok_or(KeyUnreadable)?;
                 let fields = mapping.entity(*entity);
                 let mut read = Vec::with_capacity(cells.len());
@@ -219,7 +223,13 @@ impl PlannedRole {
                     };
                     read.push((*field, fields.field(*field).read_postgres(raw)));
                 }
-                let change = Change::Present { cells: read, claimed_id: None, made_at: None };
+                let is_whole = read.len() == cells.len();
+                let is_mirrored = gate.as_ref().is_none_or(|gate| gate.admits(&key, row, is_whole));
+                let change = if is_mirrored {
+                    Change::Present { cells: read, claimed_id: None, made_at: None }
+                } else {
+                    Change::Outside { claimed_id: None }
+                };
                 Ok(Observation { entity: *entity, key, change })
             }
             Self::Element { entity, field, key, parent, element, extras } => {
@@ -253,18 +263,25 @@ impl PlannedRole {
             (Self::Element { .. }, Change::Element(element)) => {
                 (element.row != before).then(|| self.gone(before))
             }
-            (Self::Record { entity, .. }, _) => (now.key != before).then(|| Observation {
-                entity: *entity,
-                key: before,
-                change: Change::Renamed { to: now.key.clone() },
-            }),
+            (Self::Record { entity, gate, .. }, _) => {
+                if now.key == before {
+                    return None;
+                }
+                // Of a row that was not mirrored, nobody knows the old key.
+                let was_mirrored = gate.as_ref().is_none_or(|gate| gate.forget(&before));
+                let change = Change::Renamed { to: now.key.clone() };
+                was_mirrored.then_some(Observation { entity: *entity, key: before, change })
+            }
             (Self::Element { .. }, _) => None,
         }
     }
 
     fn gone(&self, key: SideKey) -> Observation {
         match self {
-            Self::Record { entity, .. } => {
+            Self::Record { entity, gate, .. } => {
+                if let Some(gate) = gate {
+                    gate.forget(&key);
+                }
                 Observation { entity: *entity, key, change: Change::Absent }
             }
             Self::Element { entity, field, .. } => Observation {

@@ -70,6 +70,14 @@ pub(crate) enum Error {
     KeyMissing { table: String, column: String },
     #[error("{} {table}: the mapping's key `{column}` {found}", if *is_junction { "junction" } else { "collection" })]
     KeyUnfit { table: String, column: String, is_junction: bool, found: String, remedy: String },
+    #[error(
+        "column `{column}` of {table} tells which rows are mirrored (`rows` in the mapping) but does not exist"
+    )]
+    FilterMissing { table: String, column: String },
+    #[error(
+        "role `{user}` may not read the roles and policies of Directus, by which administrators are told from members"
+    )]
+    AccessUnreadable { user: String, tables: String },
     #[error("could not ask which records are known")]
     KnownKeys { source: anyhow::Error },
     #[error("a task of the capture ended by itself: {text}")]
@@ -176,6 +184,12 @@ impl Error {
                 format!("Run as the owner of the tables: {sql}")
             }
             Self::Unpublishable { remedy, .. } | Self::KeyUnfit { remedy, .. } => remedy.clone(),
+            Self::FilterMissing { table, .. } => format!(
+                "Mend `rows` in mapping.toml, or create the field in Directus: nothing of {table} is read before."
+            ),
+            Self::AccessUnreadable { user, tables } => {
+                format!("Run as the owner of the tables: grant select on {tables} to \"{user}\";")
+            }
             Self::KeyMissing { table, .. } => format!("Name the primary key of {table} in mapping.toml."),
             Self::Sql { .. } | Self::Server { .. } => match self.sqlstate() {
                 Some("28P01" | "28000" | "3D000") => {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    mapping::{DirectusField, Mapping},
+    mapping::{DirectusField, Mapping, ROLE, RowTest},
     model::{EntityNo, FieldNo, Side},
 };
 
@@ -31,7 +31,15 @@ pub(super) struct TableName {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Role {
     /// A record.
-    Record { entity: EntityNo, key: String, columns: Vec<(FieldNo, String)> },
+    Record {
+        entity: EntityNo,
+        key: String,
+        columns: Vec<(FieldNo, String)>,
+        /// What a row has to hold to be mirrored.
+        rows: Vec<RowTest>,
+        /// Of the table of accounts: the column of their roles.
+        role: Option<String>,
+    },
     /// An element of a record's set.
     Element { entity: EntityNo, field: FieldNo, key: String, parent: String, element: String },
 }
@@ -68,7 +76,13 @@ impl Layout {
             }
             layout.add(
                 TableName { schema: table.schema.clone(), table: table.table.clone() },
-                Role::Record { entity: EntityNo(no), key: table.key.clone(), columns },
+                Role::Record {
+                    entity: EntityNo(no),
+                    key: table.key.clone(),
+                    columns,
+                    rows: entity.rows.directus.clone().map_or_else(Vec::new, |rows| rows.tests),
+                    role: entity.is_of_accounts().then(|| ROLE.to_owned()),
+                },
             );
         }
         for (name, role) in junctions {
@@ -106,7 +120,47 @@ impl LayoutTable {
     }
 }
 
+impl LayoutTable {
+    /// Whether its rows are records of `entity`.
+    pub(super) fn is_of(&self, entity: EntityNo) -> bool {
+        self.roles.iter().any(|of| matches!(of, Role::Record { entity: no, .. } if *no == entity))
+    }
+
+    /// Whether the table may do without a column: accounts of a Postgres that is no Directus have no role.
+    pub(super) fn is_optional(&self, column: &str) -> bool {
+        self.roles.iter().any(|of| match of {
+            Role::Record { columns, rows, role, .. } => {
+                role.as_deref() == Some(column)
+                    && columns.iter().all(|(_, mapped)| mapped != column)
+                    && rows.iter().all(|test| test.field != column)
+            }
+            Role::Element { .. } => false,
+        })
+    }
+
+    /// The columns that the filter on its rows needs.
+    pub(super) fn filter_columns(&self) -> impl Iterator<Item = &str> {
+        self.roles
+            .iter()
+            .flat_map(|of| match of {
+                Role::Record { rows, .. } => rows.as_slice(),
+                Role::Element { .. } => &[],
+            })
+            .map(|test| test.field.as_str())
+    }
+}
+
 impl Role {
+    /// The same, as if every row was mirrored.
+    pub(super) fn unfiltered(&self) -> Self {
+        match self.clone() {
+            Self::Record { entity, key, columns, .. } => {
+                Self::Record { entity, key, columns, rows: Vec::new(), role: None }
+            }
+            element @ Self::Element { .. } => element,
+        }
+    }
+
     pub(super) fn key(&self) -> &str {
         match self {
             Self::Record { key, .. } | Self::Element { key, .. } => key,
@@ -117,8 +171,10 @@ impl Role {
 impl Role {
     fn others(&self) -> Vec<&str> {
         match self {
-            Self::Record { columns, .. } => {
-                columns.iter().map(|(_, column)| column.as_str()).collect()
+            Self::Record { columns, rows, role, .. } => {
+                let mapped = columns.iter().map(|(_, column)| column);
+                let filtered = rows.iter().map(|test| &test.field).chain(role);
+                mapped.chain(filtered).map(String::as_str).collect()
             }
             Self::Element { parent, element, .. } => vec![parent, element],
         }

@@ -8,11 +8,13 @@ use tokio_postgres::Client;
 
 use super::{
     SourceSettings,
+    access::{self, Named},
     catalog::{self, TableFacts},
     connect::connect,
     convert::Plan,
     copy_text::CopyRow,
     error::Error,
+    gates::Gates,
     layout::{Layout, LayoutTable, Role, TableName, quote},
     snapshot::line_end,
 };
@@ -27,6 +29,7 @@ pub(crate) struct Look {
     mapping: Arc<Mapping>,
     layout: Layout,
     facts: BTreeMap<TableName, TableFacts>,
+    gates: Gates,
 }
 
 impl Look {
@@ -37,6 +40,7 @@ impl Look {
     pub(crate) async fn open(
         source: &SourceSettings,
         mapping: Arc<Mapping>,
+        own: Option<String>,
     ) -> Result<Self, Error> {
         let client = connect(source).await?;
         client
@@ -46,7 +50,10 @@ impl Look {
         let layout = Layout::new(&mapping);
         let names: Vec<TableName> = layout.tables.iter().map(|table| table.name.clone()).collect();
         let facts = catalog::tables(&client, &names).await?;
-        Ok(Self { client, mapping, layout, facts })
+        let named = Named::new(&mapping, own);
+        let gates = Gates::default();
+        gates.accounts.set(access::read(&client, source, &layout, &named).await?);
+        Ok(Self { client, mapping, layout, facts, gates })
     }
 
     /// The fields of an entity that are read here; `None`: its table is not there.
@@ -95,7 +102,8 @@ impl Look {
             let Some(facts) = self.facts.get(&table.name) else { continue };
             let columns: Vec<&str> =
                 table.columns().into_iter().filter(|name| facts.column(name).is_some()).collect();
-            let (plan, _) = Plan::new(&table, |name| columns.iter().position(|c| *c == name));
+            let (plan, _) =
+                Plan::new(&table, &self.gates, |name| columns.iter().position(|c| *c == name));
             let list: Vec<String> = columns.iter().map(|column| quote(column)).collect();
             let sql =
                 format!("copy (select {} from {}) to stdout", list.join(", "), table.name.quoted());

@@ -2,6 +2,7 @@
 //! snapshot of the slot's creation, then the stream from there, without a gap or an overlap. Whatever went
 //! wrong with the slot is healed by a fresh slot and a fresh copy through the same merge.
 
+mod access;
 mod assembly;
 mod catalog;
 mod connect;
@@ -9,6 +10,7 @@ mod convert;
 mod copy_text;
 mod error;
 mod extra;
+mod gates;
 mod heartbeat;
 mod keys;
 mod layout;
@@ -58,7 +60,9 @@ use crate::{
 };
 
 use self::{
+    access::Named,
     catalog::Server,
+    gates::Gates,
     layout::{Layout, TableName, is_plain_name},
     lineage::SourceFacts,
     mark::Mark,
@@ -76,10 +80,12 @@ const LOG: &str = "directus";
 /// Fresh copies made by itself within [`REBUILD_PERIOD`].
 const REBUILD_COUNT_MAX: usize = 3;
 const REBUILD_PERIOD: Duration = Duration::from_hours(1);
-/// Subjects of incidents: the way to the log; what is published of the mapped tables; tables that wait for being read again.
+/// Subjects of incidents: the way to the log; what is published of the mapped tables; tables that wait for being read
+/// again; who is a member.
 const CONNECTION: &str = "connection";
 const TABLES: &str = "tables";
 const REREAD: &str = "reread";
+const ACCESS: &str = "access";
 /// The owner's mark on the publication.
 const MARK: &str = "mark";
 
@@ -94,6 +100,8 @@ pub(crate) async fn run(mut source: SourceSettings, links: Links) {
     let stored = links.stored.clone();
     let mut capture = Capture {
         layout: Layout::new(&links.mapping),
+        gates: Gates::new(links.accounts.clone()),
+        is_filled: false,
         incarnation: stored.map(|stored| Incarnation { sent: stored.lsn, stored }),
         source,
         links,
@@ -110,6 +118,9 @@ struct Capture {
     source: SourceSettings,
     links: Links,
     layout: Layout,
+    gates: Gates,
+    /// Whether `gates` knows the rows that are mirrored.
+    is_filled: bool,
     incarnation: Option<Incarnation>,
     /// When fresh copies were begun.
     rebuilds: VecDeque<Instant>,
@@ -218,6 +229,7 @@ impl Capture {
             &self.source,
             &mut self.links,
             &self.layout,
+            &self.gates,
             incarnation,
             ready.transport,
             ready.admin,
@@ -238,6 +250,7 @@ impl Capture {
             tracing::debug!(error = error.chain(), "could not look how much log is kept");
         }
         let found = self.look(&admin).await?;
+        self.read_access(&admin).await?;
         let published = publication::ensure(&admin, &self.source, &self.layout).await?;
         self.links.notify(Notice::looked(TABLES, published.troubles()));
         let givers = keys::givers(&self.links.mapping, &published);
@@ -258,6 +271,7 @@ impl Capture {
         self.links.lineage.vouch(LOG, true);
         match decision {
             Decision::Resume => {
+                self.fill_gates().await?;
                 if let Some(incarnation) = &mut self.incarnation {
                     incarnation.stored.database_oid = Some(found.facts.database_oid);
                     incarnation.stored.witness.clone_from(&found.facts.witness);
@@ -411,6 +425,28 @@ impl Capture {
         Ok(())
     }
 
+    /// Learns which accounts are left out.
+    async fn read_access(&mut self, admin: &Client) -> Result<(), Error> {
+        let named = Named::new(&self.links.mapping, self.links.own.get().cloned());
+        let accounts = access::read(admin, &self.source, &self.layout, &named).await?;
+        self.gates.accounts.set(accounts);
+        Ok(())
+    }
+
+    /// Takes what canonical knows for the rows that are mirrored, once: from then on the log tells.
+    async fn fill_gates(&mut self) -> Result<(), Error> {
+        if self.is_filled {
+            return Ok(());
+        }
+        for entity in Gates::entities(&self.layout) {
+            let failed = |source| Error::KnownKeys { source };
+            let keys = self.links.known.keys(Side::Directus, entity).await.map_err(failed)?;
+            self.gates.fill(entity, &keys);
+        }
+        self.is_filled = true;
+        Ok(())
+    }
+
     /// Makes the slot and hands over a copy of all tables as of its beginning.
     async fn copy(
         &mut self,
@@ -451,8 +487,10 @@ impl Capture {
                 Some(ReadTable { table: table.clone(), facts })
             })
             .collect();
-        let covered: Covered =
-            tables.iter().map(|table| (table.table.name.to_string(), cover_of(table))).collect();
+        let covered: Covered = tables
+            .iter()
+            .map(|it| (it.table.name.to_string(), cover_of(it, &self.gates)))
+            .collect();
         let stored = StoredPosition {
             lsn: created.consistent_point,
             slot: self.source.slot.clone(),
@@ -473,7 +511,11 @@ impl Capture {
         if let Some(reread) = reread {
             lineage.begin(LOG, reread.rewound, LAST_PASS);
         }
-        let sink = Sink::of(&self.links);
+        for entity in Gates::entities(&self.layout) {
+            self.gates.fill(entity, &[]);
+        }
+        self.is_filled = true;
+        let sink = Sink::of(&self.links, &self.gates);
         if let Err(error) = snapshot.read(&tables, known, &sink, reread.is_some()).await {
             let abandoned = Delivery::Abandoned { side: Side::Directus };
             self.links.deliveries.send(abandoned).await.map_err(|_| Error::Stopped)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tokio_postgres::Client;
 
 use super::{
+    access::{self, Named},
     catalog::{self, Server, TableFacts},
     connect::connect,
     error::Error,
@@ -63,6 +64,7 @@ async fn look(
             None => findings.push(missing_table(client, &table.name).await),
         }
     }
+    of_rows(client, source, mapping, &layout, findings).await;
     of_publication(client, source, &layout, &facts, findings).await
 }
 
@@ -110,6 +112,43 @@ fn of_server(
     }
 }
 
+/// Which rows are mirrored, in words.
+async fn of_rows(
+    client: &Client,
+    source: &SourceSettings,
+    mapping: &Mapping,
+    layout: &Layout,
+    findings: &mut Vec<Finding>,
+) {
+    for entity in &mapping.entities {
+        if let (Some(table), Some(filter)) = (&entity.directus, &entity.rows.directus) {
+            findings.push(Finding::ok(format!(
+                "of {}.{}, only rows are mirrored in which {}",
+                table.schema,
+                table.table,
+                filter.words()
+            )));
+        }
+    }
+    let Some((table, _)) = access::accounts_table(layout) else { return };
+    let named = Named::new(mapping, None);
+    match access::read(client, source, layout, &named).await {
+        Ok(accounts) => {
+            let words = accounts.words();
+            let left_out = if words.is_empty() {
+                String::from("no role or policy there goes beyond that")
+            } else {
+                format!("left out are {} ({words}), and plait's own account", accounts.count())
+            };
+            findings.push(Finding::ok(format!(
+                "of {table}, members' accounts alone are mirrored, those without admin access and without access to \
+                 the Studio: {left_out}"
+            )));
+        }
+        Err(error) => findings.push(of_error(&error)),
+    }
+}
+
 async fn missing_table(client: &Client, name: &TableName) -> Finding {
     let known: Vec<String> = client
         .query("select tablename::text from pg_tables where schemaname = $1", &[&name.schema])
@@ -142,6 +181,9 @@ fn of_table(
     }
     for name in table.columns() {
         let Some(column) = facts.column(name) else {
+            if table.is_optional(name) {
+                continue;
+            }
             let hint = did_you_mean(name, facts.columns.iter().map(|column| column.name.as_str()));
             findings.push(Finding::error(
                 format!("{} has no column `{name}`{hint}", table.name),

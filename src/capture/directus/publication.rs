@@ -169,7 +169,7 @@ fn data_statements(
         };
         check(table, facts)?;
         for column in table.columns() {
-            if facts.column(column).is_none() {
+            if facts.column(column).is_none() && !table.is_optional(column) {
                 let known = facts.columns.iter().map(|column| column.name.as_str());
                 unknown_columns.push(format!(
                     "{}.{column}{}",
@@ -327,6 +327,12 @@ pub(super) fn check(table: &LayoutTable, facts: &TableFacts) -> Result<(), Error
     }
     for role in &table.roles {
         keys::check(&table.name, role, facts)?;
+    }
+    for column in table.filter_columns() {
+        if facts.column(column).is_none() {
+            let (table, column) = (table.name.to_string(), column.to_owned());
+            return Err(Error::FilterMissing { table, column });
+        }
     }
     let has_key = facts.columns.iter().any(|column| column.is_primary_key);
     let usable = match facts.identity {

@@ -1,6 +1,11 @@
 //! What the capture is told, and what it tells: settings, links to the other tasks, status.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -12,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::lineage::Witness;
 use crate::{
     capture::{KnownKeys, Lineage},
-    mapping::{KeyGivers, Mapping},
+    mapping::{AccountGuard, KeyGivers, Mapping},
     model::{Incident, Lsn, Notice},
     postgres::TlsMode,
     queue::Outlet,
@@ -258,6 +263,10 @@ pub(crate) struct Links {
     pub(crate) committed: watch::Receiver<Option<Lsn>>,
     pub(crate) known: Arc<dyn KnownKeys>,
     pub(crate) lineage: Arc<dyn Lineage>,
+    /// The id of Plait's own account in Directus, once it is known.
+    pub(crate) own: Arc<OnceLock<String>>,
+    /// The accounts that are left out: told to who writes to them.
+    pub(crate) accounts: AccountGuard,
     pub(crate) status: watch::Sender<CaptureStatus>,
     /// A [`SlotIdentity`], to be stored with each position.
     pub(crate) identity: watch::Sender<Option<serde_json::Value>>,

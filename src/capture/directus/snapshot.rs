@@ -27,6 +27,7 @@ use super::{
     copy_text::CopyRow,
     error::Error,
     extra::Extras,
+    gates::Gates,
     layout::{LayoutTable, Role, TableName, literal, quote},
     settings::{CaptureStatus, Links, SourceSettings, TableProgress},
 };
@@ -127,14 +128,16 @@ pub(super) struct Sink {
     pub(super) mapping: Arc<Mapping>,
     pub(super) deliveries: Outlet,
     pub(super) status: watch::Sender<CaptureStatus>,
+    pub(super) gates: Gates,
 }
 
 impl Sink {
-    pub(super) fn of(links: &Links) -> Self {
+    pub(super) fn of(links: &Links, gates: &Gates) -> Self {
         Self {
             mapping: Arc::clone(&links.mapping),
             deliveries: links.deliveries.clone(),
             status: links.status.clone(),
+            gates: gates.clone(),
         }
     }
 }
@@ -224,7 +227,8 @@ impl Snapshot {
         is_look: bool,
     ) -> Result<u64, Error> {
         let columns = table.facts.read(&table.table);
-        let (plan, _) = Plan::new(&table.table, |name| columns.iter().position(|c| *c == name));
+        let (plan, _) =
+            Plan::new(&table.table, &sink.gates, |name| columns.iter().position(|c| *c == name));
         let typed = columns
             .iter()
             .map(|name| (*name, table.facts.column(name).map_or(0, |column| column.type_oid)));
@@ -402,6 +406,49 @@ struct Part {
     observations: Vec<Observation>,
     row_count: usize,
     bytes: usize,
+}
+
+/// One row as it is now, by its key; `None`: there is none.
+pub(super) async fn read_row(
+    client: &Client,
+    mapping: &Mapping,
+    table: &ReadTable,
+    entity: EntityNo,
+    key: &SideKey,
+    value_bytes_max: usize,
+) -> Result<Option<Observation>, Error> {
+    let of_it = |role: &&Role| matches!(role, Role::Record { entity: no, .. } if *no == entity);
+    let Some(role) = table.table.roles.iter().find(of_it) else { return Ok(None) };
+    let layout = LayoutTable { name: table.table.name.clone(), roles: vec![role.clone()] };
+    let columns = table.facts.carried(&layout);
+    // It was judged by the log: what is asked for here are its cells.
+    let unfiltered = LayoutTable { name: layout.name.clone(), roles: vec![role.unfiltered()] };
+    let (plan, _) = Plan::new(&unfiltered, &Gates::default(), |name| {
+        columns.iter().position(|column| *column == name)
+    });
+    let plan = plan.with_value_bytes_max(value_bytes_max);
+    let list: Vec<String> = columns.iter().map(|column| quote(column)).collect();
+    let sql = format!(
+        "copy (select {} from {} where {}::text = {}) to stdout",
+        list.join(", "),
+        layout.name.quoted(),
+        quote(role.key()),
+        literal(&key.0)
+    );
+    let reading = || Error::sql(format!("read a row of table {}", layout.name));
+    let stream = client.copy_out(&sql).await.map_err(reading())?;
+    tokio::pin!(stream);
+    let mut bytes = Vec::new();
+    while let Some(some) = stream.try_next().await.map_err(reading())? {
+        bytes.extend_from_slice(&some);
+    }
+    let Some(end) = line_end(&bytes) else { return Ok(None) };
+    let (mut row, mut out) = (CopyRow::default(), Vec::new());
+    row.split(&bytes[..end]);
+    if plan.present(mapping, &row, &mut out).is_err() {
+        return Ok(None);
+    }
+    Ok(out.pop())
 }
 
 pub(super) fn line_end(bytes: &[u8]) -> Option<usize> {

@@ -17,18 +17,20 @@ use tokio_postgres::Client;
 use crate::model::{Author, Delivery, Incident, Lsn, Notice, Observation, Position, Side, Stamp};
 
 use super::{
-    CONNECTION, REREAD, TABLES,
+    ACCESS, CONNECTION, REREAD, TABLES,
+    access::{self, Named},
     assembly::{Assembly, Finished, Note, signature},
     catalog::{self, TableFacts},
     connect::connect,
     error::Error,
+    gates::{Gates, ROWS},
     heartbeat::{Heartbeats, PREFIX},
     keys,
     layout::{Layout, TableName},
     publication,
     settings::{Covered, Links, Phase, SourceSettings, StoredPosition},
     slot,
-    snapshot::{Known, ReadTable, Sink, Snapshot},
+    snapshot::{Known, ReadTable, Sink, Snapshot, read_row},
     transport::{Event, PgWire, Transport},
     width::Width,
 };
@@ -43,6 +45,8 @@ const MARK_INTERVAL: Duration = Duration::from_hours(1);
 const MARK_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks for mapped tables that do not exist yet.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+/// Between two looks at the roles and policies of Directus, should nothing tell that they have changed.
+const ACCESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A connection for large rows is kept for this long after the last of them.
 const WIDE_LASTS: Duration = Duration::from_mins(10);
@@ -84,6 +88,9 @@ pub(super) struct Stream<'a> {
     look_wanted: bool,
     /// When a row came for which the connection has to be wide, or it was made.
     large_at: Instant,
+    gates: &'a Gates,
+    access_read_at: Instant,
+    access_wanted: bool,
     silence_max: Option<Duration>,
     rereads: Rereads,
 }
@@ -120,6 +127,7 @@ impl<'a> Stream<'a> {
         source: &'a SourceSettings,
         links: &'a mut Links,
         layout: &'a Layout,
+        gates: &'a Gates,
         incarnation: &'a mut Incarnation,
         transport: PgWire,
         admin: Client,
@@ -130,6 +138,7 @@ impl<'a> Stream<'a> {
         let mut assembly = Assembly::new(
             std::sync::Arc::clone(&links.mapping),
             layout.clone(),
+            gates.clone(),
             source.schema.clone(),
             incarnation.stored.covered.clone(),
         );
@@ -162,6 +171,9 @@ impl<'a> Stream<'a> {
             marked_at: now,
             look_wanted: false,
             large_at: now,
+            gates,
+            access_read_at: now,
+            access_wanted: false,
             silence_max,
             rereads: Rereads::default(),
         }
@@ -233,7 +245,8 @@ impl<'a> Stream<'a> {
                     self.heed_notes();
                 }
                 if self.assembly.held_bytes > self.source.transaction_bytes_max {
-                    let observations = self.assembly.take_part();
+                    let mut observations = self.assembly.take_part();
+                    self.complete(&mut observations).await?;
                     self.parts_sent = true;
                     self.deliver(Delivery::Part { side: Side::Directus, observations }).await?;
                 }
@@ -244,7 +257,8 @@ impl<'a> Stream<'a> {
                 self.assembly.begin(at);
             }
             Event::Commit { end_lsn, at, .. } => {
-                let finished = self.assembly.commit(end_lsn, at);
+                let mut finished = self.assembly.commit(end_lsn, at);
+                self.complete(&mut finished.observations).await?;
                 self.finish(finished, end_lsn).await?;
                 if self.links.stop.is_cancelled() {
                     return Ok(());
@@ -305,6 +319,9 @@ impl<'a> Stream<'a> {
         if self.look_wanted {
             self.look_at_catalogue().await?;
         }
+        if self.access_wanted {
+            self.look_at_access().await?;
+        }
         if !self.rereads.wanted.is_empty() && self.rereads.waiting.is_none() {
             self.begin_reread().await?;
         }
@@ -348,6 +365,8 @@ impl<'a> Stream<'a> {
             if self.transport.width().is_wide() && self.large_at.elapsed() > WIDE_LASTS {
                 return Err(Error::RowsSmall);
             }
+            let is_old = self.access_read_at.elapsed() > ACCESS_INTERVAL;
+            self.access_wanted |= is_old && access::accounts_table(self.layout).is_some();
             self.between_transactions().await?;
         }
         let (received, acknowledged) = (self.incarnation.sent, self.incarnation.stored.lsn);
@@ -464,6 +483,7 @@ impl<'a> Stream<'a> {
                 }
                 Note::CoverChanged => self.publish_identity(),
                 Note::SchemaHint => self.look_wanted = true,
+                Note::AccessHint => self.access_wanted = true,
             }
         }
     }
@@ -555,6 +575,70 @@ impl<'a> Stream<'a> {
         Some(Incident::new("capture_no_replication", text))
     }
 
+    /// Reads the roles and policies of Directus again; where they leave out other accounts than before, so the accounts.
+    async fn look_at_access(&mut self) -> Result<(), Error> {
+        self.access_wanted = false;
+        self.access_read_at = Instant::now();
+        if self.admin.is_closed() {
+            self.admin = connect(self.source).await?;
+        }
+        let named = Named::new(&self.links.mapping, self.links.own.get().cloned());
+        let accounts = match access::read(&self.admin, self.source, self.layout, &named).await {
+            Ok(accounts) => accounts,
+            Err(error) => {
+                let text = format!("{}. {}", error.chain(), error.remedy().unwrap_or_default());
+                self.links.notify(Notice::found(ACCESS, "capture_access", text));
+                return Ok(());
+            }
+        };
+        self.links.notify(Notice::well(ACCESS));
+        let is_same =
+            self.gates.accounts.get().is_some_and(|before| before.is_same_rule(&accounts));
+        if is_same {
+            return Ok(());
+        }
+        let text = format!(
+            "Roles or policies of Directus have changed, and other accounts are members now ({} are left out: {}). Run `plait setup directus`, so that Directus's own rule for plait's user follows.",
+            accounts.count(),
+            accounts.words()
+        );
+        self.links.notify(Notice::happened("capture_access_changed", text));
+        self.gates.accounts.set(accounts);
+        let table = access::accounts_table(self.layout).map(|(name, _)| name.clone());
+        if let Some(table) = table.and_then(|name| self.layout.table(&name.schema, &name.table)) {
+            self.assembly.hold(table);
+        }
+        self.heed_notes();
+        Ok(())
+    }
+
+    /// Reads the rows that have come among those that are mirrored, where the log has left out large values that did
+    /// not change. They may be younger than the transaction: the log says so later.
+    async fn complete(&mut self, observations: &mut [Observation]) -> Result<(), Error> {
+        for (entity, key) in self.gates.take_partial() {
+            let is_it = |it: &Observation| it.entity == entity && it.key == key;
+            let Some(at) = observations.iter().rposition(is_it) else { continue };
+            if self.admin.is_closed() {
+                self.admin = connect(self.source).await?;
+            }
+            let layout = self.layout.tables.iter().find(|table| table.is_of(entity));
+            let Some((layout, facts)) =
+                layout.and_then(|layout| Some((layout, self.tables.get(&layout.name)?)))
+            else {
+                continue;
+            };
+            let read = ReadTable { table: layout.clone(), facts: facts.clone() };
+            let limit = self.source.message_bytes_max;
+            let row =
+                read_row(&self.admin, &self.links.mapping, &read, entity, &key, limit).await?;
+            // Gone by now: the log says so later.
+            if let Some(row) = row {
+                observations[at] = row;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a snapshot of the tables that have to be read again, with a slot of its own: its creation waits
     /// for every transaction that may have written to them unseen. The stream stands still meanwhile.
     async fn begin_reread(&mut self) -> Result<(), Error> {
@@ -625,7 +709,7 @@ impl<'a> Stream<'a> {
                 Some(ReadTable { table: (*table).clone(), facts })
             })
             .collect();
-        let sink = Sink::of(self.links);
+        let sink = Sink::of(self.links, self.gates);
         self.parts_sent = true;
         tokio::select! {
             read = waiting.snapshot.read(&tables, waiting.known, &sink, false) => read?,
@@ -637,7 +721,7 @@ impl<'a> Stream<'a> {
         self.incarnation.sent = at;
         for table in &tables {
             let name = table.table.name.to_string();
-            self.assembly.covered.insert(name.clone(), cover_of(table));
+            self.assembly.covered.insert(name.clone(), cover_of(table, self.gates));
             self.rereads.unsettled.push((at, name));
         }
         for (table, _) in layouts {
@@ -673,7 +757,7 @@ pub(super) fn publish(links: &Links, stored: &StoredPosition) {
 }
 
 /// The columns that a full read of the table has covered.
-pub(super) fn cover_of(table: &ReadTable) -> BTreeMap<String, String> {
+pub(super) fn cover_of(table: &ReadTable, gates: &Gates) -> BTreeMap<String, String> {
     let types = types_of(&table.facts);
     let kept =
         table.facts.columns.iter().filter(|column| {
@@ -681,11 +765,12 @@ pub(super) fn cover_of(table: &ReadTable) -> BTreeMap<String, String> {
         });
     let kept = kept.map(|column| column.name.as_str());
     let carried = table.facts.carried(&table.table);
-    carried
+    let columns = carried
         .into_iter()
         .chain(kept)
-        .filter_map(|column| Some((column.to_owned(), types.get(column)?.clone())))
-        .collect()
+        .filter_map(|column| Some((column.to_owned(), types.get(column)?.clone())));
+    let rows = gates.signature(&table.table).map(|rows| (ROWS.to_owned(), rows));
+    columns.chain(rows).collect()
 }
 
 fn types_of(facts: &TableFacts) -> HashMap<String, String> {

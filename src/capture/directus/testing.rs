@@ -120,6 +120,7 @@ pub(super) fn entity(table: &str, columns: &[(&str, FieldKind)]) -> Entity {
         matches: Vec::new(),
         password: None,
         caution: crate::mapping::Caution::default(),
+        rows: crate::mapping::Rows::default(),
         fields: columns
             .iter()
             .map(|(column, kind)| {
@@ -228,7 +229,7 @@ impl Mirror {
                 let record = self.records.remove(&at).unwrap_or_default();
                 self.records.insert((at.0, to.to_string()), record);
             }
-            Change::Absent => {
+            Change::Absent | Change::Outside { .. } => {
                 self.records.remove(&at);
             }
             Change::Truncated => self.records.retain(|(entity, _), _| *entity != at.0),
@@ -340,6 +341,8 @@ impl Tap {
             committed: committed_seen,
             known: Arc::new(MirrorKeys(Arc::clone(&mirror))),
             lineage: Arc::new(lineage),
+            own: Arc::default(),
+            accounts: crate::mapping::AccountGuard::default(),
             status,
             identity,
             incidents: incident,

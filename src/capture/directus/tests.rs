@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     demo::cluster::Stop,
-    mapping::{DirectusField, FieldKind, Mapping},
+    mapping::{DirectusField, FieldKind, Mapping, RowFilter, RowTest, RowValue},
     model::{Cell, Change, Lsn, Value},
     postgres::TlsMode,
 };
@@ -734,6 +734,123 @@ async fn capture_directus_users_are_published_without_secrets_and_stay_writable(
     let tap = Tap::open(cluster.source(), users(&["email", "city"]), Some(mirror));
     tap.until("city", |m| m.cell(id, 1) == Some(&text("Lyon"))).await;
     until_query(&client, published, "id,email,city").await;
+    tap.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_rows_outside_the_filter_are_left_out_and_come_back_whole() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(
+        &client,
+        "create table article (id text primary key, title text, body text, status text);
+         alter table article alter body set storage external;
+         insert into article values ('1', 'one', repeat('x', 9000), 'published'),
+             ('2', 'two', repeat('y', 9000), 'draft'), ('3', 'three', null, 'published')",
+    )
+    .await;
+    let columns = [("title", FieldKind::Text), ("body", FieldKind::Text)];
+    let filtered = |status: &str| {
+        let mut article = entity("article", &columns);
+        let value = RowValue::Text(status.into());
+        let test = RowTest { field: "status".into(), values: vec![value], is_not: false };
+        article.rows.directus = Some(RowFilter { tests: vec![test] });
+        mapping(vec![article])
+    };
+    let tap = Tap::open(cluster.source(), filtered("published"), None);
+    tap.until("the published ones", |m| m.keys() == ["1", "3"]).await;
+    tap.until_streaming().await;
+    // The log says nothing of a large value that does not change, and the row is taken whole all the same.
+    run_sql(&client, "update article set status = 'published' where id = '2'").await;
+    let whole = text(&"y".repeat(9000));
+    tap.until("it came", |m| m.cell("2", 1) == Some(&whole)).await;
+    run_sql(&client, "update article set status = null where id = '1'").await;
+    tap.until("it left", |m| m.keys() == ["2", "3"]).await;
+    run_sql(&client, "insert into article values ('4', 'four', null, 'draft')").await;
+    run_sql(&client, "update article set title = 'five', id = '5' where id = '4'").await;
+    run_sql(&client, "update article set id = '6' where id = '3'").await;
+    tap.until("the keys changed", |m| m.keys() == ["2", "6"]).await;
+    let mirror = tap.close().await;
+    // Another filter: the table is read again.
+    let tap = Tap::open(cluster.source(), filtered("draft"), Some(mirror));
+    tap.until("the drafts", |m| m.keys() == ["5"]).await;
+    tap.close().await;
+}
+
+/// What of Directus's own tables says who is an administrator.
+const ACCOUNTS: &str = "
+    create table directus_roles (id uuid primary key, name text, parent uuid);
+    create table directus_policies (id uuid primary key, name text, admin_access boolean not null, app_access boolean not null);
+    create table directus_access (id uuid primary key default gen_random_uuid(), role uuid, \"user\" uuid, policy uuid);
+    create table directus_users (id uuid primary key, email varchar(255), role uuid);
+    insert into directus_roles values ('a0000000-0000-4000-8000-000000000001', 'Administrator', null),
+        ('a0000000-0000-4000-8000-000000000002', 'Members', null),
+        ('a0000000-0000-4000-8000-000000000003', 'Deputy', 'a0000000-0000-4000-8000-000000000001');
+    insert into directus_policies values ('b0000000-0000-4000-8000-000000000001', 'Admin', true, true),
+        ('b0000000-0000-4000-8000-000000000002', 'Studio', false, true);
+    insert into directus_access (role, policy) values
+        ('a0000000-0000-4000-8000-000000000001', 'b0000000-0000-4000-8000-000000000001'),
+        ('a0000000-0000-4000-8000-000000000002', 'b0000000-0000-4000-8000-000000000002');
+    insert into directus_users values
+        ('c0000000-0000-4000-8000-000000000001', 'admin@x', 'a0000000-0000-4000-8000-000000000001'),
+        ('c0000000-0000-4000-8000-000000000002', 'member@x', 'a0000000-0000-4000-8000-000000000002'),
+        ('c0000000-0000-4000-8000-000000000003', 'deputy@x', 'a0000000-0000-4000-8000-000000000003'),
+        ('c0000000-0000-4000-8000-000000000004', 'plain@x', null)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_accounts_beyond_members_are_left_out_as_roles_change() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ACCOUNTS).await;
+    let mut users = entity("directus_users", &[("email", FieldKind::Text)]);
+    users.rows.member_roles = vec!["Members".into()];
+    let mapping = mapping(vec![users]);
+    let id = |no: u32| format!("c0000000-0000-4000-8000-00000000000{no}");
+    let tap = Tap::open(cluster.source(), mapping.clone(), None);
+    tap.until("members", |m| m.keys() == [id(2), id(4)]).await;
+    tap.until_streaming().await;
+    let role = |user: u32, role: u32| {
+        format!(
+            "update directus_users set role = 'a0000000-0000-4000-8000-00000000000{role}' where id = '{}'",
+            id(user)
+        )
+    };
+    run_sql(&client, &role(4, 3)).await;
+    tap.until("a role below the administrators'", |m| m.keys() == [id(2)]).await;
+    run_sql(&client, &role(4, 2)).await;
+    tap.until("a member again", |m| m.keys() == [id(2), id(4)]).await;
+    // A policy of one's own makes no row of accounts: it is found all the same.
+    let policy = format!(
+        "insert into directus_access (\"user\", policy) values ('{}', 'b0000000-0000-4000-8000-000000000001')",
+        id(2)
+    );
+    run_sql(&client, &policy).await;
+    tap.until("an administrator by a policy", |m| m.keys() == [id(4)]).await;
+    let mirror = tap.close().await;
+    // So is what happens while nobody looks.
+    run_sql(&client, "update directus_policies set admin_access = true").await;
+    let tap = Tap::open(cluster.source(), mapping, Some(mirror));
+    tap.until("nobody is a member", |m| m.keys().is_empty()).await;
+    tap.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_directus_without_a_look_at_the_roles_reads_no_account() {
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client().await;
+    run_sql(&client, ACCOUNTS).await;
+    cluster.make_role("blind replication").await;
+    run_sql(
+        &client,
+        "create publication plait for table directus_users (id, email, role);
+         grant select on directus_users to blind",
+    )
+    .await;
+    let source = SourceSettings { user: "blind".into(), ..cluster.source() };
+    let users = mapping(vec![entity("directus_users", &[("email", FieldKind::Text)])]);
+    let tap = Tap::open(source, users, None);
+    let said = tap.until_suspended("may not read the roles and policies of Directus").await;
+    assert!(said.contains("grant select on \"public\".\"directus_roles\""), "{said}");
     tap.close().await;
 }
 

@@ -17,8 +17,8 @@ use super::{Desk, column, entity, find, name_columns};
 use crate::{
     cli::{
         desk::{Who, shown},
-        setup,
-        terminal::{Paint, say},
+        readers, settings, setup,
+        terminal::{Paint, chain, say},
     },
     config::Settings,
     mapping::{Direction, DirectusField, Field, FieldKind},
@@ -31,6 +31,7 @@ use crate::{
     },
     remote::directus::{Client, USERS},
     store::{
+        self, logins,
         person::{self as books, ErasedCell, Erasure, Open},
         reading, record, vitals,
     },
@@ -103,6 +104,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     say(&paint.green("erased here, in the past too"))?;
+    for line in take_logins(&settings, &plan).await? {
+        say(&line)?;
+    }
     if plan.has_account {
         say(&account(&desk, &settings, &plan, admin.as_ref()).await?)?;
     }
@@ -117,6 +121,26 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         )?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes the logins of the erased person away.
+async fn take_logins(settings: &Settings, plan: &Plan) -> anyhow::Result<Vec<String>> {
+    if plan.logins.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut client = store::connect(&settings::canonical(&settings.canonical)).await?;
+    let mut lines = Vec::new();
+    for name in &plan.logins {
+        // One that cannot be taken away does not keep the others.
+        lines.push(match logins::remove(&mut client, name).await {
+            Ok(outcome) => readers::removed(name, &outcome),
+            Err(error) => format!(
+                "the login {name} is still there: {}; `plait setup reader {name} --remove --yes` tries again",
+                chain(&error.into())
+            ),
+        });
+    }
+    Ok(lines)
 }
 
 // ---- the plan -----------------------------------------------------------------------------------------------
@@ -152,6 +176,8 @@ pub(in crate::cli) struct Plan {
     past: Vec<(String, i64)>,
     /// Whether it is a user of Directus whose status the mapping does not have.
     has_account: bool,
+    /// Logins that read as this person: they go with the erasure.
+    pub(in crate::cli) logins: Vec<String>,
 }
 
 /// What the record's personal fields hold.
@@ -285,6 +311,7 @@ pub(in crate::cli) async fn plan(desk: &Desk, no: EntityNo, record: Uuid) -> any
         pattern: pattern(&found),
         past: Vec::new(),
         has_account,
+        logins: books::logins(&desk.pool, record).await?,
     };
     if let (Some(password), Some(table)) = (&entity.password, &entity.airtable) {
         plan.left.push(format!(
@@ -507,6 +534,9 @@ impl Plan {
             "stays: the record's id, its links, lines and movements, to the cent, under the pseudonym"
                 .into(),
         );
+        for login in &self.logins {
+            lines.push(format!("the login {login}, which reads as this person: taken away"));
+        }
         for left in &self.left {
             lines.push(format!("{} {left}", paint.yellow("left to you:")));
         }

@@ -2,19 +2,20 @@
 
 use std::ops::Range;
 
-use super::{At, Names, check_name, field, matches, needed_text_at, owned, text_at};
+use super::{At, Names, check_name, field, matches, needed_text_at, owned, rows, text_at};
 use crate::{
     document::Section,
-    mapping::{AirtableTable, Caution, DeletePolicy, DirectusTable, Entity, Field, Password},
+    mapping::{AirtableTable, Caution, DeletePolicy, DirectusTable, Entity, Field, Password, Rows},
 };
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "table",
     "airtable",
     "directus",
     "deletes",
     "match",
     "password",
+    "rows",
     "settle_s",
     "edit_settle_s",
     "field",
@@ -67,8 +68,10 @@ pub(super) fn read(name: &At, section: &Section<'_, '_>, names: &Names) -> Read 
         matches: Vec::new(),
         password: password(section),
         caution: caution(section, names.caution),
+        rows: Rows::default(),
         fields: Vec::new(),
     };
+    entity.rows = rows::read(section, &entity);
     check_password(section, &entity);
     if section.get("airtable").is_none() && section.get("directus").is_none() {
         section.problem(&name.span, "neither `airtable` nor `directus` says where its records are");
@@ -135,7 +138,7 @@ fn check_password(section: &Section<'_, '_>, entity: &Entity) {
 
 fn directus(section: &Section<'_, '_>) -> Option<DirectusTable> {
     let table = section.section("directus")?;
-    table.only(&["table", "schema", "key"]);
+    table.only(&["table", "schema", "key", "member_roles"]);
     let name = owned(needed_text_at(&table, "table"));
     let key = text_at(&table, "key");
     if let Some(key) = &key {

@@ -7,7 +7,7 @@ use crate::{
     document::{Section, did_you_mean},
     mapping::{
         AirtableField, Codes, Direction, DirectusField, Entity, Field, FieldKind, Normalise, Part,
-        Personal, Policy, Store, phone,
+        Personal, Policy, ROLE, Store, phone,
     },
     model::{Cell, EntityNo, Side},
 };
@@ -115,17 +115,16 @@ pub(super) fn read(
         check_name(section, "canonical table", table);
     }
     let kind = options(section, kind?, airtable.is_some(), names)?;
-    let default = if kind == FieldKind::Computed { Policy::Computed } else { Policy::Ask };
     let personal = personal(section);
     let erased = text_at(section, "erased");
-    let field = Field {
+    let mut field = Field {
         name: name.value.clone(),
         store,
         kind,
         transforms,
         airtable,
         directus,
-        policy: policy.unwrap_or(default),
+        policy: policy.unwrap_or(Policy::Ask),
         direction,
         transitions: transitions.map(|table| table.value),
         personal,
@@ -133,14 +132,41 @@ pub(super) fn read(
         is_required: section.flag("required").unwrap_or(false),
         filled_by: Vec::new(),
     };
+    if policy.is_none() {
+        field.policy = default_policy(entity, &field);
+    }
+    check_role(section, entity, &field);
     check_erasure(section, &field);
     Some(field)
+}
+
+/// The address of an account is Directus's: whoever can change it can ask for a new password there.
+fn default_policy(entity: &Entity, field: &Field) -> Policy {
+    let is_two_sided = field.airtable.is_some() && field.direction == Direction::Both;
+    match field.kind {
+        FieldKind::Computed => Policy::Computed,
+        _ if entity.is_login(field) && is_two_sided => Policy::Owner(Side::Directus),
+        _ => Policy::Ask,
+    }
+}
+
+/// Notes a role that could be given by the other side.
+fn check_role(section: &Section<'_, '_>, entity: &Entity, field: &Field) {
+    let column = field.directus.as_ref().and_then(DirectusField::column);
+    if entity.is_of_accounts()
+        && column == Some(ROLE)
+        && field.direction != Direction::From(Side::Directus)
+    {
+        let what = "the role of an account says what it may do in Directus, and is never written there: set \
+                    `direction = \"from directus\"`";
+        section.problem(&section.span_of("directus"), what);
+    }
 }
 
 /// `true`, `false` or `"pseudonym"`.
 fn personal(section: &Section<'_, '_>) -> Personal {
     match section.get("personal").map(Spanned::get_ref) {
-        None => Personal::No,
+        None => Personal::Unsaid,
         Some(DeValue::Boolean(true)) => Personal::Yes,
         Some(DeValue::Boolean(false)) => Personal::No,
         Some(DeValue::String(text)) if text == "pseudonym" => Personal::Pseudonym,
@@ -162,7 +188,7 @@ fn check_erasure(section: &Section<'_, '_>, field: &Field) {
         );
         section.problem(&section.span_of("personal"), what);
     }
-    if field.personal != Personal::No && field.kind == FieldKind::Computed {
+    if field.personal.is_personal() && field.kind == FieldKind::Computed {
         let what =
             "a computed field cannot be emptied: say that what it is computed from is personal";
         section.problem(&section.span_of("personal"), what);

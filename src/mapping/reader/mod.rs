@@ -4,6 +4,7 @@
 mod entity;
 pub(super) mod field;
 mod matches;
+mod rows;
 mod rules;
 
 use std::{collections::BTreeMap, ops::Range};

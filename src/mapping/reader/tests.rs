@@ -398,10 +398,10 @@ fn mapping_personal_fields_are_checked() {
     let erasable = shipped();
     let member = &erasable.entities[0];
     let personal: Vec<_> =
-        member.fields.iter().filter(|field| field.personal != Personal::No).collect();
+        member.fields.iter().filter(|field| field.personal.is_personal()).collect();
     assert_eq!(personal.len(), 9);
     assert_eq!(personal[1].personal, Personal::Pseudonym);
-    assert!(member.fields[4].is_erasable() && member.fields[4].personal == Personal::No);
+    assert!(member.fields[4].is_erasable() && member.fields[4].personal == Personal::Unsaid);
     assert!(erasable.entities[1..].iter().flat_map(|it| &it.fields).all(|it| !it.is_erasable()));
     let said = said(
         "a = { type = \"text\", directus = \"a\", personal = \"yes\" }
@@ -424,4 +424,68 @@ f = { type = \"boolean\", directus = \"f\", personal = false, erased = \"false\"
         assert!(said.lines().any(is_told), "{line} {part}: {said}");
     }
     assert!(!said.contains("mapping.toml:25:"), "{said}");
+}
+
+#[test]
+fn reader_rows_are_told_by_field_and_values_on_either_side() {
+    let text = r#"
+        version = 1
+        [entity.member]
+        table = "member"
+        airtable = { base = "reseau", table = "Membres", uuid = "UUID" }
+        directus = { table = "directus_users", member_roles = ["Membres"] }
+        rows = { airtable = { Statut = ["Actif", ""] }, directus = { status = { not = ["archived"] }, level = [1, true] } }
+        [entity.member.field]
+        email = { type = "email", airtable = "E-mail", directus = "email" }
+        name = { type = "text", airtable = "Nom", directus = "last_name" }
+    "#;
+    let mapping = read(text, "mapping.toml").unwrap();
+    let rows = &mapping.entities[0].rows;
+    assert_eq!(rows.member_roles, ["Membres"]);
+    assert_eq!(rows.airtable.as_ref().unwrap().words(), "`Statut` is “Actif” or empty");
+    assert_eq!(
+        rows.directus.as_ref().unwrap().words(),
+        "`status` is not “archived”, and `level` is 1 or true"
+    );
+    // Of an account, the address is Directus's unless the mapping says otherwise.
+    let policy = |mapping: &Mapping, at: usize| mapping.entities[0].fields[at].policy;
+    assert_eq!(policy(&mapping, 0), Policy::Owner(Side::Directus));
+    assert_eq!(policy(&mapping, 1), Policy::Ask);
+    let said = text.replace("directus = \"email\" }", "directus = \"email\", policy = \"ask\" }");
+    assert_eq!(policy(&read(&said, "mapping.toml").unwrap(), 0), Policy::Ask);
+}
+
+#[test]
+fn reader_rows_that_cannot_be_and_a_role_that_could_be_given_are_told() {
+    let problems = read(
+        r#"
+        version = 1
+        [entity.startup]
+        table = "startup"
+        directus = { table = "startup", member_roles = ["x"] }
+        rows = { airtable = { Statut = ["Actif"] }, directus = { status = "published", token = [] } }
+        [entity.startup.field]
+        name = { type = "text", directus = "name" }
+        [entity.member]
+        table = "member"
+        airtable = { base = "reseau", table = "Membres" }
+        directus = { table = "directus_users" }
+        rows = { directus = { token = ["x"] } }
+        [entity.member.field]
+        role = { type = "text", airtable = "Rôle", directus = "role" }
+        "#,
+        "mapping.toml",
+    )
+    .unwrap_err()
+    .to_string();
+    for said in [
+        "mapping.toml:5: entity `startup` directus: `member_roles` is for the table `directus_users`",
+        "`rows` filters the table on airtable, where the entity has none",
+        "`status` has to be a list of values, or `{ not = [\"value\", …] }`",
+        "`token` has to be a list of values",
+        "the column `token` is a secret and is never mirrored",
+        "the role of an account says what it may do in Directus, and is never written there",
+    ] {
+        assert!(problems.contains(said), "{said}\n{problems}");
+    }
 }

@@ -330,6 +330,7 @@ mod tests {
                 .map(|(no, id)| (FieldNo(u16::try_from(no).unwrap()), (*id).to_owned()))
                 .collect(),
             labels: std::collections::BTreeMap::new(),
+            presets: Vec::new(),
         };
         let table: Table =
             serde_json::from_value(json!({ "id": "tbl", "name": "Startups", "fields": [

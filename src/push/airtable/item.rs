@@ -109,6 +109,11 @@ impl Item {
     fn fields(&self, stage: Stage, place: &Place) -> Map<String, Json> {
         let mut fields: Map<String, Json> =
             self.sent(stage).iter().map(|cell| (cell.id.clone(), cell.value.clone())).collect();
+        if stage == Stage::Create {
+            for (id, value) in &place.presets {
+                fields.entry(id.clone()).or_insert_with(|| value.clone());
+            }
+        }
         let writes_id = stage == Stage::Create || (stage == Stage::Update && self.writes_id);
         if let Some(uuid) = place.uuid.as_ref().filter(|_| writes_id) {
             fields.insert(uuid.clone(), self.record.to_string().into());

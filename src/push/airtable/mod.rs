@@ -24,6 +24,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
+use serde_json::Value as Json;
 use tokio::{
     sync::{Mutex, mpsc},
     time::Instant,
@@ -73,6 +74,8 @@ pub(crate) struct Place {
     pub(crate) fields: Vec<(FieldNo, String)>,
     /// Of selects, by field id, how their options are called there.
     pub(crate) labels: BTreeMap<String, Labels>,
+    /// What a new record gets so that it is among the rows that are mirrored, where no cell says otherwise.
+    pub(crate) presets: Vec<(String, Json)>,
 }
 
 /// Looks a place up as the capture knows it now; `None`: the base was not looked at yet.

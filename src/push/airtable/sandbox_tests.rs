@@ -174,6 +174,7 @@ fn places(mapping: &Mapping, tables: &[Table]) -> BTreeMap<EntityNo, Place> {
                 .map(|(no, field)| (no, id(&field.airtable.as_ref().unwrap().field)))
                 .collect(),
             labels: std::collections::BTreeMap::new(),
+            presets: Vec::new(),
         }
     };
     (0..).map(EntityNo).zip(mapping.entities.iter().map(place)).collect()

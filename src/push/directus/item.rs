@@ -31,6 +31,8 @@ pub(super) struct Item {
     pub(super) sets: Vec<SetChange>,
     /// Of a user that is made.
     pub(super) password: Option<Secret>,
+    /// Of a record that is made: what the filter on the rows asks for and no cell says.
+    pub(super) presets: Vec<(String, Json)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +87,14 @@ impl Item {
         }
         let key = bound.key.map_or_else(|| bound.record.to_string(), |key| key.to_string());
         let Bound { record, operation, .. } = bound;
+        let filter = entity.rows.directus.iter().filter(|_| stage == Stage::Create);
+        let presets = filter.flat_map(|filter| &filter.tests).filter_map(|test| {
+            let is_sent = cells.iter().any(|cell| cell.column == test.field);
+            Some((test.field.clone(), test.preset().filter(|_| !is_sent)?))
+        });
+        let presets = presets.collect();
         let (made, password) = (None, None);
-        Self { at, record, operation, key, giver, made, stage, cells, sets, password }
+        Self { at, record, operation, key, giver, made, stage, cells, sets, password, presets }
     }
 
     /// Whether it is made under a key that only the log tells.
@@ -107,6 +115,11 @@ impl Item {
         }
         for cell in cells {
             row.set(&cell.column, cell.value.clone());
+        }
+        if stage == Stage::Create {
+            for (column, value) in &self.presets {
+                row.set(column, value.clone());
+            }
         }
         if let (Stage::Create, Some(password)) = (stage, &self.password) {
             row.set_password(password.clone());

@@ -30,10 +30,14 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
+use serde_json::{Value as Json, json};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use self::item::{Item, Stage};
+use self::{
+    blame::{later, refused},
+    item::{Item, Stage},
+};
 pub(crate) use preflight::preflight;
 pub(crate) use upkeep::filled;
 
@@ -43,9 +47,9 @@ use super::{
     trouble::{Trouble, Troubles},
 };
 use crate::{
-    mapping::{DirectusTable, Entity, KeyGiver, KeyGivers, Mapping},
+    mapping::{AccountGuard, DirectusTable, Entity, KeyGiver, KeyGivers, Mapping},
     model::{EntityNo, Notice, RecordId, Side},
-    remote::directus::{Client, Error, Row},
+    remote::directus::{self as remote, Client, Error, Row},
 };
 
 /// Records in one request: more are not faster, and take longer to be taken apart.
@@ -63,6 +67,8 @@ pub(crate) struct DirectusPush {
     mapping: Arc<Mapping>,
     troubles: Troubles,
     passwords: Option<Arc<dyn Passwords>>,
+    /// The accounts that are no members'.
+    accounts: Option<AccountGuard>,
     keys: Option<Keys>,
     trouble: SideTrouble,
 }
@@ -100,7 +106,7 @@ impl DirectusPush {
         notices: mpsc::Sender<(String, Notice)>,
     ) -> Self {
         let (troubles, trouble) = (Troubles::new(notices), SideTrouble::default());
-        Self { client, mapping, troubles, passwords: None, keys: None, trouble }
+        Self { client, mapping, troubles, passwords: None, keys: None, accounts: None, trouble }
     }
 
     /// With keys that others give.
@@ -125,6 +131,13 @@ impl DirectusPush {
     fn are_authors_told(&self) -> bool {
         let Some(keys) = &self.keys else { return true };
         keys.givers.borrow().as_ref().is_some_and(|givers| givers.are_authors_told)
+    }
+
+    /// Writes to none of the accounts that the capture of the same Directus leaves out, and to none at all before it has
+    /// said which these are.
+    pub(crate) fn with_accounts(mut self, accounts: AccountGuard) -> Self {
+        self.accounts = Some(accounts);
+        self
     }
 
     /// With passwords for those new users whom the mapping gives one.
@@ -179,6 +192,7 @@ impl DirectusPush {
         let is_troubled = AtomicBool::new(false);
         let work = Work { push: self, parts, no, entity, table, is_troubled };
         let (mut done, mut taken) = (Vec::new(), Vec::new());
+        let items = work.keep_members(items, &mut done);
         let items = work.only_seen(items, &mut done).await;
         let mut queue = vec![work.give_passwords(items, &mut done).await];
         while let Some(items) = queue.pop() {
@@ -292,11 +306,38 @@ impl Work<'_> {
         Ok(None)
     }
 
-    /// Which of the items Directus has.
+    /// The items that are about members: nothing is written to other accounts.
+    fn keep_members(&self, items: Vec<Item>, done: &mut Done) -> Vec<Item> {
+        let Some(accounts) = self.push.accounts.as_ref().filter(|_| self.entity.is_of_accounts())
+        else {
+            return items;
+        };
+        let mut kept = Vec::with_capacity(items.len());
+        for item in items {
+            match accounts.may_write(&item.key) {
+                Some(true) => kept.push(item),
+                Some(false) => done.push((item.at, refused(words::no_member(self.entity)))),
+                None => done.push((item.at, later())),
+            }
+        }
+        kept
+    }
+
+    /// Which of the items Directus has, among the rows that are mirrored.
     async fn there(&self, items: &[Item]) -> Result<HashSet<String>, Error> {
         let keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
-        let table = self.table;
-        let there = self.push.client.existing(&table.table, &table.key, &keys).await?;
-        Ok(there.into_iter().collect())
+        let (client, table) = (&self.push.client, self.table);
+        let Some(filter) = &self.entity.rows.directus else {
+            let there = client.existing(&table.table, &table.key, &keys).await?;
+            return Ok(there.into_iter().collect());
+        };
+        let mut fields = vec![table.key.as_str()];
+        fields.extend(filter.tests.iter().map(|test| test.field.as_str()));
+        let wanted = json!({ &table.key: { "_in": keys } });
+        let rows = client.rows(&table.table, &table.key, &fields, &wanted).await?;
+        let is_mirrored =
+            |row: &&Json| filter.tests.iter().all(|test| test.admits_json(row.get(&test.field)));
+        let mirrored = rows.iter().filter(is_mirrored);
+        Ok(mirrored.filter_map(|row| remote::text(&row[&table.key])).collect())
     }
 }

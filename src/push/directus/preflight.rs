@@ -7,7 +7,7 @@ use crate::{
     model::Finding,
     remote::directus::{
         Action, Client, Error, Rights,
-        setup::{self, Permission},
+        setup::{self, Permission, Whose},
     },
 };
 
@@ -54,7 +54,7 @@ fn may(rights: &Rights, mapping: &Mapping) -> Vec<Finding> {
         ));
     }
     let mut is_complete = true;
-    for Permission { collection, action, fields } in setup::needed(mapping) {
+    for Permission { collection, action, fields, whose } in setup::needed(mapping) {
         let Some(action) = Action::ALL.into_iter().find(|known| known.name() == action) else {
             continue;
         };
@@ -77,6 +77,16 @@ fn may(rights: &Rights, mapping: &Mapping) -> Vec<Finding> {
             })
             .map(String::as_str)
             .collect();
+        if whose == Whose::Members && rights.is_for_all_rows(&collection, action) {
+            findings.push(Finding::warning(
+                format!(
+                    "plait's user may {} every account in `{collection}`, administrators' too: Directus itself does \
+                     not refuse it",
+                    action.name()
+                ),
+                SETUP,
+            ));
+        }
         let (all, lacking): (Vec<&str>, Vec<&str>) =
             lacking.into_iter().partition(|field| *field == "*");
         if !all.is_empty() && lacking.is_empty() {

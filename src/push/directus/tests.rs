@@ -26,7 +26,7 @@ use crate::{
         cluster::Cluster,
         source::{Secrets, Source},
     },
-    mapping::{Mapping, read},
+    mapping::{AccountGuard, Accounts, Mapping, read},
     model::{EntityNo, FieldNo, Incident, Notice, RecordId, SideKey},
     push::{
         Bound, NotedParts, Outcome, Pusher as _, Write,
@@ -463,6 +463,90 @@ async fn push_directus_field_without_the_right_is_refused_alone() {
     assert!(text.contains("may not create records of the collection `startup`"), "{text}");
     assert!(world.source.server.pid().is_some());
     other.server.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn push_directus_administrator_is_written_to_by_nobody() {
+    let world = World::start().await;
+    let rest = world.source.admin_rest();
+    let member = world.create("member", &[("email", json!("membre.simple@exemple.fr"))]);
+    assert_eq!(world.send_one(&member).await, TAKEN);
+    let user = async |email: &str, more: Json| -> RecordId {
+        let mut body = json!({ "email": email });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let made = rest.post("/users", &body).await.unwrap();
+        RecordId(Uuid::parse_str(made["id"].as_str().unwrap()).unwrap())
+    };
+    let policy = async |name: &str, admin: bool| -> Json {
+        let body = json!({ "name": name, "admin_access": admin, "app_access": !admin });
+        rest.post("/policies", &body).await.unwrap()["id"].clone()
+    };
+    let role = async |name: &str, policies: &[&Json], parent: Option<&Json>| -> Json {
+        let policies: Vec<Json> = policies.iter().map(|id| json!({ "policy": id })).collect();
+        let body = json!({ "name": name, "parent": parent, "policies": policies });
+        rest.post("/roles", &body).await.unwrap()["id"].clone()
+    };
+    let (all, studio) = (policy("Tout", true).await, policy("Studio", false).await);
+    let chief = role("Direction", &[&all], None).await;
+    let deputy = role("Adjoints", &[], Some(&chief)).await;
+    let staff = role("Permanents", &[&studio], None).await;
+    let plain = role("Site", &[], None).await;
+    let admin = world.value("select id::text from directus_users where email like 'admin@%'").await;
+    let admin = RecordId(Uuid::parse_str(&admin.unwrap()).unwrap());
+    let others = [
+        admin,
+        user("directrice@exemple.fr", json!({ "role": chief })).await,
+        user("adjoint@exemple.fr", json!({ "role": deputy })).await,
+        user("permanente@exemple.fr", json!({ "role": staff })).await,
+        user("par.politique@exemple.fr", json!({ "policies": [{ "policy": all }] })).await,
+    ];
+    let emails = "select string_agg(email, ' ' order by id) from directus_users
+                  where email not like 'change%' and email not like 'membre.%'";
+    let before = world.value(emails).await;
+    let ordinary = user("membre.du.site@exemple.fr", json!({ "role": plain })).await;
+    // Run again, setup tells Directus which of the new roles are members'.
+    let admins = Client::new(&world.source.server.url(), &world.source.admin.token).unwrap();
+    let account = Account::look(&admins, &world.mapping, EMAIL).await.unwrap();
+    let lines = account.lines().join("\n");
+    assert!(
+        lines.contains("allow just to update directus_users (members' accounts alone)"),
+        "{lines}"
+    );
+    account.make(&admins, None).await.unwrap();
+    // Directus itself refuses, whatever is asked of it by plait's user.
+    for other in others {
+        let thief = [("email", json!("change.moi@exemple.fr"))];
+        let outcome = world.send_one(&world.update("member", other, &thief)).await;
+        assert!(!matches!(outcome, Outcome::Taken { .. }), "{outcome:?}");
+        // An Airtable row that carries the id of the account claims to be it.
+        let mut claim = world.create("member", &thief);
+        claim.record = other;
+        let outcome = world.send_one(&claim).await;
+        assert!(matches!(outcome, Outcome::Refused { .. }), "{outcome:?}");
+        let gone = bound(world.entity("member"), other.0, None, Write::Delete);
+        let outcome = world.send_one(&gone).await;
+        assert!(!matches!(outcome, Outcome::Taken { .. }), "{outcome:?}");
+    }
+    assert_eq!(world.value(emails).await, before);
+    for member in [ordinary, member.record] {
+        let city = world.update("member", member, &[("city", json!("Brest"))]);
+        assert_eq!(world.send_one(&city).await, TAKEN);
+    }
+    // So does plait, where Directus lets everything through.
+    let client = Client::new(&world.source.server.url(), &world.source.admin.token).unwrap();
+    let (sender, _incidents) = mpsc::channel(10);
+    let accounts = AccountGuard::default();
+    let push = DirectusPush::new(Arc::new(client), Arc::clone(&world.mapping), sender)
+        .with_accounts(accounts.clone());
+    let send = async |bound: &Bound| push.send(vec![bound.clone()], &world.parts).await.remove(0).1;
+    let theft = world.update("member", admin, &[("email", json!("change.moi@exemple.fr"))]);
+    assert!(matches!(send(&theft).await, Outcome::Later { .. }), "not known yet who is a member");
+    accounts.set(Accounts::default().with_members([admin.to_string()]));
+    let outcome = send(&theft).await;
+    world.refused(&outcome, "member", None, "no_member");
+    let city = world.update("member", ordinary, &[("city", json!("Nantes"))]);
+    assert_eq!(send(&city).await, TAKEN);
+    assert_eq!(world.value(emails).await, before);
 }
 
 /// Passwords as they would come from Airtable.

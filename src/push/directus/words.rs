@@ -217,6 +217,15 @@ pub(super) fn password_left(entity: &Entity, record: RecordId) -> Trouble {
     Trouble { code: "password_not_cleared", text, reach: Reach::Once }
 }
 
+pub(super) fn no_member(entity: &Entity) -> Said {
+    let reason = format!(
+        "the account is no member's: it has admin access, or may open the Studio, or is plait's own, and nothing is \
+         written to such an account; `member_roles` in [entity.{}] names the roles of members",
+        entity.name
+    );
+    ("no_member", reason)
+}
+
 pub(super) fn no_place(entity: &Entity) -> Said {
     ("no_collection", format!("[entity.{}] names no collection of Directus", entity.name))
 }

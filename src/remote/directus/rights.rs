@@ -57,6 +57,11 @@ impl Rights {
         self.right(collection, action).is_some()
     }
 
+    /// Whether the right holds for all rows: no rule in the permission leaves any out.
+    pub(crate) fn is_for_all_rows(&self, collection: &str, action: Action) -> bool {
+        self.right(collection, action).is_some_and(|right| right.access == "full")
+    }
+
     pub(crate) fn has_field(&self, collection: &str, action: Action, field: &str) -> bool {
         self.right(collection, action).is_some_and(|right| {
             right.fields.iter().flatten().any(|known| known == "*" || known == field)

@@ -10,12 +10,14 @@ use serde_json::{Value as Json, json};
 use super::{Action, Client, Error, Me};
 use crate::{
     config::Secret,
-    mapping::{Direction, DirectusField, Entity, Mapping, Policy},
+    mapping::{
+        ACCOUNTS, Accounts, Direction, DirectusField, Entity, Mapping, Policy, Reach, RoleReach,
+    },
     model::Side,
 };
 
 /// What role and policy are called.
-const NAME: &str = "Plait";
+pub(crate) const NAME: &str = "Plait";
 /// Unless it is said otherwise. Directus takes addresses in public domains only.
 pub(crate) const EMAIL: &str = "plait@example.com";
 /// Says of each collection whether its changes are noted, with their authors.
@@ -25,11 +27,20 @@ pub(crate) const COLLECTIONS: &str = "directus_collections";
 pub(crate) const FIELDS: &str = "directus_fields";
 
 /// What may be done with a collection, and with which fields.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Permission {
     pub(crate) collection: String,
     pub(crate) action: &'static str,
     pub(crate) fields: BTreeSet<String>,
+    pub(crate) whose: Whose,
+}
+
+/// Which rows a permission is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Everybody,
+    /// Of the accounts, those that are members'.
+    Members,
 }
 
 /// What has to be done to the account.
@@ -45,6 +56,8 @@ pub(crate) struct Account {
     /// With the id of what is there.
     update: Vec<(Json, Permission)>,
     delete: Vec<(Json, String)>,
+    /// The roles whose accounts are members, by id.
+    member_roles: Vec<String>,
 }
 
 /// What the mapping needs, and no more.
@@ -60,6 +73,12 @@ pub(crate) fn needed(mapping: &Mapping) -> Vec<Permission> {
         let key = table.key.as_str();
         allow(&table.table, Action::Read, &[&[key], read.as_slice()].concat());
         allow(&table.table, Action::Create, &[&[key], written.as_slice()].concat());
+        for test in entity.rows.directus.iter().flat_map(|rows| &rows.tests) {
+            allow(&table.table, Action::Read, &[test.field.as_str()]);
+            if test.preset().is_some() {
+                allow(&table.table, Action::Create, &[test.field.as_str()]);
+            }
+        }
         if entity.password.is_some() {
             allow(&table.table, Action::Create, &["password"]);
         }
@@ -80,7 +99,10 @@ pub(crate) fn needed(mapping: &Mapping) -> Vec<Permission> {
     allow(FIELDS, Action::Read, &["collection", "field", "special"]);
     needed
         .into_iter()
-        .map(|((collection, action), fields)| Permission { collection, action, fields })
+        .map(|((collection, action), fields)| {
+            let whose = whose(&collection, action);
+            Permission { collection, action, fields, whose }
+        })
         .collect()
 }
 
@@ -97,6 +119,76 @@ fn columns(entity: &Entity) -> (Vec<&str>, Vec<&str>) {
         }
     }
     (read, written)
+}
+
+/// Which rows of a collection an action is for: of the accounts, those of members, so that Directus itself refuses the
+/// others whatever is asked of it. A new account has no role yet.
+fn whose(collection: &str, action: &str) -> Whose {
+    if collection == ACCOUNTS && action != Action::Create.name() {
+        Whose::Members
+    } else {
+        Whose::Everybody
+    }
+}
+
+/// The accounts that [`Accounts`] admits, as a filter of Directus. It looks at the policies of each account at each
+/// moment; of roles it can only be told which ones are members' when this is set up, so that a new role is nobody's.
+fn members(roles: &[String]) -> Json {
+    let without = |access: &str| json!({ "policies": { "_none": { "policy": { access: { "_eq": true } } } } });
+    let mut of_role = vec![json!({ "role": { "_null": true } })];
+    if !roles.is_empty() {
+        of_role.push(json!({ "role": { "_in": roles } }));
+    }
+    json!({ "_and": [
+        { "id": { "_neq": "$CURRENT_USER" } },
+        without("admin_access"),
+        without("app_access"),
+        { "_or": of_role },
+    ] })
+}
+
+/// The roles whose accounts are members, by id.
+async fn members_roles(client: &Client, mapping: &Mapping) -> Result<Vec<String>, Error> {
+    let Some(entity) = mapping.entities.iter().find(|entity| entity.is_of_accounts()) else {
+        return Ok(Vec::new());
+    };
+    let fields = "id,name,parent,policies.policy.name,policies.policy.admin_access,policies.policy.app_access";
+    let query = [("fields", fields.to_owned()), ("limit", "-1".to_owned())];
+    let rows = client.ask(Method::GET, "/roles", &query, None).await?;
+    let rows = rows.as_array().cloned().unwrap_or_default();
+    let parent_of = |row: &Json| rows.iter().find(|it| it["id"] == row["parent"]).cloned();
+    let reaches: Vec<RoleReach> = rows
+        .iter()
+        .map(|row| {
+            // A role has the policies of its parents too.
+            let mut line = vec![row.clone()];
+            while let Some(parent) = line.last().and_then(parent_of).filter(|it| !line.contains(it))
+            {
+                line.push(parent);
+            }
+            let policies: Vec<&Json> = line
+                .iter()
+                .flat_map(|role| role["policies"].as_array().into_iter().flatten())
+                .map(|link| &link["policy"])
+                .collect();
+            let any = |access: &str| policies.iter().any(|policy| policy[access] == json!(true));
+            let name = said(&row["name"]).to_owned();
+            RoleReach {
+                id: said(&row["id"]).to_owned(),
+                is_own: name == NAME && policies.iter().any(|policy| policy["name"] == NAME),
+                name,
+                reach: Reach { is_admin: any("admin_access"), is_app: any("app_access") },
+            }
+        })
+        .collect();
+    let accounts = Accounts::new(&reaches, &[], &entity.rows.member_roles, None);
+    let mut ids: Vec<String> = reaches
+        .into_iter()
+        .filter(|role| accounts.admits("", Some(&role.id)))
+        .map(|role| role.id)
+        .collect();
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 impl Account {
@@ -130,6 +222,7 @@ impl Account {
                 || user["role"].as_str() != account.role.as_deref();
         }
         account.user = user.and_then(id);
+        account.member_roles = members_roles(client, mapping).await?;
         account.compare(client, mapping).await?;
         Ok(account)
     }
@@ -158,14 +251,32 @@ impl Account {
                     held[of].is_null()
                         || held[of].as_object().is_some_and(serde_json::Map::is_empty)
                 };
-                let is_free = ["permissions", "validation", "presets"].into_iter().all(is_plain);
-                if fields != needed.fields || !is_free {
+                let is_free = ["validation", "presets"].into_iter().all(is_plain);
+                let rows = self.rows(needed.whose);
+                let has_rows =
+                    is_plain("permissions") && rows == json!({}) || held["permissions"] == rows;
+                if fields != needed.fields || !is_free || !has_rows {
                     self.update.push((held["id"].clone(), needed));
                 }
             }
         }
         self.create = needed;
         Ok(())
+    }
+
+    /// The rows that a permission is for, as a filter of Directus.
+    fn rows(&self, whose: Whose) -> Json {
+        match whose {
+            Whose::Everybody => json!({}),
+            Whose::Members => members(&self.member_roles),
+        }
+    }
+
+    fn json(&self, needed: &Permission, policy: &str) -> Json {
+        json!({
+            "policy": policy, "collection": needed.collection, "action": needed.action,
+            "fields": needed.fields, "permissions": self.rows(needed.whose), "validation": null, "presets": null,
+        })
     }
 
     /// Whether this is the account's user.
@@ -232,11 +343,12 @@ impl Account {
             change(client, &format!("/policies/{policy}"), &body).await?;
         }
         if !self.create.is_empty() {
-            let rights: Vec<Json> = self.create.iter().map(|needed| needed.json(&policy)).collect();
+            let rights: Vec<Json> =
+                self.create.iter().map(|needed| self.json(needed, &policy)).collect();
             client.ask(Method::POST, "/permissions", &[], Some(&json!(rights))).await?;
         }
         for (id, needed) in &self.update {
-            change(client, &format!("/permissions/{id}"), &needed.json(&policy)).await?;
+            change(client, &format!("/permissions/{id}"), &self.json(needed, &policy)).await?;
         }
         for (id, _) in &self.delete {
             let path = format!("/permissions/{id}");
@@ -257,20 +369,17 @@ impl Account {
 }
 
 impl Permission {
-    fn json(&self, policy: &str) -> Json {
-        json!({
-            "policy": policy, "collection": self.collection, "action": self.action,
-            "fields": self.fields, "permissions": {}, "validation": null, "presets": null,
-        })
-    }
-
     fn text(&self) -> String {
-        let Self { collection, action, fields } = self;
+        let Self { collection, action, fields, whose } = self;
+        let whose = match whose {
+            Whose::Everybody => "",
+            Whose::Members => " (members' accounts alone)",
+        };
         if *action == Action::Delete.name() {
-            return format!("{action} {collection}");
+            return format!("{action} {collection}{whose}");
         }
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
-        format!("{action} {collection}: {}", fields.join(", "))
+        format!("{action} {collection}{whose}: {}", fields.join(", "))
     }
 }
 
@@ -343,9 +452,9 @@ mod tests {
                 "read directus_collections: accountability, collection, group",
                 "read directus_fields: collection, field, special",
                 "create directus_users: email, id",
-                "delete directus_users",
-                "read directus_users: email, id, last_seen",
-                "update directus_users: email",
+                "delete directus_users (members' accounts alone)",
+                "read directus_users (members' accounts alone): email, id, last_seen",
+                "update directus_users (members' accounts alone): email",
                 "create member_role: *, member, role",
                 "delete member_role",
                 "read member_role: id, member, role",
