@@ -177,7 +177,7 @@ impl Apply {
         match self.join(&subject, target, source, &judge).await? {
             Ok(writes) => match self.writer.write_part(&writes).await {
                 Ok(()) => {
-                    info!(entity = name, record = %target, by, "a record that was filled in is one of the other side")
+                    info!(entity = name, record = %target, by, "a record that was filled in is one of the other side");
                 }
                 Err(error) if error.is_about_data() => {
                     debug!(entity = name, record = %record, %error, "could not be joined");

@@ -24,8 +24,8 @@ impl Installation {
     /// What servers show of our sessions: a dead one of this very database is told from all others by it.
     pub(crate) fn application(&self) -> String {
         let digest = Sha256::digest(format!("{} {}", self.id, self.seat));
-        let short: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        format!("plait {short}")
+        let [a, b, c, d, ..]: [u8; 32] = digest.into();
+        format!("plait {a:02x}{b:02x}{c:02x}{d:02x}")
     }
 }
 

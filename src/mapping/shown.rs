@@ -95,9 +95,11 @@ fn reading(part: Part, codes: Option<&Codes>) -> String {
         hash.update(format!("{label}\0{code}\0"));
     }
     let digest = hash.finalize();
-    let digest: String =
-        digest.iter().take(DIGEST_LENGTH).map(|byte| format!("{byte:02x}")).collect();
-    format!("{part} by codes {digest}")
+    let mut text = format!("{part} by codes ");
+    for byte in digest.iter().take(DIGEST_LENGTH) {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
 }
 
 /// The document's word for a value.

@@ -38,9 +38,10 @@ pub(super) fn note(
             let is_persons = matches!(merged.action, Some(Action::Delete | Action::Restore))
                 || !merged.clashes.is_empty()
                 || merged.changed.iter().any(is_edit);
-            return if is_persons {
-                state.forget_answers()
-            };
+            if is_persons {
+                state.forget_answers();
+            }
+            return;
         }
         Origin::Ours(id) => id,
         Origin::Scan | Origin::Restored | Origin::Reread { .. } => return,
@@ -107,7 +108,7 @@ mod tests {
     }
 
     fn side(no: u128) -> Side {
-        if no % 2 == 0 { D } else { A }
+        if no.is_multiple_of(2) { D } else { A }
     }
 
     #[test]

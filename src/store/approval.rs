@@ -321,6 +321,6 @@ impl Writer {
                     .await?;
             }
         }
-        Ok(self.commit().await?)
+        self.commit().await
     }
 }
