@@ -14,7 +14,7 @@ use crate::{
     alert,
     capture::{airtable, directus},
     config::Settings,
-    mapping::{Mapping, Upkeep},
+    mapping::{Direction, Entity, Field, Mapping, Policy, Upkeep},
     model::{Finding, Level, Side},
     push, store,
 };
@@ -56,6 +56,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     canonical(&settings, mapping.as_ref(), &mut findings).await;
     if let Some(mapping) = &mapping {
+        findings.extend(logins(mapping));
         alerts(&settings, mapping, &mut findings).await;
         if let Some(source) = &settings.directus {
             findings.extend(directus::preflight(&settings::source(source), mapping).await);
@@ -116,6 +117,29 @@ async fn canonical(settings: &Settings, mapping: Option<&Mapping>, findings: &mu
             )),
         }
     }
+}
+
+/// Where the mapping lets Airtable change what an account of Directus logs in with.
+fn logins(mapping: &Mapping) -> Vec<Finding> {
+    let fields = mapping.entities.iter().flat_map(|entity| {
+        let is_open = |field: &&Field| {
+            entity.is_login(field)
+                && field.airtable.is_some()
+                && field.policy != Policy::Owner(Side::Directus)
+                && field.direction != Direction::From(Side::Directus)
+        };
+        entity.fields.iter().filter(is_open).map(move |field| (entity, field))
+    });
+    let warn = |(entity, field): (&Entity, &Field)| {
+        Finding::warning(
+            format!(
+                "whoever may edit `{}` of {} in Airtable changes the address to which Directus sends a new password",
+                field.name, entity.name
+            ),
+            "take `policy` out of that field: then Directus has the last word",
+        )
+    };
+    fields.map(warn).collect()
 }
 
 /// Compares the rules of the alerts with the mapping, and with the codes where the canonical tables are there already.
