@@ -368,6 +368,8 @@ async fn mirror_with(
 
     let mut applied = None;
     let reason = tokio::select! {
+        // First: what ends because of a stop was asked for.
+        biased;
         () = stop.cancelled() => {
             info!("stopping");
             None

@@ -112,7 +112,12 @@ pub(crate) struct Place {
     pub(crate) beat_age_s: Option<f64>,
 }
 
+/// `None`: nobody has it, or there is no such place before the first migration.
 pub(crate) async fn place(pool: &PgPool) -> Result<Option<Place>, Error> {
+    let is_there = "select to_regclass('mirror.writer_beat') is not null";
+    if !sqlx::query_scalar::<_, bool>(is_there).fetch_one(pool).await? {
+        return Ok(None);
+    }
     let row: Option<(Option<String>, Option<i32>, Option<f64>)> = sqlx::query_as(
         "select w.host, w.process_pid, extract(epoch from now() - b.beat_at)::float8
          from mirror.writer w

@@ -209,7 +209,7 @@ async fn bad_input_documents_are_told_with_file_line_and_the_nearest_right_name(
         case(
             "a file with a secret that is not there",
             good.settings("token_file = \"airtable\"", "token_file = \"nowhere\""),
-            &["plait.toml:15: [airtable]: could not read nowhere"],
+            &["plait.toml:15: [airtable]: could not use nowhere"],
         ),
         case(
             "a base of the mapping that the settings lack",
