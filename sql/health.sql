@@ -21,7 +21,10 @@ select 'deletes', null, d.side, false, count(*), min(d.found_at), 'records delet
 from mirror.pending_delete d where d.approved_at is null group by d.side
 union all
 select 'outbox', null, o.side, min(o.queued_at) > now() - interval '5 minutes', count(*), min(o.queued_at), 'records with something still to write'
-from mirror.outbox o group by o.side
+from mirror.outbox o where o.stopped_by is null group by o.side
+union all
+select 'changes', null, o.side, false, count(*), min(m.stopped_at), 'records that were changed by many at once, held until somebody says yes: plait plan'
+from mirror.outbox o join mirror.mass_change m on m.mass_change_id = o.stopped_by group by o.side
 union all
 select 'incident', i.log, null, false, i.seen_count, i.opened_at, i.code
 from mirror.incident i where i.closed_at is null;

@@ -7,7 +7,7 @@ use std::{collections::HashMap, future::pending, sync::Arc, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
-use super::{Apply, Error, Item, fold::Folded};
+use super::{Apply, Error, Item, fold::Folded, mass::Hand};
 use crate::{
     merge::{Origin, RecordState},
     model::{Change, Delivery, EntityNo, Position, RecordId, Side},
@@ -76,12 +76,16 @@ impl Apply {
                     }
                     let (side, at) = (stamp.side, stamp.at);
                     let origin = self.way_out.origin(&stamp);
+                    let hand = Hand::of(&stamp, origin);
                     batch.items.extend(observations.into_iter().map(|observation| {
                         let origin = match origin {
                             Origin::Scan => self.rereads.origin(side, observation.entity),
                             told => told,
                         };
-                        Item { transaction, side, origin, at, observation }
+                        // What a recovery reads has a yes of its own.
+                        let is_counted = origin == Origin::Scan || !origin.is_scan();
+                        let hand = if is_counted { hand.clone() } else { Hand::Free };
+                        Item { transaction, side, origin, hand, at, observation }
                     }));
                     batch.transactions.push(TransactionRow::of_side(transaction, stamp));
                 }
@@ -137,6 +141,7 @@ impl Apply {
         }
         writes.transactions = used(&writes, &batch.transactions);
         writes.positions = self.positions_of(&batch.positions);
+        writes.read_ends = self.ended_listings(&batch.positions);
         let calls = self.writer.calls(&writes);
         Ok(Some(Ready { writes, outcomes, calls }))
     }
@@ -165,6 +170,7 @@ impl Apply {
                 self.way_out.nudge(&in_flight.writes);
                 self.note_settling(&in_flight.writes);
                 self.note_stored(&in_flight.writes.positions);
+                self.guard.note_ends(&in_flight.writes.read_ends);
                 false
             }
         };

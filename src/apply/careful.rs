@@ -5,7 +5,7 @@ use std::{collections::HashSet, future::Future, pin::Pin};
 
 use tokio_postgres::error::SqlState;
 
-use super::{Apply, Error, Item, resolve};
+use super::{Apply, Error, Item, mass::Hand, resolve};
 use crate::{
     merge::Origin,
     model::{Cell, Change, EntityNo, FieldNo, Observation, RawText, RefusalKind, Side, SideKey},
@@ -197,6 +197,8 @@ impl Apply {
                     transaction: link.transaction,
                     side,
                     origin: Origin::Somebody,
+                    // Who brings a record does not make the links that waited for it.
+                    hand: Hand::Free,
                     at: link.at,
                     observation: Observation {
                         entity: link.entity,

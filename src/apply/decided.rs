@@ -79,6 +79,7 @@ impl Apply {
             return Ok(());
         }
         self.candidates.forget();
+        let stopped = self.writer.stopped().await?;
         let transaction = self.writer.new_transaction_id();
         let transactions = vec![TransactionRow::decided(transaction, at, author)];
         self.writer.write_part(&Writes { transactions, ..Writes::default() }).await?;
@@ -97,7 +98,8 @@ impl Apply {
         }
         let outcome = (!objections.is_empty()).then(|| objections.join("; "));
         let commands = vec![CommandRow { id: command, outcome }];
-        Ok(self.writer.write_part(&Writes { commands, ..Writes::default() }).await?)
+        self.writer.write_part(&Writes { commands, ..Writes::default() }).await?;
+        self.forget_what_is_over(&stopped).await
     }
 
     /// What a decision asks to write, or in words why nothing is done.
@@ -114,6 +116,9 @@ impl Apply {
             | Decision::Restore { entity, record, .. }
             | Decision::Delete { entity, record }
             | Decision::ApproveDelete { entity, record, .. } => (entity, *record),
+            Decision::ApproveChanges { stop, through } => {
+                return self.let_through((*stop, *through), author).await;
+            }
             // Who is whom: not a matter of one record's state.
             Decision::Join { .. } | Decision::Split { .. } => {
                 return self.fold_identity(decision, (transaction, at), author).await;

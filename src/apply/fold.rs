@@ -14,6 +14,7 @@ use super::{
     batch::Outcomes,
     created::SecondCopy,
     joined::{Step, Steps},
+    mass::{Counted, Touch},
     reread::SetName,
     resolve::{Keys, target},
 };
@@ -74,6 +75,8 @@ struct Tracked {
     altered: Vec<(Side, FieldNo)>,
     /// A person has decided on it: what was held back is due.
     is_decided: bool,
+    /// What was done to it by hands that the guard for mass changes counts.
+    touches: Vec<Touch>,
 }
 
 type Records = HashMap<(EntityNo, RecordId), Tracked>;
@@ -137,7 +140,8 @@ impl Apply {
         born.sort_unstable();
         born.dedup();
         let unread_sets = std::mem::take(&mut folding.unread_sets);
-        let (mut writes, outcomes) = folding.sum_up();
+        let (mut writes, outcomes, counted) = folding.sum_up();
+        self.count_changes(counted, &mut writes).await?;
         writes.matches.clone_from(&keys.matches);
         writes.questions.clone_from(&keys.questions);
         writes.refusals.extend(keys.second_copies.iter().map(SecondCopy::refusal));
@@ -354,6 +358,7 @@ impl Tracked {
             removed_by: None,
             altered: Vec::new(),
             is_decided: false,
+            touches: Vec::new(),
         }
     }
 
@@ -600,6 +605,7 @@ impl<'a> Folding<'a> {
             });
         }
         tracked.altered.extend(merged.altered.iter().map(|field| (item.side, *field)));
+        tracked.touches.extend(Touch::new(described, item, &merged));
         if merged.action == Some(Action::Create) {
             self.born.push((item.side, entity, item.observation.key.clone()));
         }
@@ -701,11 +707,12 @@ impl<'a> Folding<'a> {
     }
 
     /// How each record differs from what was read.
-    fn sum_up(mut self) -> (Writes, Outcomes) {
+    fn sum_up(mut self) -> (Writes, Outcomes, Vec<Counted>) {
         let mapping = Arc::clone(&self.mapping);
         let mut by_entity = ByEntity { mapping: &mapping, writes: BTreeMap::new() };
         let mut outcomes = Outcomes::with_capacity(self.records.len());
-        for ((entity, record), tracked) in self.records {
+        let mut counted = Vec::new();
+        for ((entity, record), mut tracked) in self.records {
             let described = mapping.entity(entity);
             self.writes.settled.extend(tracked.settled().map(|id| (id, entity, record)));
             let answered = tracked.answered().map(|(id, count)| (id, entity, record, count));
@@ -717,6 +724,10 @@ impl<'a> Folding<'a> {
                 let may_match =
                     |side| described.is_matched() && self.writer.lacks_some(side, entity);
                 tracked.sum_up_owed(described, record, has_parked, may_match, writes);
+                let touches = std::mem::take(&mut tracked.touches);
+                let due = due_sides(described, &tracked.state);
+                let of = |touch: Touch| touch.counted(entity, record, due.iter().copied());
+                counted.extend(touches.into_iter().filter_map(of));
             }
             let state = tracked.sum_up(described, record, writes);
             outcomes.insert((entity, record), state);
@@ -741,7 +752,7 @@ impl<'a> Folding<'a> {
         }
         self.writes.entities = by_entity.writes.into_values().collect();
         self.writes.refusals = self.refused.into_values().flatten().collect();
-        (self.writes, outcomes)
+        (self.writes, outcomes, counted)
     }
 }
 
@@ -839,12 +850,24 @@ impl Tracked {
             match (self.was_due.contains(&side), is_due.contains(&side)) {
                 (_, true) if self.has_changed_for(side) => {
                     let settle_s = self.settle_s(entity, side, &may_match);
-                    writes.due.push(DueRow { record, side, settle_s });
+                    writes.due.push(DueRow {
+                        record,
+                        side,
+                        settle_s,
+                        is_owed: true,
+                        counted: None,
+                    });
                 }
                 // What was in flight has arrived. Nothing else can have been bound meanwhile.
                 (true, false) if self.was_in_flight(side) => writes.not_due.push((record, side)),
                 // A push may be binding a write at this moment, and must find it again: it looks, and drops the row.
-                (true, false) => writes.due.push(DueRow { record, side, settle_s: None }),
+                (true, false) => writes.due.push(DueRow {
+                    record,
+                    side,
+                    settle_s: None,
+                    is_owed: false,
+                    counted: None,
+                }),
                 _ => {}
             }
         }

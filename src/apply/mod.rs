@@ -17,6 +17,7 @@ mod identity;
 #[cfg(test)]
 mod identity_tests;
 mod joined;
+mod mass;
 mod places;
 #[cfg(test)]
 mod places_tests;
@@ -55,6 +56,7 @@ use crate::{
 
 use batch::InFlight;
 use identity::Candidates;
+use mass::{Guard, Hand};
 use reread::SetName;
 
 pub(crate) use reread::Rereads;
@@ -149,6 +151,7 @@ struct Item {
     transaction: i64,
     side: Side,
     origin: Origin,
+    hand: Hand,
     at: i64,
     observation: Observation,
 }
@@ -174,6 +177,7 @@ pub(crate) struct Apply {
     /// When to look which records of the outbox have become quiet; `None`: no record waits for that.
     settling_at: Option<Instant>,
     upkeep: Option<UpkeepNews>,
+    guard: Guard,
 }
 
 /// A transaction whose parts are being written before its stamp is known.
@@ -207,6 +211,7 @@ impl Apply {
             rereads: Arc::default(),
             rereads_by_log: HashMap::new(),
             upkeep: None,
+            guard: Guard::default(),
         }
     }
 
@@ -246,6 +251,7 @@ impl Apply {
     pub(crate) async fn run(mut self, mut deliveries: Inlet) -> Result<(), Error> {
         self.queue_all_if_complete().await?;
         self.writer.wait_again().await?;
+        self.end_old_reads().await?;
         loop {
             if self.is_time_to_settle() {
                 self.let_quiet_go().await?;
@@ -426,7 +432,8 @@ impl Apply {
             .into_iter()
             .map(|observation| {
                 let origin = origin(observation.entity);
-                Item { transaction, side, origin, at, observation }
+                let hand = if origin == Origin::Scan { Hand::Read } else { Hand::Free };
+                Item { transaction, side, origin, hand, at, observation }
             })
             .collect();
         let items = self.copy_first(items).await?;
@@ -457,13 +464,16 @@ impl Apply {
         let Some(large) = self.large.take() else { return Ok(()) };
         let mut positions: Vec<_> =
             stamp.position.iter().map(|position| (stamp.side, position.clone())).collect();
+        let read_ends = self.ended_parts(&stamp);
         let writes = Writes {
             positions: self.positions_of(&positions),
             transactions: vec![TransactionRow::of_side(large.transaction, stamp)],
+            read_ends,
             ..Writes::default()
         };
         self.writer.write_part(&writes).await?;
         self.note_stored(&writes.positions);
+        self.guard.note_ends(&writes.read_ends);
         if let Some(first_copy) = large.first_copy {
             self.candidates.forget();
             let refused = first_copy.end(&mut self.writer, large.transaction).await?;
@@ -494,10 +504,13 @@ impl Apply {
     }
 
     async fn write_positions(&mut self, positions: &[(Side, Position)]) -> Result<(), Error> {
-        let writes = Writes { positions: self.positions_of(positions), ..Writes::default() };
+        let positions_now = self.positions_of(positions);
+        let read_ends = self.ended_listings(positions);
+        let writes = Writes { positions: positions_now, read_ends, ..Writes::default() };
         self.writer.write_part(&writes).await?;
         self.workload.moved();
         self.note_stored(&writes.positions);
+        self.guard.note_ends(&writes.read_ends);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Apply, Error, Item, resolve::Keys};
+use super::{Apply, Error, Item, mass::Hand, resolve::Keys};
 use crate::{
     merge::Origin,
     model::{Change, EntityNo, FieldNo, Observation, RecordId, Rewound, Side, SideKey, Value},
@@ -32,6 +32,8 @@ struct Pass {
 #[derive(Debug, Default)]
 pub(crate) struct Rereads {
     passes: Mutex<HashMap<(Side, EntityNo), Pass>>,
+    /// Fields whose values a full read shows changed because the schema was.
+    expected: Mutex<HashSet<(Side, EntityNo, FieldNo)>>,
     ended_count: watch::Sender<u64>,
 }
 
@@ -46,6 +48,19 @@ impl Rereads {
     ) {
         let pass = Pass { rewound, is_first };
         self.passes().extend(entities.into_iter().map(|entity| ((side, entity), pass)));
+    }
+
+    /// What the next full read of `entities` shows of `fields` follows from a change of the schema, which was told:
+    /// nobody is asked about it.
+    pub(crate) fn expect(&self, side: Side, entities: &[EntityNo], fields: &[(EntityNo, FieldNo)]) {
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        expected.retain(|(of, entity, _)| *of != side || !entities.contains(entity));
+        expected.extend(fields.iter().map(|(entity, field)| (side, *entity, *field)));
+    }
+
+    pub(super) fn is_expected(&self, side: Side, entity: EntityNo, field: FieldNo) -> bool {
+        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        expected.contains(&(side, entity, field))
     }
 
     /// Told each time that a pass was applied.
@@ -130,7 +145,7 @@ impl Apply {
         let origin = self.rereads.origin(side, entity);
         let change = Change::Present { cells: Vec::new(), claimed_id: None, made_at: None };
         let observation = Observation { entity, key: SideKey::from(""), change };
-        let item = Item { transaction, side, origin, at, observation };
+        let item = Item { transaction, side, origin, hand: Hand::Free, at, observation };
         let cells: Vec<(RecordId, Value)> = records
             .iter()
             .map(|record| (*record, Value::set(elements.remove(record).unwrap_or_default())))

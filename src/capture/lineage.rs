@@ -6,7 +6,7 @@ use std::{future::Future, pin::Pin};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::model::Rewound;
+use crate::model::{EntityNo, FieldNo, Rewound};
 
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, anyhow::Error>> + Send + 'a>>;
 
@@ -75,6 +75,10 @@ pub(crate) trait Lineage: Send + Sync {
 
     /// What is read whole of this log from now on, until [`crate::model::Delivery::WholeRead`], belongs to a recovery.
     fn begin(&self, log: &str, rewound: Rewound, pass: i16);
+
+    /// What the next full read of these Airtable tables shows of these fields follows from a change of the schema: nobody
+    /// is asked about it.
+    fn expect(&self, _entities: &[EntityNo], _fields: &[(EntityNo, FieldNo)]) {}
 
     /// Waits until this pass over the logs that come before this one is applied.
     fn until_others_read<'a>(&'a self, log: &'a str, pass: i16) -> Answer<'a, ()>;

@@ -1,4 +1,4 @@
-//! `plait approve`: a yes to the plan that was shown, to deletes that wait, or an answer to who is whom.
+//! `plait approve`: a yes to the plan that was shown, to deletes or mass changes that wait, or an answer to who is whom.
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::{
     desk::{Desk, Who, local},
-    plan::{books, short_digest, show},
-    terminal::say,
+    plan::{books, short_digest, show, stop_labels, stop_text},
+    terminal::{Paint, say},
 };
 use crate::{
     model::{Decision, Side},
@@ -19,8 +19,8 @@ use crate::{
 const FIRST: usize = 5;
 
 /// Accepts the plan that `plait plan` showed last, if it is still what is owed: what runs is the plan that was seen,
-/// or nothing. From then on plait writes what changes by itself. Deletes, and records that may be one and the same,
-/// have an answer of their own.
+/// or nothing. From then on plait writes what changes by itself. Deletes, many changes at once, and records that may be one
+/// and the same, have an answer of their own.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub(super) struct Arguments {
@@ -36,12 +36,16 @@ Examples:
   plait approve --yes                      accepts it
   plait approve deletes                    lists the deletes that wait
   plait approve deletes investment --yes   lets those of one entity happen
+  plait approve changes                    lists the mass changes that were stopped
+  plait approve changes 7 --yes            lets one of them through
   plait approve match 3 --different --yes  says that a record is none of those that it looks like";
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Let records that were deleted on one side be deleted on the other too
     Deletes(Deletes),
+    /// Let through what was stopped because too many records were changed at once
+    Changes(Changes),
     /// Say whether a record is the same as another one
     Match(Match),
 }
@@ -79,6 +83,23 @@ struct Deletes {
 }
 
 #[derive(Debug, clap::Args)]
+struct Changes {
+    /// Only this one, by the number that `plait plan` and `plait status` have for it
+    number: Option<i64>,
+    /// How many records of each kind are shown
+    #[arg(long, short = 'n', default_value_t = FIRST, value_name = "COUNT")]
+    first: usize,
+    /// Do it; without, say what would be done
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    who: Who,
+    /// The settings
+    #[arg(long, short, default_value = "plait.toml", env = "PLAIT_CONFIG")]
+    config: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("answer").required(true).args(["same", "different"]))]
 struct Match {
     /// As `plait plan` has it
@@ -103,6 +124,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.action {
         None => accept(arguments.plan).await,
         Some(Action::Deletes(deletes)) => approve_deletes(deletes).await,
+        Some(Action::Changes(changes)) => approve_changes(changes).await,
         Some(Action::Match(it)) => answer(it).await,
     }
 }
@@ -274,6 +296,57 @@ async fn chosen_deletes(desk: &Desk, arguments: &Deletes) -> anyhow::Result<Vec<
             && record.is_none_or(|record| it.record_id == record)
     };
     Ok(plan::doomed(&desk.pool).await?.into_iter().filter(is_wanted).collect())
+}
+
+// ---- mass changes ------------------------------------------------------------------------------------
+
+async fn approve_changes(arguments: Changes) -> anyhow::Result<ExitCode> {
+    let (desk, _) = Desk::open(&arguments.config).await?;
+    let mut stops = books(&desk).await?.stops().await?;
+    if let Some(number) = arguments.number {
+        let known: Vec<String> =
+            stops.iter().map(|stop| stop.change.mass_change_id.to_string()).collect();
+        stops.retain(|stop| stop.change.mass_change_id == number);
+        if stops.is_empty() {
+            bail!(
+                "no mass change {number} waits for a yes; those that do: {}",
+                if known.is_empty() { "none".into() } else { known.join(", ") }
+            );
+        }
+    }
+    if stops.is_empty() {
+        say("no mass change waits for a yes")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let labels = stop_labels(&desk, &stops).await?;
+    for stop in &stops {
+        let paint = Paint::for_stdout();
+        for line in stop_text(&desk.mapping, stop, &labels, arguments.first, paint) {
+            say(&line)?;
+        }
+    }
+    let record_count: i64 = stops.iter().map(|stop| stop.change.held_count).sum();
+    if !arguments.yes {
+        say(&format!(
+            "what {record_count} records owe would go on to the other side; --yes does it"
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let decisions: Vec<Decision> = stops
+        .iter()
+        .map(|stop| Decision::ApproveChanges {
+            stop: stop.change.mass_change_id,
+            through: stop.change.last_transaction_id,
+        })
+        .collect();
+    let done = desk.decide(&arguments.who.name()?, &decisions).await?;
+    if let Some(outcome) = done.outcome {
+        bail!("not all of it could be done: {outcome}");
+    }
+    say(&format!(
+        "what {record_count} records owe goes on to the other side now; `plait undo changes` with the number takes it back"
+    ))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 // ---- who is whom -------------------------------------------------------------------------------------

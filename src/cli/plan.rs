@@ -19,7 +19,7 @@ use crate::{
     model::{EntityNo, Side},
     store::{
         Books, WHOLE_RECORD,
-        plan::{Planned, PlannedKind, Proposal, Unapproved},
+        plan::{Planned, PlannedKind, Proposal, Stopped, Unapproved},
         recovery::Recovery,
     },
 };
@@ -108,9 +108,18 @@ pub(super) fn short_digest(digest: &str) -> String {
     digest.chars().take(DIGEST_SHOWN).collect()
 }
 
+pub(super) async fn stop_labels(desk: &Desk, stops: &[Stopped]) -> anyhow::Result<Labels> {
+    let planned = stops.iter().flat_map(|stop| &stop.planned);
+    desk.labels(planned.map(|it| (desk.mapping.entity(it.entity).name.clone(), it.record))).await
+}
+
 async fn labels(desk: &Desk, proposal: &Proposal) -> anyhow::Result<Labels> {
-    let planned =
-        proposal.planned.iter().map(|it| (desk.mapping.entity(it.entity).name.clone(), it.record));
+    let stopped = proposal.stops.iter().flat_map(|stop| &stop.planned);
+    let planned = proposal
+        .planned
+        .iter()
+        .chain(stopped)
+        .map(|it| (desk.mapping.entity(it.entity).name.clone(), it.record));
     let linked = proposal.linked.iter().map(|it| (it.entity.clone(), it.record_id));
     let asked = proposal.questions.iter().flat_map(|it| {
         std::iter::once(it.record_id)
@@ -184,6 +193,9 @@ fn as_text(
             "  {left_count} of them left the rows of the other side that the mapping mirrors, and are still there"
         ));
     }
+    for it in &proposal.stops {
+        lines.extend(stop_text(mapping, it, labels, count_max, paint));
+    }
     if proposal.held_count > 0 {
         lines.push(format!(
             "{} {} cells changed on both sides, and are not written: plait conflicts",
@@ -242,19 +254,65 @@ fn side_text(
     for (entity, records) in groups {
         let name = &mapping.entity(entity).name;
         lines.push(format!("  {name}: {}", counts_text(&records)));
-        for kind in [PlannedKind::Create, PlannedKind::Update, PlannedKind::Delete] {
-            // An id that is written back is no news to anybody, one by one.
-            let is_told = |it: &&&Planned| {
-                it.kind == kind && (kind != PlannedKind::Update || !it.cells.is_empty())
-            };
-            let told: Vec<&&Planned> = records.iter().filter(is_told).collect();
-            for it in told.iter().take(count_max) {
-                lines.extend(record_text(mapping, it, labels, paint));
-            }
-            if told.len() > count_max {
-                let rest = format!("    … and {} more (--all)", told.len() - count_max);
-                lines.push(paint.dim(&rest));
-            }
+        lines.extend(records_text(mapping, &records, labels, count_max, paint));
+    }
+    lines
+}
+
+/// A mass change that waits for a yes, and the first of what it would write.
+pub(super) fn stop_text(
+    mapping: &Mapping,
+    stop: &Stopped,
+    labels: &Labels,
+    count_max: usize,
+    paint: Paint,
+) -> Vec<String> {
+    let Stopped { change, planned } = stop;
+    let id = change.mass_change_id;
+    let mut lines = vec![format!(
+        "{} mass change {id}: {} changed {} records of {} on {} at once, since {}; {} of them wait",
+        paint.yellow("?"),
+        change.by(),
+        change.record_count,
+        change.entity,
+        change.side,
+        local(change.since),
+        change.held_count
+    )];
+    for side in Side::ALL {
+        let records: Vec<&Planned> = planned.iter().filter(|it| it.side == side).collect();
+        if !records.is_empty() {
+            lines.push(format!("  to {}: {}", paint.bold(side.name()), counts_text(&records)));
+            lines.extend(records_text(mapping, &records, labels, count_max, paint));
+        }
+    }
+    lines.push(format!(
+        "    plait approve changes {id} lets them through, plait undo changes {id} takes them back"
+    ));
+    lines
+}
+
+/// Up to `count_max` records of each kind.
+fn records_text(
+    mapping: &Mapping,
+    records: &[&Planned],
+    labels: &Labels,
+    count_max: usize,
+    paint: Paint,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    for kind in [PlannedKind::Create, PlannedKind::Update, PlannedKind::Delete] {
+        // An id that is written back is no news to anybody, one by one.
+        let is_told = |it: &&&Planned| {
+            it.kind == kind && (kind != PlannedKind::Update || !it.cells.is_empty())
+        };
+        let told: Vec<&&Planned> = records.iter().filter(is_told).collect();
+        for it in told.iter().take(count_max) {
+            lines.extend(record_text(mapping, it, labels, paint));
+        }
+        if told.len() > count_max {
+            let rest = format!("    … and {} more (--all)", told.len() - count_max);
+            lines.push(paint.dim(&rest));
         }
     }
     lines
@@ -378,6 +436,14 @@ fn as_json(mapping: &Mapping, proposal: &Proposal, labels: &Labels) -> Json {
             "cells": cells,
         })
     };
+    let stops = proposal.stops.iter().map(|it| {
+        let change = &it.change;
+        json!({
+            "id": change.mass_change_id, "entity": change.entity, "side": change.side, "by": change.by(),
+            "via": change.via, "since": change.since, "record_count": change.record_count,
+            "held_count": change.held_count, "writes": it.planned.iter().map(write).collect::<Vec<_>>(),
+        })
+    });
     let linked = proposal.linked.iter().map(|it| {
         json!({ "entity": it.entity, "record": it.record_id, "side": it.side, "key": it.side_key, "by": it.matched_by })
     });
@@ -409,6 +475,7 @@ fn as_json(mapping: &Mapping, proposal: &Proposal, labels: &Labels) -> Json {
         "links": linked.collect::<Vec<_>>(),
         "questions": questions.collect::<Vec<_>>(),
         "deletes": deletes.collect::<Vec<_>>(),
+        "mass_changes": stops.collect::<Vec<_>>(),
         "held_cells": proposal.held_count,
     })
 }

@@ -22,7 +22,7 @@ use crate::{
     model::{Decision, Side},
     store::{
         history::{self, Entry},
-        record,
+        mass, record,
     },
     undo::{self, Kept, Life, Now, Place, Plan, Question, Reason, Rule, Selection},
 };
@@ -44,6 +44,7 @@ Examples:
   plait undo record member recW3kP0fL9sT2xYz --since 2026-03-01
   plait undo author jeanne@example.org --from '2026-03-01 14:00' --to '2026-03-01 15:00'
   plait undo batch 17                                       one transaction, whole
+  plait undo changes 7                                      a mass change, stopped or let through
 `plait history ENTITY ID` has the numbers of entries and transactions.";
 
 #[derive(Debug, clap::Subcommand)]
@@ -56,6 +57,8 @@ enum What {
     Author(AuthorArguments),
     /// One transaction, as a side or a person made it
     Batch(BatchArguments),
+    /// A mass change that was stopped, whether it was let through since or not
+    Changes(ChangesArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -126,12 +129,21 @@ struct BatchArguments {
     common: Common,
 }
 
+#[derive(Debug, clap::Args)]
+struct ChangesArguments {
+    /// As `plait plan` and `plait status` have it
+    number: i64,
+    #[command(flatten)]
+    common: Common,
+}
+
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let common = match &arguments.what {
         What::Cell(CellArguments { common, .. })
         | What::Record(RecordArguments { common, .. })
         | What::Author(AuthorArguments { common, .. })
-        | What::Batch(BatchArguments { common, .. }) => common,
+        | What::Batch(BatchArguments { common, .. })
+        | What::Changes(ChangesArguments { common, .. }) => common,
     };
     let (desk, _) = Desk::open(&common.config).await?;
     let chosen = match &arguments.what {
@@ -139,6 +151,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         What::Record(it) => of_record(&desk, &it.entity, &it.id, it.since).await?,
         What::Author(it) => of_author(&desk, &it.name, it.from, it.to).await?,
         What::Batch(it) => of_batch(&desk, it.transaction).await?,
+        What::Changes(it) => of_changes(&desk, it.number).await?,
     };
     let planned = planned(&desk, &chosen, common.force).await?;
     if common.json {
@@ -300,6 +313,18 @@ pub(super) async fn of_batch(desk: &Desk, transaction: i64) -> anyhow::Result<Ch
             "transaction {transaction} changed no record, or does not exist: `plait history ENTITY ID` has the numbers behind each line"
         );
     }
+    Ok(Chosen::whole(&entries))
+}
+
+/// What the author of a mass change has made of its entity, from its first transaction to its last.
+pub(super) async fn of_changes(desk: &Desk, number: i64) -> anyhow::Result<Chosen> {
+    let Some(change) = mass::one(&desk.pool, number).await? else {
+        bail!("there is no mass change {number}: `plait plan` has the numbers of those that wait");
+    };
+    let transactions = mass::transactions(&desk.pool, &change).await?;
+    let mut entries = history::of_transactions(&desk.pool, &transactions).await?;
+    // Deletes are stopped, and brought back, by themselves.
+    entries.retain(|entry| entry.entity == change.entity && entry.action != "delete");
     Ok(Chosen::whole(&entries))
 }
 

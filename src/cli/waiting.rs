@@ -46,10 +46,10 @@ pub(super) fn status_json(waiting: &[Waiting]) -> Json {
 pub(super) fn history_line(wait: &RecordWait, paint: Paint) -> String {
     let side = &wait.side;
     let what = match (wait.settles_at, &wait.waits_for) {
-        (Some(at), _) => {
+        (_, Some(words)) => format!("waits, before it goes to {side}, for {words}"),
+        (Some(at), None) => {
             format!("goes to {side} at {}, unless somebody changes it before", local(at))
         }
-        (None, Some(words)) => format!("waits, before it goes to {side}, for {words}"),
         (None, None) => format!("goes to {side} next"),
     };
     format!(

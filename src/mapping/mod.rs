@@ -8,6 +8,7 @@ mod flaw;
 mod json;
 mod key;
 mod list;
+mod mass;
 mod moment;
 mod name;
 mod number;
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 pub(crate) use accounts::{ACCOUNTS, AccountGuard, Accounts, LOGIN, ROLE, Reach, RoleReach};
 pub(crate) use cell::CellFormat;
 pub(crate) use key::{KeyColumn, KeyGiver, KeyGivers};
+pub(crate) use mass::MassGuard;
 pub(crate) use option::{Compared, KnownOption, KnownOptions, Labels, compare_options};
 pub(crate) use reader::read;
 pub(crate) use rows::{RowFilter, RowTest, RowValue, Rows};
@@ -59,6 +61,8 @@ pub(crate) struct Entity {
     /// Where passwords of new users come from.
     pub(crate) password: Option<Password>,
     pub(crate) caution: Caution,
+    /// How many of its records may change at once before a person is asked.
+    pub(crate) guard: MassGuard,
     /// Which rows of its tables are mirrored.
     pub(crate) rows: Rows,
     pub(crate) fields: Vec<Field>,

@@ -299,6 +299,7 @@ fn named() -> Entity {
         matches: Vec::new(),
         password: None,
         caution: crate::mapping::Caution::default(),
+        guard: crate::mapping::MassGuard::default(),
         rows: crate::mapping::Rows::default(),
         fields: vec![half(Part::FirstOfFullName), half(Part::LastOfFullName)],
     }

@@ -94,7 +94,9 @@ fn carry_out(
             let doomed = doomed.ok_or_else(|| Objection::NotDoomed(side.clone()))?;
             Ok(Decided { approved: vec![*doomed], ..Decided::default() })
         }
-        Decision::Join { .. } | Decision::Split { .. } => Err(Objection::OfIdentity),
+        Decision::ApproveChanges { .. } | Decision::Join { .. } | Decision::Split { .. } => {
+            Err(Objection::OfIdentity)
+        }
     }
 }
 

@@ -59,6 +59,7 @@ pub(crate) fn entity(policy: Policy, deletes: DeletePolicy) -> Entity {
         matches: Vec::new(),
         password: None,
         caution: crate::mapping::Caution::default(),
+        guard: crate::mapping::MassGuard::default(),
         rows: crate::mapping::Rows::default(),
         fields: vec![
             field("name", FieldKind::Text, policy),

@@ -25,6 +25,8 @@ pub(crate) enum Decision {
     Delete { entity: String, record: Uuid },
     /// A yes to a row of `mirror.pending_delete`.
     ApproveDelete { entity: String, record: Uuid, side: String },
+    /// A yes to what was shown of a row of `mirror.mass_change`: what its transactions up to `through` have changed.
+    ApproveChanges { stop: i64, through: i64 },
     /// A side's record, which has a canonical record of its own, is that other one: a missed match.
     Join { entity: String, side: String, key: String, record: Uuid },
     /// A side's record was taken for a canonical record wrongly: it becomes one of its own.

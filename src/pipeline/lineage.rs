@@ -12,7 +12,7 @@ use crate::{
     apply::Rereads,
     capture::{self, Answer, Epoch, FIRST_PASS, Installation, LAST_PASS, Reread},
     mapping::Mapping,
-    model::{CANONICAL, EntityNo, Rewound, Side},
+    model::{CANONICAL, EntityNo, FieldNo, Rewound, Side},
     push::Gate,
     store::{self, recovery},
 };
@@ -210,6 +210,10 @@ impl capture::Lineage for Lineage {
         let side = if log == Side::Directus.name() { Side::Directus } else { Side::Airtable };
         let entities = self.entities_of(log).map(|(entity, _)| entity);
         self.rereads.begin(side, entities, rewound, pass == FIRST_PASS);
+    }
+
+    fn expect(&self, entities: &[EntityNo], fields: &[(EntityNo, FieldNo)]) {
+        self.rereads.expect(Side::Airtable, entities, fields);
     }
 
     fn until_others_read<'a>(&'a self, log: &'a str, pass: i16) -> Answer<'a, ()> {

@@ -10,7 +10,7 @@ use sqlx::{PgConnection, Row as _};
 use tokio_postgres::Client;
 use tracing::info;
 
-use super::{Error, catalog::quoted, write::WHOLE_RECORD, writer::Writer};
+use super::{Error, catalog::quoted, mass::Accepted, write::WHOLE_RECORD, writer::Writer};
 use crate::{
     mapping::{DirectusField, Entity, Field, Mapping, Shown, Store},
     merge::unread,
@@ -89,30 +89,48 @@ pub(super) async fn standings(
     entity: &Entity,
     number: i16,
 ) -> Result<BTreeMap<String, Standing>, Error> {
-    let rows = sqlx::query(
-        "select field, a.covers, a.field is not null and a.entity_no is not null, p.place, p.side_id
-         from (select * from mirror.approval where entity_no = $1) a
-         full join (select * from mirror.field_place where entity_no = $1 and side = 'airtable') p using (field)",
-    )
-    .bind(number)
-    .fetch_all(connection)
-    .await?;
-    let rows: HashMap<String, _> = rows.iter().map(|row| (row.get(0), row)).collect();
+    let rows = sqlx::query(LISTED).bind(number).fetch_all(connection).await?;
+    let listed = rows.iter().map(|row| {
+        let (covers, is_listed) = (row.get(1), row.get::<Option<bool>, _>(2) == Some(true));
+        (row.get(0), Listed { covers, is_listed, place: row.get(3), id: row.get(4) })
+    });
+    Ok(stand(mapping, entity, &listed.collect()))
+}
+
+/// What was approved of an entity ($1), and where it was read in Airtable.
+const LISTED: &str =
+    "select field, a.covers, a.field is not null and a.entity_no is not null, p.place, p.side_id
+     from (select * from mirror.approval where entity_no = $1) a
+     full join (select * from mirror.field_place where entity_no = $1 and side = 'airtable') p using (field)";
+
+/// A row of [`LISTED`].
+struct Listed {
+    covers: Option<Json>,
+    is_listed: bool,
+    place: Option<String>,
+    id: Option<String>,
+}
+
+fn stand(
+    mapping: &Mapping,
+    entity: &Entity,
+    rows: &HashMap<String, Listed>,
+) -> BTreeMap<String, Standing> {
     let stand = |(name, field): (&str, Option<&Field>)| {
         let shown = mapping.shown(entity, field);
         let row = rows.get(name);
-        let place: Option<String> = row.and_then(|row| row.get(3));
-        let id: Option<String> = row.and_then(|row| row.get(4));
+        let place = row.and_then(|row| row.place.clone());
+        let id = row.and_then(|row| row.id.clone());
         let covers = Covers::new(shown.clone(), id.filter(|_| place == shown.airtable));
-        let is_listed = row.is_some_and(|row| row.get::<Option<bool>, _>(2) == Some(true));
-        let then: Option<Json> = row.and_then(|row| row.get(1));
+        let is_listed = row.is_some_and(|row| row.is_listed);
+        let then = row.and_then(|row| row.covers.clone());
         // What was accepted before approvals covered anything is adopted by the next run.
         let then: Option<Covers> = then.and_then(|json| serde_json::from_value(json).ok());
         let difference = then.and_then(|then| then.difference(&covers));
         let is_approved = is_listed && difference.is_none();
         (name.to_owned(), Standing { covers, is_approved, difference })
     };
-    Ok(names(entity).map(stand).collect())
+    names(entity).map(stand).collect()
 }
 
 /// The fields of an entity that may be written as the mapping says, `*` among them.
@@ -284,6 +302,22 @@ impl Place<'_> {
 }
 
 impl Writer {
+    /// What a person has accepted of an entity, as the mapping has it now.
+    pub(crate) async fn accepted(&self, entity: EntityNo) -> Result<Accepted, Error> {
+        let rows = self.query(LISTED, &[&self.entity_number(entity)]).await?;
+        let listed = rows.iter().map(|row| {
+            let (covers, is_listed) = (row.get(1), row.get::<_, Option<bool>>(2) == Some(true));
+            (row.get(0), Listed { covers, is_listed, place: row.get(3), id: row.get(4) })
+        });
+        let described = self.mapping.entity(entity);
+        let standings = stand(&self.mapping, described, &listed.collect());
+        let is_approved = |name: &str| standings.get(name).is_some_and(|it| it.is_approved);
+        Ok(Accepted {
+            is_whole: is_approved(WHOLE_RECORD),
+            fields: described.fields.iter().map(|field| is_approved(&field.name)).collect(),
+        })
+    }
+
     /// Compares where Airtable's fields are with where they were read, by their ids: one under another id is unread from
     /// now on, one under another name is the same field. No batch may be under way.
     pub(crate) async fn compare_ids(&mut self, ids: &SideIds) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use sqlx::PgPool;
 
-use super::{Error, owed::ANSWERS_ITSELF_TOLD};
+use super::{Error, mass, owed::ANSWERS_ITSELF_TOLD};
 use crate::model::{Incident, Notice};
 
 /// Opens what was found, counts what is open already, and closes what a whole look did not find any more.
@@ -35,10 +35,11 @@ pub(crate) async fn note(pool: &PgPool, log: &str, notice: &Notice) -> Result<()
     Ok(())
 }
 
-/// Looks at the deletes and the records that wait for a person, and closes what was last seen a day ago.
+/// Looks at the deletes, mass changes and records that wait for a person, and closes what was last seen a day ago.
 pub(crate) async fn look(pool: &PgPool) -> Result<(), Error> {
     sqlx::query(include_str!("deletes_stopped.sql")).execute(pool).await?;
     sqlx::query(ANSWERS_ITSELF_TOLD).execute(pool).await?;
+    mass::look(pool).await?;
     sqlx::query(
         "update mirror.incident set closed_at = now()
          where closed_at is null and seen_at < now() - interval '1 day'",

@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Error, owed::ANSWERS_ITSELF_TOLD, state::fields, writer::Writer};
+use super::{Error, mass::MASS_TOLD, owed::ANSWERS_ITSELF_TOLD, state::fields, writer::Writer};
 use crate::{
     mapping::Entity,
     merge::{Operation, OperationKind, RecordState, SentCell},
@@ -41,17 +41,27 @@ pub(crate) struct Marks {
     parked: Vec<AtomicBool>,
     /// Junction rows whose columns are kept after them.
     left: Vec<AtomicBool>,
+    /// Rows of the outbox that the guard for mass changes holds, of any entity.
+    stops: AtomicBool,
 }
 
 impl Marks {
     pub(super) fn new(entity_count: usize) -> Self {
         let none = || (0..entity_count).map(|_| AtomicBool::new(false)).collect();
-        Self { operations: none(), parked: none(), left: none() }
+        Self { operations: none(), parked: none(), left: none(), stops: AtomicBool::new(false) }
     }
 
     /// To be called before an operation is sent: its echo may come at once.
     pub(crate) fn note_operation(&self, entity: EntityNo) {
         self.operations[usize::from(entity.0)].store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn note_stop(&self) {
+        self.stops.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_stops(&self) -> bool {
+        self.stops.load(Ordering::SeqCst)
     }
 
     pub(crate) fn note_parked(&self, entity: EntityNo) {
@@ -273,6 +283,7 @@ impl Writer {
         self.client().execute(QUEUE_ALL, &[&numbers]).await?;
         self.client().execute(include_str!("deletes_stopped.sql"), &[]).await?;
         self.client().execute(ANSWERS_ITSELF_TOLD, &[]).await?;
+        self.client().execute(MASS_TOLD, &[]).await?;
         Ok(())
     }
 }

@@ -8,7 +8,8 @@ with bound as (
         as u (operation_id, record_id, kind, cells, is_partial)
     where exists (
         select from mirror.outbox o
-        where o.side = $1 and o.entity_no = $2 and o.record_id = u.record_id and o.attempt_count > 0)
+        where o.side = $1 and o.entity_no = $2 and o.record_id = u.record_id and o.attempt_count > 0
+            and o.stopped_by is null)
         and not exists (select from mirror.recovery where approved_at is null)
         and ($8::bigint is null or exists (select from mirror.writer where epoch = $8))
     on conflict do nothing returning record_id, kind, cells

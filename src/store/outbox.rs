@@ -82,8 +82,8 @@ impl Books {
     /// How long until something of `side` is due; `None`: nothing is in the outbox.
     pub(crate) async fn due_in(&self, side: Side) -> Result<Option<Duration>, Error> {
         let seconds: Option<f64> = sqlx::query_scalar(
-            "select extract(epoch from min(due_at) - now())::float8 from mirror.outbox
-             where side = $1 and entity_no = any($2) and settles_at is null
+            "select extract(epoch from min(greatest(due_at, counts_until)) - now())::float8 from mirror.outbox
+             where side = $1 and entity_no = any($2) and settles_at is null and stopped_by is null
                and not exists (select from mirror.recovery where approved_at is null)",
         )
         .bind(side.name())

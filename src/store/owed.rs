@@ -15,6 +15,20 @@ pub(crate) struct DueRow {
     pub(crate) side: Side,
     /// Seconds without another change after which it goes; `None`: at once.
     pub(crate) settle_s: Option<u32>,
+    /// Whether something is owed as far as `apply` knows; otherwise the push only has to look, and drops the row.
+    pub(crate) is_owed: bool,
+    pub(crate) counted: Option<CountedDue>,
+}
+
+/// A row of the outbox that the guard for mass changes counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CountedDue {
+    /// By the last of the transactions that changed it.
+    pub(crate) transaction: i64,
+    /// Seconds for which it waits.
+    pub(crate) wait_s: u32,
+    /// It waits for the end of a full read.
+    pub(crate) is_being_read: bool,
 }
 
 /// A record that was deleted on one side and still lives on this one.
@@ -65,8 +79,12 @@ impl Calls<'_> {
                     column(&writes.due, |row| row.record.0),
                     column(&writes.due, |row| row.side.name()),
                     column(&writes.due, |row| row.settle_s.map(i64::from)),
+                    column(&writes.due, |row| row.counted.map(|it| i64::from(it.wait_s))),
+                    column(&writes.due, |row| row.counted.map(|it| it.transaction)),
+                    column(&writes.due, |row| row.counted.is_some_and(|it| it.is_being_read)),
                 ],
             );
+            self.free_what_is_not_owed(&writes.due, number);
         }
     }
 

@@ -3,7 +3,8 @@
 with owed as (
     select o.side, o.queued_at
     from mirror.outbox o
-    where not exists (
+    where o.stopped_by is null
+        and not exists (
             select from mirror.parked p
             where p.side = o.side and p.entity_no = o.entity_no and p.record_id = o.record_id)
         and not exists (

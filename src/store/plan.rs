@@ -17,6 +17,7 @@ use super::{
     books::{Books, Standing},
     catalog::TableShape,
     command::CHANNEL,
+    mass::{self, MassChange},
     operation::Marks,
     recovery::{self, Recovery},
     write::WHOLE_RECORD,
@@ -116,11 +117,20 @@ pub(crate) struct Proposal {
     pub(crate) questions: Vec<Question>,
     pub(crate) doomed: Vec<Doomed>,
     pub(crate) held_count: i64,
+    /// Mass changes that wait for a yes of their own.
+    pub(crate) stops: Vec<Stopped>,
     /// What went back in time, and shuts the way out until a yes: then all that is owed is planned.
     pub(crate) recoveries: Vec<Recovery>,
     /// Why this is not all yet, in words.
     pub(crate) unread: Vec<String>,
     pub(crate) digest: String,
+}
+
+/// A mass change that waits for a yes, and what would be written then.
+#[derive(Clone, Debug)]
+pub(crate) struct Stopped {
+    pub(crate) change: MassChange,
+    pub(crate) planned: Vec<Planned>,
 }
 
 /// A field (`*`: records as a whole) that a yes would cover.
@@ -248,10 +258,40 @@ impl Books {
             questions: questions(&self.pool).await?,
             doomed: doomed(&self.pool).await?,
             held_count,
+            stops: self.stops().await?,
             unread: self.unread(&recoveries).await?,
             recoveries,
             digest,
         })
+    }
+
+    /// Mass changes that wait for a yes, each with what would be written then.
+    pub(crate) async fn stops(&self) -> Result<Vec<Stopped>, Error> {
+        let mut stops = Vec::new();
+        for change in mass::open(&self.pool).await? {
+            let mut by_side: BTreeMap<Side, Vec<Uuid>> = BTreeMap::new();
+            for (side, record) in mass::held(&self.pool, change.mass_change_id).await? {
+                if let Some(side) = Side::from_name(&side) {
+                    by_side.entry(side).or_default().push(record);
+                }
+            }
+            let mut planned = Vec::new();
+            if let Some(entity) = self.mapping.entity_no(&change.entity) {
+                let described = self.mapping.entity(entity);
+                let names = described.fields.iter().map(|field| field.name.as_str());
+                let fields: HashSet<&str> = names.chain([WHOLE_RECORD]).collect();
+                for (side, records) in by_side {
+                    for some in records.chunks(RECORD_COUNT_MAX) {
+                        let standings = self.standings(side, entity, some).await?.into_iter();
+                        planned.extend(
+                            standings.filter_map(|it| plan((side, entity), described, it, &fields)),
+                        );
+                    }
+                }
+            }
+            stops.push(Stopped { change, planned });
+        }
+        Ok(stops)
     }
 
     /// Fields of the mapping that nobody has accepted yet, as it has them now.

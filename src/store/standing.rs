@@ -34,6 +34,8 @@ pub(crate) struct Standing {
     pub(crate) refused: BTreeMap<(Side, String, String), String>,
     pub(crate) pending_delete: BTreeSet<(Side, Uuid)>,
     pub(crate) in_flight: BTreeSet<(Side, Uuid)>,
+    /// What the guard for mass changes holds.
+    pub(crate) stopped: BTreeSet<(Side, Uuid)>,
     pub(crate) questioned: BTreeSet<Uuid>,
     /// Fields of which the plan was accepted; `*`: records as a whole.
     pub(crate) approved: HashSet<String>,
@@ -144,6 +146,15 @@ async fn standing(connection: &mut PgConnection, number: Option<i16>) -> Result<
     .await?
     {
         standing.in_flight.extend(side(&row).map(|side| (side, row.get(1))));
+    }
+    for row in rows(
+        connection,
+        number,
+        "select side, record_id from mirror.outbox where entity_no = $1 and stopped_by is not null",
+    )
+    .await?
+    {
+        standing.stopped.extend(side(&row).map(|side| (side, row.get(1))));
     }
     for row in rows(
         connection,

@@ -166,8 +166,9 @@ pub(crate) async fn overdue(
     numbers: &[i16],
 ) -> Result<Vec<(String, f64, i64)>, Error> {
     Ok(sqlx::query_as(
-        "select side, extract(epoch from now() - min(due_at))::float8, count(*) from mirror.outbox
-         where due_at <= now() and entity_no = any ($1) group by side",
+        "select side, extract(epoch from now() - min(greatest(due_at, counts_until)))::float8, count(*) from mirror.outbox
+         where due_at <= now() and stopped_by is null and (counts_until is null or counts_until <= now())
+           and entity_no = any ($1) group by side",
     )
     .bind(numbers)
     .fetch_all(pool)

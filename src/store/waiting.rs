@@ -48,9 +48,15 @@ pub(crate) async fn of_record(
     record: Uuid,
 ) -> Result<Vec<RecordWait>, Error> {
     Ok(sqlx::query_as(
-        "select o.side, o.settles_at, o.queued_at, o.waits_for
+        "select o.side, o.settles_at, o.queued_at,
+                case when o.stopped_by is not null
+                     then 'a yes to the changes of many records at once (`plait approve changes ' || o.stopped_by || '`)'
+                     when o.is_being_read then 'the end of a full read'
+                     when o.counts_until > now() then 'a moment in which the changes of its author are counted'
+                     else o.waits_for end as waits_for
          from mirror.outbox o join mirror.entity e using (entity_no)
-         where e.name = $1 and o.record_id = $2 and (o.settles_at is not null or o.waits_for is not null)
+         where e.name = $1 and o.record_id = $2
+           and (o.settles_at is not null or o.waits_for is not null or o.stopped_by is not null or o.counts_until > now())
          order by o.side",
     )
     .bind(entity)

@@ -14,6 +14,7 @@ use super::{
     copy_binary::CopyBinary,
     decided::{CommandRow, VerdictRow, YesRow},
     identity::{MatchRow, MoveRow, QuestionRow},
+    mass::{LetRow, ReadEnd, StopRow},
     owed::{DoomRow, DueRow, ParkRow},
     passage::PassageRow,
     session::{Call, Feed, Param},
@@ -62,6 +63,10 @@ pub(crate) struct Writes {
     /// Rows of the outbox whose wait for quiet is over.
     pub(crate) quiet: Vec<QuietRow>,
     pub(crate) passages: Vec<PassageRow>,
+    /// Of the guard for mass changes, behind what is due.
+    pub(crate) stops: Vec<StopRow>,
+    pub(crate) read_ends: Vec<ReadEnd>,
+    pub(crate) let_through: Vec<LetRow>,
 }
 
 /// Changes to one entity's tables.
@@ -380,6 +385,7 @@ impl Writer {
         for entity in &writes.entities {
             to.owed(entity);
         }
+        to.mass_changes(writes);
         to.settled(&writes.settled);
         to.quiet(&writes.quiet);
         to.answered(&writes.answered);

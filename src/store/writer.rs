@@ -178,6 +178,10 @@ impl Writer {
         for entity in second(writer.pairs_in("mirror.parked").await?) {
             writer.marks.note_parked(entity);
         }
+        let stops = "select exists (select from mirror.mass_change where ended_at is null)";
+        if writer.client().query_one(stops, &[]).await?.get(0) {
+            writer.marks.note_stop();
+        }
         Ok(writer)
     }
 

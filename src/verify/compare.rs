@@ -43,6 +43,8 @@ pub(crate) struct SideTable {
 pub(crate) enum Cause {
     /// It is owed, and nothing keeps it from being written.
     Owed,
+    /// It is one of many changes at once, which wait for a yes.
+    Stopped,
     /// A write is on its way.
     UnderWay,
     /// A conflict waits for a person.
@@ -71,6 +73,7 @@ impl Cause {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Owed => "owed",
+            Self::Stopped => "stopped",
             Self::UnderWay => "under_way",
             Self::Held => "held",
             Self::Parked(_) => "parked",
@@ -89,6 +92,9 @@ impl Cause {
     pub(crate) fn words(&self) -> String {
         match self {
             Self::Owed => "owed, and will be written".into(),
+            Self::Stopped => {
+                "was changed with many others at once, and waits for a yes: see `plait plan`".into()
+            }
             Self::UnderWay => "a write is on its way".into(),
             Self::Held => "waits for a decision: see `plait conflicts`".into(),
             Self::Parked(reason) => format!("not taken by the side: {reason} (see `plait errors`)"),
@@ -239,6 +245,12 @@ impl Of<'_> {
         self.standing.in_flight.contains(&(self.side, record))
     }
 
+    /// What is owed is written, unless it was stopped with many others.
+    fn owed(&self, record: Uuid) -> Cause {
+        let is_stopped = self.standing.stopped.contains(&(self.side, record));
+        if is_stopped { Cause::Stopped } else { Cause::Owed }
+    }
+
     /// Why the side does not have a record.
     fn lacking(&self, record: Uuid) -> Cause {
         if let Some(parked) = self.parked(record, "*") {
@@ -259,7 +271,7 @@ impl Of<'_> {
         if !self.standing.approved.contains("*") {
             return Cause::Unapproved;
         }
-        Cause::Owed
+        self.owed(record)
     }
 
     /// Why a cell is not what is canonical.
@@ -294,7 +306,7 @@ impl Of<'_> {
         if !self.standing.approved.contains(&field.name) {
             return Cause::Unapproved;
         }
-        if self.is_in_flight(record) { Cause::UnderWay } else { Cause::Owed }
+        if self.is_in_flight(record) { Cause::UnderWay } else { self.owed(record) }
     }
 
     /// How the side calls its field for the canonical id.
@@ -316,7 +328,7 @@ impl Of<'_> {
         } else if !self.standing.approved.contains("*") {
             Cause::Unapproved
         } else {
-            Cause::Owed
+            self.owed(record)
         }
     }
 
@@ -492,6 +504,8 @@ size = { type = "decimal", scale = 2, airtable = "Size", directus = "size" }
         assert_eq!(case.cause(), Cause::Unapproved);
         case.standing.approved.insert("name".into());
         assert_eq!(case.cause(), Cause::Owed);
+        case.standing.stopped.insert((Side::Airtable, ID));
+        assert_eq!(case.cause(), Cause::Stopped);
         case.standing.in_flight.insert((Side::Airtable, ID));
         assert_eq!(case.cause(), Cause::UnderWay);
         let cell = (Side::Airtable, ID, String::from("name"));

@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 const MAPPING: &str = r#"version = 1
 settle_s = 0
+# A program makes and changes here what people would.
+mass_changes = { count = 0 }
 [entity.task]
 table = "task"
 airtable = { base = "reseau", table = "Tâches" }

@@ -485,6 +485,7 @@ impl Session {
             .filter(|at| self.to_list.contains(&plan.tables[*at].entity))
             .collect();
         self.set_state(State::Copying { done: 0, total: None });
+        self.expect_what_follows();
         info!(base = self.base.name, table_count = tables.len(), cursor = from, "listing");
         let links = &self.links;
         let listing = Listing {

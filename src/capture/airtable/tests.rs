@@ -51,6 +51,7 @@ pub(super) fn mapping(entities: &[(&str, &str, Vec<Field>)]) -> Mapping {
         matches: Vec::new(),
         password: None,
         caution: crate::mapping::Caution::default(),
+        guard: crate::mapping::MassGuard::default(),
         rows: crate::mapping::Rows::default(),
         fields: fields.clone(),
     };

@@ -120,6 +120,7 @@ pub(super) fn entity(table: &str, columns: &[(&str, FieldKind)]) -> Entity {
         matches: Vec::new(),
         password: None,
         caution: crate::mapping::Caution::default(),
+        guard: crate::mapping::MassGuard::default(),
         rows: crate::mapping::Rows::default(),
         fields: columns
             .iter()

@@ -5,10 +5,13 @@ use std::ops::Range;
 use super::{At, Names, check_name, field, matches, needed_text_at, owned, rows, text_at};
 use crate::{
     document::Section,
-    mapping::{AirtableTable, Caution, DeletePolicy, DirectusTable, Entity, Field, Password, Rows},
+    mapping::{
+        AirtableTable, Caution, DeletePolicy, DirectusTable, Entity, Field, MassGuard, Password,
+        Rows,
+    },
 };
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "table",
     "airtable",
     "directus",
@@ -18,10 +21,11 @@ const KEYS: [&str; 10] = [
     "rows",
     "settle_s",
     "edit_settle_s",
+    "mass_changes",
     "field",
 ];
 /// Keys of the whole document that stand for those of each entity.
-pub(super) const SHARED_KEYS: [&str; 2] = ["settle_s", "edit_settle_s"];
+pub(super) const SHARED_KEYS: [&str; 3] = ["settle_s", "edit_settle_s", "mass_changes"];
 /// How long a record may be made to wait for its next change, in seconds.
 const SETTLE_S_MAX: u64 = 300;
 const DELETES: [(&str, DeletePolicy); 2] =
@@ -68,6 +72,7 @@ pub(super) fn read(name: &At, section: &Section<'_, '_>, names: &Names) -> Read 
         matches: Vec::new(),
         password: password(section),
         caution: caution(section, names.caution),
+        guard: guard(section, &names.guard),
         rows: Rows::default(),
         fields: Vec::new(),
     };
@@ -104,6 +109,23 @@ pub(super) fn caution(section: &Section<'_, '_>, otherwise: Caution) -> Caution 
     Caution {
         settle_s: seconds("settle_s").unwrap_or(otherwise.settle_s),
         edit_settle_s: seconds("edit_settle_s").unwrap_or(otherwise.edit_settle_s),
+    }
+}
+
+/// The guard for mass changes that a section names; what it leaves out is as in `otherwise`.
+pub(super) fn guard(section: &Section<'_, '_>, otherwise: &MassGuard) -> MassGuard {
+    let Some(table) = section.section("mass_changes") else { return otherwise.clone() };
+    table.only(&["count", "percent", "wait_s", "trusted"]);
+    let whole = |key, max| table.whole(key, 0..=max).and_then(|it| u32::try_from(it).ok());
+    let trusted = table.get("trusted").map(|_| {
+        let names = table.texts("trusted").into_iter();
+        names.map(|(name, _)| name).collect()
+    });
+    MassGuard {
+        count: whole("count", u64::from(u32::MAX)).unwrap_or(otherwise.count),
+        percent: whole("percent", 100).unwrap_or(otherwise.percent),
+        wait_s: whole("wait_s", SETTLE_S_MAX).unwrap_or(otherwise.wait_s),
+        trusted: trusted.unwrap_or_else(|| otherwise.trusted.clone()),
     }
 }
 

@@ -9,7 +9,7 @@ mod rules;
 
 use std::{collections::BTreeMap, ops::Range};
 
-use super::{Caution, Codes, Mapping, text};
+use super::{Caution, Codes, Mapping, MassGuard, text};
 use crate::{
     document::{Document, Problems, Section},
     model::EntityNo,
@@ -33,6 +33,8 @@ struct Names {
     codes: BTreeMap<String, Codes>,
     /// The waits of entities that name none of their own.
     caution: Caution,
+    /// The guard for mass changes of entities that name none of their own.
+    guard: MassGuard,
 }
 
 /// Reads and checks the document; `file` is what messages call it.
@@ -50,7 +52,9 @@ pub(crate) fn read(text: &str, file: &str) -> Result<Mapping, Problems> {
         check_version(&root);
         let sections = entity::sections(&root);
         let caution = entity::caution(&root, Caution::default());
-        let mut names = Names { entities: BTreeMap::new(), codes: code_tables(&root), caution };
+        let guard = entity::guard(&root, &MassGuard::default());
+        let codes = code_tables(&root);
+        let mut names = Names { entities: BTreeMap::new(), codes, caution, guard };
         for (no, (name, _)) in (0..).map(EntityNo).zip(&sections) {
             names.entities.insert(name.value.clone(), no);
         }

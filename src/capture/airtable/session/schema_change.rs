@@ -66,6 +66,27 @@ impl Session {
         has_followed
     }
 
+    /// Says which values the listing that begins shows changed because an option has another name.
+    pub(super) fn expect_what_follows(&self) {
+        let mapping = &self.links.mapping;
+        let Some(resolved) = &self.resolved else { return };
+        let fields: Vec<(EntityNo, FieldNo)> = resolved
+            .renamed()
+            .iter()
+            .filter(|it| it.follows)
+            .filter_map(|it| {
+                let entity = mapping.entity_no(&it.entity)?;
+                let is_it = |field: &Field| {
+                    field.airtable.as_ref().is_some_and(|place| place.field == it.given)
+                };
+                let at = mapping.entity(entity).fields.iter().position(is_it)?;
+                Some((entity, FieldNo(u16::try_from(at).ok()?)))
+            })
+            .collect();
+        let listed: Vec<EntityNo> = self.to_list.iter().copied().collect();
+        self.links.lineage.expect(&listed, &fields);
+    }
+
     /// Says which renamed options wait, where that is not what was said last.
     async fn say_what_waits(&mut self, held: Vec<Renamed>) {
         if self.options_waiting.as_ref() == Some(&held) {
