@@ -254,6 +254,16 @@ impl Rest {
         Self { http: reqwest::Client::new(), url: url.into(), token: token.into() }
     }
 
+    /// The same, as the browser of a person calls itself: what Directus notes beside each change.
+    ///
+    /// # Errors
+    /// The client cannot be made.
+    pub fn in_a_browser(&self) -> Result<Self, reqwest::Error> {
+        let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+        let http = reqwest::Client::builder().user_agent(agent).build()?;
+        Ok(Self { http, ..self.clone() })
+    }
+
     async fn pings(&self, port: u16) -> bool {
         let url = format!("http://127.0.0.1:{port}/server/ping");
         let answer = self.http.get(url).timeout(Duration::from_secs(2)).send().await;

@@ -19,6 +19,7 @@ mod exports;
 mod histories;
 mod keys;
 mod line;
+mod mass;
 mod mirror;
 mod newcomers;
 mod office;
