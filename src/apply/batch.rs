@@ -2,7 +2,12 @@
 //! records that both name are taken from the first one's result. Where the next one hangs on more than that
 //! (links, sets, what was refused), it waits.
 
-use std::{collections::HashMap, future::pending, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::pending,
+    sync::Arc,
+    time::Instant,
+};
 
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
@@ -20,6 +25,8 @@ pub(super) struct Batch {
     pub(super) items: Vec<Item>,
     pub(super) transactions: Vec<TransactionRow>,
     pub(super) positions: Vec<(Side, Position)>,
+    /// Logs of Airtable of which a listing, if there was one, has ended.
+    pub(super) ended: BTreeSet<String>,
 }
 
 /// Records as they are once a batch is written.
@@ -71,7 +78,9 @@ impl Apply {
             match delivery {
                 Delivery::Transaction { stamp, observations } => {
                     let transaction = self.writer.new_transaction_id();
-                    if let Some(position) = &stamp.position {
+                    let position = stamp.position.as_ref();
+                    self.note_listing(&mut batch.ended, position, &observations);
+                    if let Some(position) = position {
                         batch.positions.push((stamp.side, position.clone()));
                     }
                     let (side, at) = (stamp.side, stamp.at);
@@ -89,7 +98,10 @@ impl Apply {
                     }));
                     batch.transactions.push(TransactionRow::of_side(transaction, stamp));
                 }
-                Delivery::Progress { side, position } => batch.positions.push((side, position)),
+                Delivery::Progress { side, position } => {
+                    self.note_listing(&mut batch.ended, Some(&position), &[]);
+                    batch.positions.push((side, position));
+                }
                 // These go to `apply_large`.
                 Delivery::Part { .. }
                 | Delivery::Abandoned { .. }
@@ -141,7 +153,7 @@ impl Apply {
         }
         writes.transactions = used(&writes, &batch.transactions);
         writes.positions = self.positions_of(&batch.positions);
-        writes.read_ends = self.ended_listings(&batch.positions);
+        writes.read_ends = self.ended_listings(&batch.ended);
         let calls = self.writer.calls(&writes);
         Ok(Some(Ready { writes, outcomes, calls }))
     }
@@ -184,7 +196,7 @@ impl Apply {
         self.writer.begin().await?;
         let outcome = async {
             self.write_carefully(batch.items.clone(), batch.transactions.clone()).await?;
-            self.write_positions(&batch.positions).await?;
+            self.write_positions(&batch.positions, &batch.ended).await?;
             Ok::<_, Error>(self.writer.commit().await?)
         }
         .await;

@@ -10,7 +10,7 @@ mod tests;
 mod window;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,7 +21,7 @@ use super::{Apply, Error, Item};
 use crate::{
     mapping::{Entity, MassGuard},
     merge::{Action, Merged, Origin, is_written},
-    model::{EntityNo, FieldNo, Position, RecordId, Side, Stamp},
+    model::{EntityNo, FieldNo, Observation, Position, RecordId, Side, Stamp},
     store::{
         Accepted, CountedDue, EntityWrites, LetRow, MassAuthor, ReadEnd, StopRow, Writes,
         mass::READ,
@@ -323,18 +323,9 @@ impl Apply {
         })
     }
 
-    /// The listings that have ended where the log goes on at `positions`: a listing has none before its end.
-    pub(super) fn ended_listings(&self, positions: &[(Side, Position)]) -> Vec<ReadEnd> {
-        let logs: Vec<String> = positions
-            .iter()
-            .filter(|(side, _)| *side == Side::Airtable)
-            .map(|(_, position)| super::log_name(position))
-            .collect();
-        let is_of_them = |entity: EntityNo| {
-            let base = self.mapping.entity(entity).airtable.as_ref().map(|table| &table.base);
-            let log = base.and_then(|base| self.rereads_by_log.get(base));
-            log.is_none_or(|log| logs.contains(log))
-        };
+    /// The listings of these logs, which have ended, as far as they have changed something.
+    pub(super) fn ended_listings(&self, logs: &BTreeSet<String>) -> Vec<ReadEnd> {
+        let is_of_them = |entity| self.log_of(entity).is_none_or(|log| logs.contains(log));
         if logs.is_empty() {
             return Vec::new();
         }
@@ -348,6 +339,37 @@ impl Apply {
                 through: *through,
             })
             .collect()
+    }
+
+    fn log_of(&self, entity: EntityNo) -> Option<&String> {
+        let base = &self.mapping.entity(entity).airtable.as_ref()?.base;
+        self.rereads_by_log.get(base)
+    }
+
+    /// Notes in `ended` what a delivery says of listings: one has ended where a position of its log follows its pages, which
+    /// have none.
+    pub(super) fn note_listing(
+        &self,
+        ended: &mut BTreeSet<String>,
+        position: Option<&Position>,
+        observations: &[Observation],
+    ) {
+        match position {
+            Some(position @ Position::Cursor(_)) => {
+                ended.insert(super::log_name(position));
+            }
+            Some(Position::Lsn(_)) => {}
+            None => {
+                let entities: BTreeSet<EntityNo> =
+                    observations.iter().map(|it| it.entity).collect();
+                for entity in entities {
+                    match self.log_of(entity) {
+                        Some(log) => drop(ended.remove(log)),
+                        None => ended.clear(),
+                    }
+                }
+            }
+        }
     }
 
     /// The end of a transaction of a side that came in parts: `entities`, what it changed.

@@ -372,7 +372,7 @@ impl Apply {
         // Another side's large transaction is under way: this becomes visible together with it.
         let items = self.with_truncates_spelled_out(batch.items).await?;
         self.write_carefully(items, batch.transactions).await?;
-        self.write_positions(&batch.positions).await?;
+        self.write_positions(&batch.positions, &batch.ended).await?;
         if let Some(large) = &mut self.large {
             large.positions.extend(batch.positions);
         }
@@ -503,9 +503,13 @@ impl Apply {
         self.write_items(&items).await
     }
 
-    async fn write_positions(&mut self, positions: &[(Side, Position)]) -> Result<(), Error> {
+    async fn write_positions(
+        &mut self,
+        positions: &[(Side, Position)],
+        ended: &BTreeSet<String>,
+    ) -> Result<(), Error> {
         let positions_now = self.positions_of(positions);
-        let read_ends = self.ended_listings(positions);
+        let read_ends = self.ended_listings(ended);
         let writes = Writes { positions: positions_now, read_ends, ..Writes::default() };
         self.writer.write_part(&writes).await?;
         self.workload.moved();

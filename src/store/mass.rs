@@ -21,7 +21,7 @@ use crate::{
 pub(crate) const READ: &str = "read";
 /// Tells of open stops, or that there are none any more.
 pub(super) const MASS_TOLD: &str = include_str!("mass_told.sql");
-/// Ends stops for which nothing waits any more. In a statement behind one that locks them: nobody adds to one meanwhile.
+/// Ends stops for which nothing waits any more. Only for the writer, who alone adds to one.
 pub(super) const MASS_OVER: &str = "update mirror.mass_change m set ended_at = now()
     where ended_at is null and not exists (select from mirror.outbox o where o.stopped_by = m.mass_change_id)";
 
@@ -164,10 +164,14 @@ pub(crate) async fn transactions(pool: &PgPool, it: &MassChange) -> Result<Vec<i
 /// Looks which of them are over, beside an `apply` that may just add to one.
 pub(super) async fn look(pool: &PgPool) -> Result<(), Error> {
     let mut transaction = pool.begin().await?;
-    sqlx::query("select from mirror.mass_change where ended_at is null for update")
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query(MASS_OVER).execute(&mut *transaction).await?;
+    // In a statement behind the one that locks them: nothing is added to one of these meanwhile.
+    let free: Vec<i64> = sqlx::query_scalar(
+        "select mass_change_id from mirror.mass_change where ended_at is null for update skip locked",
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    let over = format!("{MASS_OVER} and m.mass_change_id = any ($1)");
+    sqlx::query(sqlx::AssertSqlSafe(over)).bind(free).execute(&mut *transaction).await?;
     sqlx::query(MASS_TOLD).execute(&mut *transaction).await?;
     Ok(transaction.commit().await?)
 }

@@ -597,16 +597,22 @@ pub(crate) async fn forget_columns(pool: &PgPool, record: Uuid) -> Result<u64, E
     Ok(done.rows_affected())
 }
 
-/// Gives the transactions of a side's user who is named so the record's id as their author's.
+/// Gives the transactions of a side's user who is named so, and the mass changes, the record's id as their author's.
 pub(crate) async fn take_user_ids(
     pool: &PgPool,
     pattern: &str,
     record: Uuid,
 ) -> Result<u64, Error> {
     let done = sqlx::query(
-        "update mirror.source_transaction set author_id = $2::text
-         where author_id <> $2::text and author_id in (
-             select author_id from mirror.source_transaction where author_name ~* $1)",
+        "with known as (
+             select distinct author_id from mirror.source_transaction
+             where author_name ~* $1 and author_id <> $2::text),
+         stops as (
+             update mirror.mass_change m
+             set author_id = $2::text, author = replace(m.author, m.author_id, $2::text)
+             from known where m.author_id = known.author_id)
+         update mirror.source_transaction t set author_id = $2::text
+         from known where t.author_id = known.author_id",
     )
     .bind(pattern)
     .bind(record)

@@ -511,6 +511,20 @@ async fn mass_change_that_a_listing_finds_is_judged_at_its_end() {
     assert_eq!(lab.stops().await, ["card airtable read 8"]);
     assert_eq!(lab.let_through().await, None);
     assert_eq!(lab.due(DIR).await, BTreeMap::from([(CARD, 8)]));
+    // Payloads before a listing are not its end, in whatever batch; a page that is read again is none either.
+    lab.batch_row_count_max = 1_000;
+    let person = by("client", Some("usrAda"));
+    let behind = vec![
+        lab.transaction(AIR, &person, names(AIR, [20], "by hand")),
+        lab.end_of_listing(),
+        lab.page(names(AIR, 9..=10, "listed")),
+        lab.page(names(AIR, 9..=10, "listed")),
+    ];
+    lab.apply(behind).await;
+    assert_eq!((lab.waits().await, lab.stops().await.len()), ([0, 2], 0));
+    assert_eq!(lab.due(DIR).await, BTreeMap::from([(CARD, 1)]));
+    lab.apply(Vec::new()).await;
+    assert_eq!(lab.due(DIR).await, BTreeMap::from([(CARD, 2)]));
     // A whole one: pages and end in as many batches as there can be, and all in one.
     for (from, batch_row_count_max) in [(9, 1), (14, 1_000)] {
         lab.batch_row_count_max = batch_row_count_max;
