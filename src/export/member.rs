@@ -1,10 +1,10 @@
 //! Which investor a person means: by UUID, e-mail address, or first and last name, accents and case aside.
 
 use futures_util::{TryStreamExt as _, pin_mut};
-use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
 use uuid::Uuid;
 
 use super::{Error, catalogue::Session};
+use crate::model::{folded, nearest};
 
 /// Candidates that are told.
 const TOLD_MAX: usize = 20;
@@ -46,18 +46,25 @@ impl Session {
 
     /// The one whom a person means; of deleted members, only by UUID.
     pub(crate) async fn meant(&self, name: &str) -> Result<Member, Error> {
-        let unknown = || Error::UnknownMember { name: name.to_owned() };
-        if let Ok(id) = Uuid::parse_str(name.trim()) {
-            return self.member(id).await?.ok_or_else(unknown);
+        let id = Uuid::parse_str(name.trim()).ok();
+        if let Some(id) = id
+            && let Some(member) = self.member(id).await?
+        {
+            return Ok(member);
         }
         let wanted = folded(name);
         let living =
             format!("{MEMBERS} where deleted_at is null order by last_name, first_name, id");
         let rows = self.client.query_raw(&living, std::iter::empty::<&str>()).await?;
         pin_mut!(rows);
-        let mut found = Vec::new();
+        let (mut found, mut names) = (Vec::new(), Vec::new());
         while let Some(row) = rows.try_next().await? {
             let member = Member::read(&row);
+            names.push(match id {
+                Some(_) => member.id.to_string(),
+                None if name.contains('@') => member.email.clone(),
+                None => member.name(),
+            });
             if found.len() <= TOLD_MAX && member.is_called(&wanted) {
                 found.push(member);
             }
@@ -71,7 +78,10 @@ impl Session {
             }
             return Err(Error::AmbiguousMember { name: name.to_owned(), candidates });
         }
-        found.pop().ok_or_else(unknown)
+        found.pop().ok_or_else(|| Error::UnknownMember {
+            name: name.to_owned(),
+            hint: nearest(name, names.iter().map(String::as_str)),
+        })
     }
 }
 
@@ -85,17 +95,12 @@ impl Member {
     }
 }
 
-/// Without accents, case and surplus white space.
-fn folded(text: &str) -> String {
-    let letters: String = text.nfd().filter(|letter| !is_combining_mark(*letter)).collect();
-    letters.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
 
-    use super::{Member, folded};
+    use super::Member;
+    use crate::model::folded;
 
     #[test]
     fn export_members_are_called_by_name_and_address_alike() {

@@ -68,9 +68,9 @@ pub(crate) enum Error {
     )]
     NotByMember { name: String, by_member: Vec<String> },
     #[error(
-        "no investor is called `{name}`: give a UUID, an e-mail address, or first and last name"
+        "no investor is called `{name}`, by UUID, e-mail address, or first and last name{hint}"
     )]
-    UnknownMember { name: String },
+    UnknownMember { name: String, hint: String },
     #[error("`{name}` may be any of these; give the UUID:\n{}", candidates.join("\n"))]
     AmbiguousMember { name: String, candidates: Vec<String> },
     #[error("the condition of --where cannot be used: {message}{hint}")]

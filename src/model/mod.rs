@@ -4,6 +4,7 @@ mod decision;
 mod erased;
 mod finding;
 mod language;
+mod likeness;
 mod notice;
 mod observation;
 mod position;
@@ -18,6 +19,7 @@ pub(crate) use decision::{Decision, Wish};
 pub(crate) use erased::{ERASED, is_erased};
 pub(crate) use finding::{Finding, Level};
 pub(crate) use language::Language;
+pub(crate) use likeness::{folded, nearest};
 pub(crate) use notice::{Incident, Notice};
 pub(crate) use observation::{
     Author, Cell, Change, Delivery, Element, Observation, Refusal, RefusalKind, Stamp,
