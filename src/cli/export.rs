@@ -132,7 +132,10 @@ async fn export(
     let format = arguments.format.or_else(|| by_ending(output)).unwrap_or(Format::Csv);
     check(arguments, &what, &place, format)?;
     let canonical = settings::canonical(&settings.canonical);
-    let session = Session::open(&canonical).await?;
+    let session = match arguments.condition {
+        None => Session::open(&canonical).await?,
+        Some(_) => Session::open_for_condition(&canonical).await?,
+    };
     let catalogue = Catalogue::read(&session).await?;
     let member = match &arguments.investor {
         Some(name) => Some(session.meant(name).await?),

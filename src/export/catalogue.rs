@@ -1,6 +1,8 @@
 //! What there is to export: the reports of the catalogue and the tables of `canon`, with their columns. All of a
 //! command is read in one transaction that only reads, so that its sheets and files are of one moment.
 
+use std::time::Duration;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use tokio_postgres::Client;
 
@@ -9,7 +11,9 @@ use super::{
     column::{Column, Kind, quoted},
     instead,
 };
-use crate::store::{self, Canonical};
+use crate::store::{self, Canonical, condition};
+
+const CONDITION_TIME_MAX: Duration = Duration::from_secs(30);
 
 const COLUMNS: &str = "
     select a.attname::text, format_type(a.atttypid, a.atttypmod), coalesce(base.typname, own.typname)::text,
@@ -29,6 +33,8 @@ pub(crate) struct Session {
     pub(crate) began_at: DateTime<Utc>,
     /// The date then, in Paris.
     pub(crate) today: NaiveDate,
+    /// How long a query with a condition may take.
+    pub(super) condition_time_max: Duration,
 }
 
 impl Session {
@@ -36,12 +42,27 @@ impl Session {
     /// As [`store::connect`].
     pub(crate) async fn open(canonical: &Canonical) -> Result<Self, Error> {
         let client = store::connect(canonical).await?;
-        client.batch_execute("begin transaction isolation level repeatable read read only").await?;
+        Self::begin(client, "repeatable read read only").await
+    }
+
+    /// For a question with a condition: the transaction only reads from when on that is in its place.
+    ///
+    /// # Errors
+    /// As [`store::connect`], and where the role that looks at conditions is missing.
+    pub(crate) async fn open_for_condition(canonical: &Canonical) -> Result<Self, Error> {
+        let client = store::connect(canonical).await?;
+        condition::ensure(&client).await?;
+        Self::begin(client, "repeatable read").await
+    }
+
+    async fn begin(client: Client, mode: &str) -> Result<Self, Error> {
+        client.batch_execute(&format!("begin transaction isolation level {mode}")).await?;
         let row = client
             .query_one("select now(), (now() at time zone 'Europe/Paris')::date", &[])
             .await?;
         let (began_at, today) = (row.get(0), row.get(1));
-        Ok(Self { client, began_at, today })
+        let condition_time_max = CONDITION_TIME_MAX;
+        Ok(Self { client, began_at, today, condition_time_max })
     }
 
     pub(super) async fn columns(&self, schema: &str, name: &str) -> Result<Vec<Column>, Error> {

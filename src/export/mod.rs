@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod column;
+mod condition;
 mod copy;
 mod cover;
 mod csv;
@@ -75,6 +76,10 @@ pub(crate) enum Error {
     AmbiguousMember { name: String, candidates: Vec<String> },
     #[error("the condition of --where cannot be used: {message}{hint}")]
     Condition { message: String, hint: String },
+    #[error(
+        "the database ended the query with the condition of --where, since it took too long (30 s): take --investor or a simpler condition, or export all and filter the file"
+    )]
+    ConditionTooLong,
     #[error("{} is there already: choose another name, or say --overwrite", path.display())]
     Exists { path: PathBuf },
     #[error(

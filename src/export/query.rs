@@ -1,5 +1,4 @@
-//! What is asked of a report → the one query that answers it. Pure, but for the look whether Postgres understands a
-//! condition.
+//! What is asked of a report → the one query that answers it. Pure; what a condition may do, [`super::condition`] says.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use uuid::Uuid;
@@ -9,6 +8,9 @@ use super::{
     column::{Column, Form, quoted},
     instead, said,
 };
+
+/// SQLSTATE of a statement that took longer than it may.
+const QUERY_CANCELED: &str = "57014";
 
 /// What is asked of each report.
 #[derive(Clone, Debug, Default)]
@@ -66,12 +68,12 @@ impl Question {
             let by_member = catalogue.by_member(session).await?;
             return Err(Error::NotByMember { name: name(), by_member });
         }
-        let query = self.plan(source)?;
-        query.check(session).await?;
+        let mut query = self.plan(source)?;
+        query.restrict(session).await?;
         Ok(query)
     }
 
-    /// `source` can answer it.
+    /// `source` can answer it. Without the condition, which [`Query::restrict`] adds.
     pub(super) fn plan(&self, source: Source) -> Result<Query, Error> {
         let columns = match &self.columns {
             None => source.columns.clone(),
@@ -100,11 +102,6 @@ impl Question {
         from.push_str(" r");
         if let Some(member) = self.member {
             from.push_str(&format!(" where r.member_id = uuid '{member}'"));
-        }
-        if let Some(condition) = &self.condition {
-            // On lines of its own: a comment in it ends there. Whether it is one condition and nothing else, `check`
-            // has Postgres say.
-            from = format!("(select * from {from}) r where (\n{condition}\n)");
         }
         Ok(Query { source, columns, from, condition: self.condition.clone() })
     }
@@ -159,25 +156,31 @@ impl Query {
         format!("select r.member_id from {}", self.from)
     }
 
-    /// Has Postgres read the query as a `select`, which nothing but a condition within balanced brackets leaves
-    /// one: a statement of another kind does not get past this.
-    async fn check(&self, session: &Session) -> Result<(), Error> {
-        let Some(condition) = &self.condition else { return Ok(()) };
-        if condition.trim().is_empty() {
-            let (message, hint) = ("it is empty".into(), String::new());
-            return Err(Error::Condition { message, hint });
-        }
-        match session.client.prepare(&format!("select 1 from {}", self.from)).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.blame(&error)),
-        }
+    pub(super) fn condition(&self) -> Option<&str> {
+        self.condition.as_deref()
+    }
+
+    /// Its rows, as what comes behind `from`; they are called `r`.
+    pub(super) fn as_rows(&self) -> String {
+        format!("(select * from {}) r", self.from)
+    }
+
+    /// Only the rows for which `test` is true, an expression over `r`.
+    pub(super) fn filter(&mut self, test: &str) {
+        self.from = format!("{} where {test}", self.as_rows());
     }
 
     /// What an error of this query means to who asked it.
     pub(super) fn blame(&self, error: &tokio_postgres::Error) -> Error {
         let code = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
-        // 22: a value that does not fit, 42: what cannot be understood.
-        if self.condition.is_none() || !(code.starts_with("22") || code.starts_with("42")) {
+        if self.condition.is_some() && code == QUERY_CANCELED {
+            return Error::ConditionTooLong;
+        }
+        // What cannot be done there, several rows for one, a value that does not fit, what reads only, and what cannot be
+        // understood, or is not allowed.
+        let is_about_it =
+            ["0A", "21", "22", "25", "42"].iter().any(|class| code.starts_with(class));
+        if self.condition.is_none() || !is_about_it {
             return Error::Database(said(error));
         }
         let unknown = error.as_db_error().and_then(|db| unknown_column(db.message()));
@@ -252,12 +255,14 @@ mod tests {
             condition: Some("amount > 5 -- much".into()),
             columns: Some(vec!["amount".into()]),
         };
+        let mut query = question.plan(source()).unwrap();
+        query.filter("holds(r)");
         assert_eq!(
-            question.plan(source()).unwrap().sql(Form::Typed),
+            query.sql(Form::Typed),
             "select r.\"amount\"::text as \"amount\" from (select * from (select d.\"member_id\"::uuid as \"member_id\", \
              d.\"amount\"::numeric(18,2) as \"amount\" from report.\"holding_at\"(date '2026-03-01', \
              timestamptz '2026-04-01T00:00:00+00:00') d) r where r.member_id = uuid '00000000-0000-0000-0000-000000000000') r \
-             where (\namount > 5 -- much\n)"
+             where holds(r)"
         );
         let plain = Question::default().plan(source()).unwrap().sql(Form::Json);
         assert_eq!(

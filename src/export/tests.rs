@@ -8,7 +8,10 @@ use indicatif::ProgressBar;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Watch, carry_out, keep_exporting, task::is_due};
+use super::{
+    Catalogue, Error, Maker, Order, Place, Question, Session, Watch, carry_out, keep_exporting,
+    task::is_due,
+};
 use crate::{
     config::{Every, Export, Format, Locale, Timetable, What},
     demo::{
@@ -17,7 +20,7 @@ use crate::{
     },
     postgres::TlsMode,
     pulse::Pulse,
-    store::Canonical,
+    store::{Canonical, reports::CONDITION},
 };
 
 /// How long a test waits for what must come.
@@ -103,5 +106,61 @@ async fn export_scheduled_is_made_up_for_once_and_not_twice() {
     .await;
     let newest = names(&export.folder).pop().unwrap();
     assert_eq!(fs::read_to_string(export.folder.join(newest)).unwrap(), "id\n1\n2\n");
+    cluster.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn export_condition_that_takes_long_is_ended_and_one_without_its_role_is_told() {
+    let cluster = Cluster::throw_away(&postgres_bin().unwrap(), &[]).await.unwrap();
+    let client = cluster.connect(SUPERUSER).await.unwrap();
+    client
+        .batch_execute(
+            "create role plait login; create schema canon authorization plait; set role plait;
+             create table canon.thing as select 1 as id",
+        )
+        .await
+        .unwrap();
+    let mut config = cluster.config(SUPERUSER, "plait", cluster.password());
+    client
+        .batch_execute(&format!("reset role; alter role plait password '{}'", cluster.password()))
+        .await
+        .unwrap();
+    config.user("plait");
+    let canonical = Canonical { config, tls: TlsMode::Disable, ca: None };
+
+    // Who may not make the role is told what to do, once and for all.
+    let Err(refused) = Session::open_for_condition(&canonical).await else { panic!("no role") };
+    let refused = refused.to_string();
+    assert!(refused.contains("user plait may not make it: let an administrator run"), "{refused}");
+    client.batch_execute(CONDITION).await.unwrap();
+
+    let question =
+        |condition: &str| Question { condition: Some(condition.to_owned()), ..Question::default() };
+    let export = async |condition: &str, time_max: Duration| {
+        let mut session = Session::open_for_condition(&canonical).await.unwrap();
+        session.condition_time_max = time_max;
+        let catalogue = Catalogue::read(&session).await.unwrap();
+        let (bar, stop) = (ProgressBar::hidden(), CancellationToken::new());
+        let folder = tempfile::tempdir().unwrap();
+        let order = Order {
+            format: Format::Csv,
+            locale: Locale::Standard,
+            question: question(condition),
+            overwrite: false,
+            made_by: String::new(),
+            member_name: None,
+        };
+        let watch = Watch { bar: &bar, stop: &stop };
+        let maker = Maker { session: &session, catalogue: &catalogue, order: &order, watch };
+        let place = Place::Path(folder.path().join("a.csv"));
+        maker.export(&What::One("thing".into()), &place).await.map(|it| it.written[0].row_count)
+    };
+    let began = Instant::now();
+    let long = "(select count(*) from generate_series(1, 1000000000000)) > id";
+    let ended = export(long, Duration::from_millis(200)).await;
+    assert!(matches!(ended, Err(Error::ConditionTooLong)), "{ended:?}");
+    assert!(began.elapsed() < PATIENCE);
+    assert_eq!(export("id = 1", PATIENCE).await.unwrap(), 1);
+    assert_eq!(export("id = 2", PATIENCE).await.unwrap(), 0);
     cluster.remove().await.unwrap();
 }

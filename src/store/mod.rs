@@ -11,6 +11,7 @@ mod bulk_tests;
 mod catalog;
 mod column;
 pub(crate) mod command;
+pub(crate) mod condition;
 pub(crate) mod conflict;
 mod connect;
 mod copy_binary;
@@ -116,6 +117,10 @@ pub(crate) enum Error {
         "the role {name} was not made by plait, which changes no other: give the login another name, or have its administrator run `comment on role \"{name}\" is 'plait reader'`"
     )]
     ForeignRole { name: String },
+    #[error(
+        "the role plait_condition, which looks at conditions, is not ready, and user {user} may not make it: let an administrator run what `plait setup roles --sql` prints"
+    )]
+    NoConditionRole { user: String },
     #[error("the task that wrote a batch broke off")]
     BrokenOff(#[source] tokio::task::JoinError),
     #[error("{0}")]

@@ -1,11 +1,12 @@
-//! The roles that read reports: `plait_analyst`, `plait_delegate` and `plait_investor`. Logins in them are in
+//! The roles that read reports: `plait_analyst`, `plait_delegate` and `plait_investor`; beside them the one that looks at
+//! conditions ([`super::condition`]). Logins in them are in
 //! [`super::logins`].
 
 use tokio_postgres::Client;
 
 use super::{
-    Error,
-    reports::{GRANTS, ROLES},
+    Error, condition,
+    reports::{CONDITION, GRANTS, ROLES},
 };
 
 /// What a login may read.
@@ -31,7 +32,7 @@ impl Group {
 /// How things stand with the reporting roles.
 #[derive(Debug)]
 pub(crate) struct Roles {
-    /// Of the three.
+    /// Of the three, and the one that looks at conditions.
     pub(crate) missing: Vec<&'static str>,
     pub(crate) has_policies: bool,
     /// Whether this user may make roles.
@@ -52,6 +53,9 @@ pub(crate) async fn look(client: &Client) -> Result<Roles, Error> {
         if !there {
             missing.push(group.role());
         }
+    }
+    if !condition::is_ready(client).await? {
+        missing.push("plait_condition");
     }
     let row = client
         .query_one(
@@ -95,14 +99,14 @@ pub(crate) async fn look(client: &Client) -> Result<Roles, Error> {
 
 /// For somebody who may, by `psql`.
 pub(crate) fn script() -> String {
-    format!("begin;\n{ROLES}\n{GRANTS}\ncommit;\n")
+    format!("begin;\n{ROLES}\n{CONDITION}\n{GRANTS}\ncommit;\n")
 }
 
-/// Makes the three roles, and the rules of which rows an investor sees; again and again to the same effect.
+/// Makes the roles, and the rules of which rows an investor sees; again and again to the same effect.
 pub(crate) async fn make_roles(client: &mut Client) -> Result<(), Error> {
     let transaction = client.transaction().await?;
     transaction.batch_execute("set local client_min_messages = warning").await?;
-    for text in [ROLES, GRANTS] {
+    for text in [ROLES, CONDITION, GRANTS] {
         transaction.batch_execute(text).await?;
     }
     transaction.commit().await?;

@@ -26,6 +26,8 @@ const FILES: [(&str, &str); 13] = [
 
 /// Makes the reporting roles and the rules of which rows an investor sees; [`GRANTS`] comes after it.
 pub(crate) const ROLES: &str = include_str!("../../sql/roles.sql");
+/// Makes the role that looks at conditions; again and again to the same effect.
+pub(crate) const CONDITION: &str = include_str!("../../sql/condition.sql");
 pub(crate) const GRANTS: &str = include_str!("../../sql/grants.sql");
 
 /// What others have made that hangs on a view or a function of the schema, as `schema.name`.

@@ -117,6 +117,95 @@ async fn exports_bad_input_is_told_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn exports_condition_looks_at_its_row_and_at_nothing_else() {
+    let office = Office::open().await;
+    office
+        .sql(
+            "create sequence canon.counter; create table public.open (t text); grant select on public.open to public;
+             create function public.read() returns text language sql stable as 'select email from canon.member limit 1'",
+        )
+        .await;
+    let complain = |condition: &str, expected: &[&str]| {
+        let said = office.complaint(&["export", "holding", "-o", "a.csv", "--where", condition]);
+        for expected in expected {
+            assert!(said.contains(expected), "{condition}: {said}");
+        }
+        for value in ["zoe@example.org", "jean@example.org"] {
+            assert!(!said.contains(value), "{condition}: {said}");
+        }
+    };
+    // Another table, whoever may read it.
+    for (condition, relation) in [
+        ("exists (select from canon.member where email like 'z%')", "canon.member"),
+        ("amount > (select avg(amount) from report.holding)", "report.holding"),
+        ("company in (select t from public.open)", "open"),
+        ("exists (select from pg_roles)", "pg_roles"),
+        ("exists (select from pg_stats)", "pg_stats"),
+    ] {
+        complain(condition, &[relation, "looks at the columns of holding alone"]);
+    }
+    // What acts, waits, or runs a text of its own.
+    for function in [
+        "pg_sleep(3600)",
+        "pg_read_file('/etc/passwd')",
+        "pg_stat_file('/etc/passwd')",
+        "nextval('canon.counter')",
+        "pg_notify('plait_command', 'guest')",
+        "pg_advisory_lock(1)",
+        "set_config('role', 'none', true)",
+        "query_to_xml('select email from canon.member', true, true, '')",
+        "lo_import('/etc/passwd')",
+        "pg_terminate_backend(1)",
+    ] {
+        let name = function.split_once('(').unwrap().0;
+        complain(&format!("({function}) is not null"), &[name, "in a read-only transaction"]);
+    }
+    // What such a look does not tell ends at what the role may do.
+    complain("public.read() is not null", &["permission denied"]);
+    complain("table_to_xml('canon.member', true, true, '') is not null", &["permission denied"]);
+    complain("has_table_privilege('canon.member', 'select')", &["--where cannot be used"]);
+    complain("true) union select email from canon.member where (true", &["--where cannot be used"]);
+    complain("pg_ls_dir('/') is not null", &["--where cannot be used: set-returning"]);
+    complain("true) or exists (select from canon.member) or (true", &["canon.member"]);
+
+    // A condition is as free as ever with its own row.
+    let count = |condition: &str| {
+        let said = office.well(&["export", "holding", "-o", "-", "--where", condition]);
+        said.lines().count() - 1
+    };
+    assert_eq!(count("r.amount > 500 /* or so */ -- and"), 2);
+    assert_eq!(
+        count(
+            "held_on between '2026-01-01' and date '2026-02-28' and company ilike any (array['a%', 'b%'])"
+        ),
+        2
+    );
+    assert_eq!(
+        count("exists (select from unnest(string_to_array(company, 'p')) t where t = 'ha')"),
+        2
+    );
+    assert_eq!(count("extract(year from held_on) = 2026 and now() > held_on and r is not null"), 3);
+    assert_eq!(count("case when amount > 2000 then false else null end"), 0);
+    assert_eq!(count("current_user = 'plait_condition'"), 3);
+    let left = "select count(*) from pg_proc where pronamespace = 'plait_condition'::regnamespace";
+    assert_eq!(office.text(left).await, "0");
+    // Two at once do not get in each other's way.
+    let mut others: Vec<_> = (0..3)
+        .map(|at| {
+            let name = format!("other-{at}.csv");
+            let words = ["export", "million", "-o", &name, "--where", "id <= 300000"];
+            office.command(&words).spawn().unwrap()
+        })
+        .collect();
+    for other in &mut others {
+        assert!(other.wait().unwrap().success());
+    }
+    // Of a day, and of an investor.
+    let dated = ["export", "holding", "-o", "-", "--as-of", "2026-02-01", "--where", "amount > 1"];
+    assert_eq!(office.well(&dated).lines().count() - 1, 1);
+}
+
+#[tokio::test]
 async fn exports_folder_of_all_is_whole_or_not_there() {
     let office = Office::open().await;
     office.well(&["export", "all", "-o", "all"]);

@@ -166,6 +166,18 @@ async fn demo_mirrors_edits_of_both_sides_survives_a_kill_and_leaves_nothing_run
          + (select count(*) from mirror.operation where settled_at is null)";
     until(&canonical, open, 0).await;
 
+    // Its user may make the roles of readers.
+    let roles = ["setup", "roles", "--yes", "--config"];
+    for (words, said) in [
+        (&roles[..], "done; `plait setup reader` makes logins"),
+        (&roles[..], "all is as it has to be"),
+        (&["export", "startup", "-o", "-", "--where", "name is not null", "--config"][..], "name"),
+    ] {
+        let output = program(words, &config).output().await.unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && told.contains(said), "{output:?}");
+    }
+
     // Only now: a call of ours beside the listing or the pushes would be one too many for the base's allowance.
     let hands = Hands::lay_on(welcome).await;
     let mut watch = program(&["watch", "--config"], &config).spawn().unwrap();

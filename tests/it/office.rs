@@ -42,6 +42,12 @@ impl Office {
         cluster().await.sql(&self.database, text).await.unwrap();
     }
 
+    /// The one value that a query finds.
+    pub(crate) async fn text(&self, sql: &str) -> String {
+        let mut rows = cluster().await.sql(&self.database, sql).await.unwrap();
+        rows.remove(0).remove(0).unwrap()
+    }
+
     /// A path among the files.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join("files").join(name)
