@@ -16,7 +16,7 @@ use crate::{
     model::{Decision, Delivery},
     pulse::Pulse,
     queue::Outlet,
-    remote::airtable::Client,
+    remote::airtable::{Client, ROOM_LASTS},
     store::{
         self,
         command::{self, OpenCommand},
@@ -99,7 +99,12 @@ impl Console {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 heard = listener.recv() => match (heard?.payload(), &self.airtable) {
-                    (command::GUEST, Some(client)) => client.make_room(),
+                    (command::GUEST, Some(client)) => {
+                        // Anybody may have sent it: it only makes us look.
+                        if let Some(ago) = command::asked_for_room(&self.pool).await? {
+                            client.make_room(ROOM_LASTS.saturating_sub(ago));
+                        }
+                    }
                     _ => self.wake.iter().for_each(|nudge| nudge.notify_one()),
                 },
                 () = sleep(PAUSE) => {}

@@ -87,6 +87,7 @@ async fn ask(pool: &PgPool) -> anyhow::Result<AbortOnDropHandle<()>> {
 mod tests {
     use std::sync::Arc;
 
+    use tokio::sync::Notify;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -170,6 +171,75 @@ mod tests {
         for busy in busy {
             busy.await.unwrap();
         }
+        console.await.unwrap();
+        pool.close().await;
+        sandbox.stop().await.unwrap();
+        cluster.remove().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn guest_notification_of_somebody_else_takes_nothing_from_the_allowance() {
+        let cluster = Cluster::throw_away(&postgres_bin().unwrap(), &[]).await.unwrap();
+        cluster.sql("postgres", "create database guest").await.unwrap();
+        let config = cluster.config("guest", "postgres", cluster.password());
+        let canonical = Canonical { config, tls: TlsMode::Disable, ca: None };
+        store::migrate(&canonical).await.unwrap();
+        let pool = reading::pool(&canonical, Some(cluster.password())).await.unwrap();
+        let sandbox = Sandbox::start(Options::default()).await.unwrap();
+        let client = Arc::new(Client::new(sandbox.url(), MIRROR_TOKEN).unwrap());
+        // From then on it has an allowance for the base.
+        client.tables(NETWORK_BASE).await.unwrap();
+        let (stop, nudge) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let (deliveries, _received) = queue(10);
+        let console = tokio::spawn(console::run(
+            pool.clone(),
+            deliveries,
+            vec![Arc::clone(&nudge)],
+            Some(Arc::clone(&client)),
+            Pulse::new(),
+            stop.clone(),
+        ));
+        let heard = async || {
+            let heard = tokio::time::timeout(Duration::from_mins(1), async {
+                // Whoever listens since a moment ago has not heard what came before.
+                loop {
+                    let wake = "select pg_notify('plait_command', '')";
+                    cluster.sql("guest", wake).await.unwrap();
+                    if tokio::time::timeout(LOOK_EVERY, nudge.notified()).await.is_ok() {
+                        break;
+                    }
+                }
+            });
+            heard.await.expect("a notification wakes the pushes");
+        };
+        heard().await;
+
+        // A reader may wake a plait that runs, and have it do nothing else.
+        cluster.sql("guest", "create role eve login").await.unwrap();
+        let eve = "set role eve; select pg_notify('plait_command', 'guest')";
+        for _ in 0..20 {
+            cluster.sql("guest", eve).await.unwrap();
+        }
+        heard().await;
+        assert!(!client.leaves_room());
+        for sql in
+            ["select from mirror.guest", "insert into mirror.guest (asked_at) values (now())"]
+        {
+            assert!(cluster.sql("guest", &format!("set role eve; {sql}")).await.is_err(), "{sql}");
+        }
+        // One of our own commands is heard, and what it asked for long ago is over.
+        command::ask_for_room(&pool).await.unwrap();
+        heard().await;
+        assert!(client.leaves_room());
+        cluster
+            .sql("guest", "update mirror.guest set asked_at = now() - interval '1 hour'")
+            .await
+            .unwrap();
+        cluster.sql("guest", eve).await.unwrap();
+        heard().await;
+        assert!(!client.leaves_room());
+
+        stop.cancel();
         console.await.unwrap();
         pool.close().await;
         sandbox.stop().await.unwrap();

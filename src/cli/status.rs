@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config,
     pipeline::log_kept,
-    remote::airtable::{forecast, month_spans, this_month},
+    remote::airtable::{Pace, forecast, this_month},
     store::{
         budget,
         lease::Holder,
@@ -59,6 +59,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let now = Utc::now();
     let budget = Budget {
         calls: budget::calls(&pool, this_month()).await?,
+        pace: Pace::of(&budget::calls_by_day(&pool).await?, now),
         settings: settings.airtable.as_ref(),
     };
     let line = Line { place, standbys, logs, tasks, is_recovering: !recoveries.is_empty(), now };
@@ -305,6 +306,7 @@ fn as_text(line: &Line, incidents: &[OpenIncident], counts: Counts) -> Vec<Strin
 struct Budget<'a> {
     /// By base id.
     calls: Vec<(String, u64)>,
+    pace: Option<Pace>,
     settings: Option<&'a config::Airtable>,
 }
 
@@ -314,8 +316,7 @@ impl Budget<'_> {
     }
 
     fn forecast(&self, now: DateTime<Utc>) -> u64 {
-        let (over, left) = month_spans(now);
-        forecast(self.used(), over, left)
+        forecast(self.used(), self.pace, now)
     }
 
     fn limit(&self) -> Option<u64> {
@@ -333,7 +334,7 @@ impl Budget<'_> {
             self.calls.iter().map(|(id, count)| (self.name(id).to_owned(), json!(count))).collect();
         json!({
             "month": this_month(), "used": self.used(), "forecast": self.forecast(now),
-            "limit": self.limit(), "by_base": bases,
+            "calls_per_day": self.pace.map(Pace::calls_per_day), "limit": self.limit(), "by_base": bases,
         })
     }
 
@@ -350,19 +351,26 @@ impl Budget<'_> {
             .collect();
         let bases = bases.join(", ");
         let expected = grouped(forecast);
+        let pace = self.pace.map_or_else(
+            || String::from("the pace of this month so far"),
+            |pace| match (pace.day_count(), grouped(pace.calls_per_day())) {
+                (0 | 1, calls) => format!("the pace of the last day, {calls} a day"),
+                (days, calls) => format!("the pace of the last {days} days, {calls} a day"),
+            },
+        );
         let mut lines = Vec::new();
         match self.limit() {
             None => lines.push(format!(
-                "airtable: {used} API calls this month ({bases}), about {expected} by its end at this pace"
+                "airtable: {used} API calls this month ({bases}), about {expected} by its end at {pace}"
             )),
             Some(limit) => {
                 let of = grouped(limit);
                 lines.push(format!(
-                    "airtable: {used} of {of} API calls this month ({bases}), about {expected} by its end at this pace"
+                    "airtable: {used} of {of} API calls this month ({bases}), about {expected} by its end at {pace}"
                 ));
                 if forecast > limit {
                     lines.push(format!(
-                        "{} at this pace the month's API calls will not do: polling is slowed down, and the last of \
+                        "{} at that pace the month's API calls will not do: polling is slowed down, and the last of \
                          them are kept for reading; a larger plan, or `notification_url` for pings, helps",
                         paint.yellow("!")
                     ));
@@ -405,21 +413,32 @@ fn age(span: chrono::TimeDelta) -> String {
 mod tests {
     use chrono::{TimeDelta, TimeZone as _, Utc};
 
-    use super::{Budget, age, grouped};
+    use super::{Budget, Pace, age, grouped};
 
     #[test]
     fn status_budget_is_told_with_its_forecast() {
         let calls = vec![("appOne".to_owned(), 20_000), ("appTwo".to_owned(), 1_000)];
-        let budget = Budget { calls, settings: None };
+        let mut budget = Budget { calls, pace: None, settings: None };
         let now = Utc.with_ymd_and_hms(2026, 11, 7, 0, 0, 0).unwrap();
         assert_eq!(
             budget.as_text(now),
             [
                 "airtable: 21,000 API calls this month (appOne 20,000, appTwo 1,000), about 105,000 by its end at \
-              this pace"
+              the pace of this month so far"
             ]
         );
         assert_eq!(budget.as_json(now)["forecast"], 105_000);
+        // The last days were calmer than the first one.
+        budget.pace = Some(Pace { calls: 300, over: std::time::Duration::from_hours(72) });
+        assert_eq!(
+            budget.as_text(now),
+            [
+                "airtable: 21,000 API calls this month (appOne 20,000, appTwo 1,000), about 23,400 by its end at \
+              the pace of the last 3 days, 100 a day"
+            ]
+        );
+        assert_eq!(budget.as_json(now)["forecast"], 23_400);
+        assert_eq!(budget.as_json(now)["calls_per_day"], 100);
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 

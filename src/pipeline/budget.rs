@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::Utc;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
     pulse::Pulse,
-    remote::airtable::{Calls, Client, this_month},
+    remote::airtable::{Calls, Client, Pace, this_month},
     store::{self, budget},
 };
 
@@ -35,6 +36,13 @@ pub(super) async fn keep_counting(
         let mut is_well = is_known;
         for base in &bases {
             is_well &= write_down(&pool, &client, base).await;
+        }
+        match budget::calls_by_day(&pool).await {
+            Ok(by_day) => client.know_pace(Pace::of(&by_day, Utc::now())),
+            Err(error) => {
+                warn!(%error, "could not read how many calls the last days took");
+                is_well = false;
+            }
         }
         if is_well {
             pulse.well();
@@ -129,6 +137,9 @@ mod tests {
         assert_eq!(next.calls_of_all_bases(), 5);
         let stored = budget::calls(&pool, this_month()).await.unwrap();
         assert_eq!(stored, [(NETWORK_BASE.to_owned(), 5)]);
+        // The days' count goes with it; a night may have begun meanwhile.
+        let by_day = budget::calls_by_day(&pool).await.unwrap();
+        assert_eq!(by_day.iter().map(|(_, count)| count).sum::<u64>(), 5);
 
         // The database is away: nothing is forgotten meanwhile.
         cluster.sql("budget", "alter table mirror.api_call rename to away").await.unwrap();

@@ -12,7 +12,8 @@ use crate::model::Decision;
 
 /// Where a new command is announced, and where pushes are woken by those who have cleared something for them.
 pub(crate) const CHANNEL: &str = "plait_command";
-/// What a command says there that is about to read Airtable beside a plait that runs.
+/// What a command says there that is about to read Airtable beside a plait that runs; [`asked_for_room`] says whether
+/// it was one.
 pub(crate) const GUEST: &str = "guest";
 /// How often an answer is looked for.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -68,8 +69,30 @@ pub(crate) async fn put(pool: &PgPool, author: &str, decisions: &[Decision]) -> 
 
 /// Asks the plait that runs, if one does, for room in Airtable's allowance.
 pub(crate) async fn ask_for_room(pool: &PgPool) -> Result<(), Error> {
-    sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(GUEST).execute(pool).await?;
+    let mut transaction = pool.begin().await?;
+    sqlx::query(
+        "insert into mirror.guest (asked_at) values (clock_timestamp())
+         on conflict (is_single) do update set asked_at = excluded.asked_at",
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query("select pg_notify($1, $2)")
+        .bind(CHANNEL)
+        .bind(GUEST)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
     Ok(())
+}
+
+/// How long ago room was last asked for; `None`: never. Anybody may send a notification, so it is the row that counts.
+pub(crate) async fn asked_for_room(pool: &PgPool) -> Result<Option<Duration>, Error> {
+    let ago: Option<f64> = sqlx::query_scalar(
+        "select greatest(extract(epoch from clock_timestamp() - asked_at), 0)::float8 from mirror.guest",
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(ago.and_then(|ago| Duration::try_from_secs_f64(ago).ok()))
 }
 
 /// Takes the place of the one command that calls Airtable, for as long as this session lives; whether it was free.

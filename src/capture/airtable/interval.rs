@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::remote::airtable::forecast;
-
 /// A poll waits this part of the time since the last change: what is found is late by a tenth of the calm
 /// before it at most, and a calm base costs few calls.
 const CALM_DIVISOR: u32 = 10;
@@ -34,8 +32,8 @@ pub(crate) struct Pace {
 pub(crate) struct Quota {
     pub(crate) calls: u64,
     pub(crate) used: u64,
-    /// Since the count began.
-    pub(crate) over: Duration,
+    /// What the month will have cost by its end.
+    pub(crate) forecast: u64,
     /// Until the count begins again.
     pub(crate) left: Duration,
 }
@@ -55,7 +53,7 @@ pub(crate) fn interval(pace: &Pace, since_change: Duration) -> Duration {
             Duration::from_secs_f64(quota.left.as_secs_f64() / calls)
         };
         rest = rest.max(spread(REST_SHARE));
-        let is_beyond = forecast(quota.used, quota.over, quota.left) > quota.calls;
+        let is_beyond = quota.forecast > quota.calls;
         #[expect(clippy::cast_precision_loss, reason = "a count of calls fits an f64")]
         let (is_scarce, is_telling) = (
             (left as f64) < quota.calls as f64 * SCARCE_SHARE,
@@ -81,12 +79,12 @@ mod tests {
     };
 
     fn with_quota(calls: u64, used: u64) -> Pace {
-        Pace { quota: Some(Quota { calls, used, over: Duration::ZERO, left: MONTH }), ..PACE }
+        Pace { quota: Some(Quota { calls, used, forecast: 0, left: MONTH }), ..PACE }
     }
 
-    fn after_days(days: u64, calls: u64, used: u64) -> Pace {
-        let over = Duration::from_hours(days * 24);
-        Pace { quota: Some(Quota { calls, used, over, left: MONTH.saturating_sub(over) }), ..PACE }
+    fn after_days(days: u64, calls: u64, used: u64, forecast: u64) -> Pace {
+        let left = MONTH.saturating_sub(Duration::from_hours(days * 24));
+        Pace { quota: Some(Quota { calls, used, forecast, left }), ..PACE }
     }
 
     /// Calls that polling costs in a month without any change.
@@ -117,17 +115,17 @@ mod tests {
 
     #[test]
     fn interval_is_slow_where_the_month_would_cost_too_much() {
-        // 40 % after a third of the month: as it goes, 120 %.
-        let slow = interval(&after_days(10, 100_000, 40_000), Duration::ZERO);
+        // 40 % are used, and 120 % forecast.
+        let slow = interval(&after_days(10, 100_000, 40_000, 120_000), Duration::ZERO);
         assert!(slow > Duration::from_mins(1), "{slow:?}");
-        assert_eq!(interval(&after_days(10, 100_000, 30_000), Duration::ZERO), PACE.min);
-        // A first listing on the first day says nothing yet.
-        assert_eq!(interval(&after_days(0, 100_000, 15_000), Duration::ZERO), PACE.min);
+        assert_eq!(interval(&after_days(10, 100_000, 30_000, 90_000), Duration::ZERO), PACE.min);
+        // A forecast from a first listing on the first day says nothing yet.
+        assert_eq!(interval(&after_days(0, 100_000, 15_000, 450_000), Duration::ZERO), PACE.min);
     }
 
     #[test]
     fn interval_with_few_calls_left_is_slow_even_in_haste() {
-        assert_eq!(interval(&after_days(1, 100_000, 1_000), Duration::ZERO), PACE.min);
+        assert_eq!(interval(&after_days(1, 100_000, 1_000, 30_000), Duration::ZERO), PACE.min);
         let slow = interval(&with_quota(100_000, 95_000), Duration::ZERO);
         assert!(slow > Duration::from_mins(10), "{slow:?}");
     }

@@ -899,9 +899,10 @@ impl Session {
     }
 
     fn pace(&self) -> Pace {
-        let (over, left) = month_spans(Utc::now());
-        let used = self.links.client.calls_of_all_bases();
-        let quota = self.base.monthly_calls.map(|calls| Quota { calls, used, over, left });
+        let (_, left) = month_spans(Utc::now());
+        let (used, forecast) =
+            (self.links.client.calls_of_all_bases(), self.links.client.forecast());
+        let quota = self.base.monthly_calls.map(|calls| Quota { calls, used, forecast, left });
         Pace {
             min: self.base.poll_min,
             max: self.base.poll_max,

@@ -156,6 +156,12 @@ impl Allowance {
         self.lock().guest = Some((less.min(self.limit - 1), Instant::now() + lasting));
     }
 
+    /// Whether some requests of each second are left to somebody else now.
+    #[cfg(test)]
+    pub(crate) fn leaves_room(&self) -> bool {
+        less(self.lock().guest, Instant::now()) > 0
+    }
+
     /// Nobody sends anything for `pause`: the server refused a request.
     pub(crate) fn penalise(&self, pause: Duration) {
         let now = Instant::now();

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 
 /// So many calls in a month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,20 +82,65 @@ pub(crate) fn month_spans(now: DateTime<Utc>) -> (Duration, Duration) {
     let today = now.date_naive();
     let first = today.with_day(1).unwrap_or(today);
     let next = first.checked_add_months(Months::new(1)).unwrap_or(first);
-    let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
     let over = (now - midnight(first)).to_std().unwrap_or_default();
     let left = (midnight(next) - now).to_std().unwrap_or_default();
     (over, left)
 }
 
-/// What a month will have cost if it goes on as it began. The first day counts as a whole one: a first listing
-/// says nothing of the month.
-pub(crate) fn forecast(used: u64, over: Duration, left: Duration) -> u64 {
-    const DAY: Duration = Duration::from_hours(24);
-    let whole = (over + left).as_secs().max(1);
-    let over = over.max(DAY).as_secs().min(whole);
-    let forecast = u128::from(used) * u128::from(whole) / u128::from(over);
-    u64::try_from(forecast).unwrap_or(u64::MAX)
+fn midnight(day: NaiveDate) -> DateTime<Utc> {
+    day.and_time(NaiveTime::MIN).and_utc()
+}
+
+const DAY: Duration = Duration::from_hours(24);
+/// Whole days before today that the pace is taken from.
+const PACE_DAY_COUNT: i64 = 3;
+
+/// How fast calls were made lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    pub(crate) calls: u64,
+    pub(crate) over: Duration,
+}
+
+impl Pace {
+    /// The pace of the last days, today included: an hour of haste, or of rest, says nothing of a month. `by_day`: the
+    /// oldest first, as far back as was counted, a day without calls left out. `None`: not a whole day was counted.
+    pub(crate) fn of(by_day: &[(NaiveDate, u64)], now: DateTime<Utc>) -> Option<Self> {
+        let today = now.date_naive();
+        let (first, _) = *by_day.first()?;
+        let since = first.max(today.checked_sub_signed(TimeDelta::days(PACE_DAY_COUNT))?);
+        if since >= today {
+            return None;
+        }
+        let calls = by_day.iter().filter(|(day, _)| *day >= since).map(|(_, count)| count).sum();
+        Some(Self { calls, over: (now - midnight(since)).to_std().ok()? })
+    }
+
+    pub(crate) fn calls_per_day(self) -> u64 {
+        stretched(self.calls, DAY, self.over)
+    }
+
+    /// For people.
+    pub(crate) fn day_count(self) -> u64 {
+        (self.over.as_secs() + DAY.as_secs() / 2) / DAY.as_secs()
+    }
+}
+
+/// What a month will have cost by its end, at the pace of the last days; while that is not known, at the month's own,
+/// whose first day counts as a whole one: a first listing says nothing of the month.
+pub(crate) fn forecast(used: u64, pace: Option<Pace>, now: DateTime<Utc>) -> u64 {
+    let (over, left) = month_spans(now);
+    match pace {
+        Some(pace) => used.saturating_add(stretched(pace.calls, left, pace.over)),
+        None => stretched(used, over + left, over.max(DAY).min(over + left)),
+    }
+}
+
+/// `calls` in `over` → in `whole`.
+fn stretched(calls: u64, whole: Duration, over: Duration) -> u64 {
+    let stretched =
+        u128::from(calls) * u128::from(whole.as_secs()) / u128::from(over.as_secs().max(1));
+    u64::try_from(stretched).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -130,12 +175,38 @@ mod tests {
     }
 
     #[test]
-    fn count_forecast_is_the_month_so_far_stretched_over_the_whole() {
+    fn count_forecast_goes_by_the_last_days() {
+        let at = |day, hour| Utc.with_ymd_and_hms(2026, 11, day, hour, 0, 0).unwrap();
+        let day = |number| NaiveDate::from_ymd_opt(2026, 11, number).unwrap();
+        // A first listing of 40,000 on the 2nd, and 1,000 a day since, of which 900 within the last minutes.
+        let by_day = [
+            (day(2), 40_000),
+            (day(17), 1_000),
+            (day(18), 1_000),
+            (day(19), 1_000),
+            (day(20), 900),
+        ];
+        let pace = Pace::of(&by_day, at(20, 0)).unwrap();
+        assert_eq!((pace.calls, pace.over), (3_900, Duration::from_hours(72)));
+        assert_eq!((pace.calls_per_day(), pace.day_count()), (1_300, 3));
+        assert_eq!(forecast(58_000, Some(pace), at(20, 0)), 58_000 + 11 * 1_300);
+        // At rest for a week, and over the end of a month.
+        let rest = Pace::of(&by_day[..1], at(12, 12)).unwrap();
+        assert_eq!((rest.calls, forecast(40_000, Some(rest), at(12, 12))), (0, 40_000));
+        let last = [(NaiveDate::from_ymd_opt(2026, 10, 31).unwrap(), 2_400), (day(1), 0)];
+        assert_eq!(Pace::of(&last, at(1, 0)).unwrap().calls_per_day(), 2_400);
+        // Counted since today alone: that is no day.
+        assert_eq!(Pace::of(&by_day[4..], at(20, 23)), None);
+        assert_eq!(Pace::of(&[], at(20, 0)), None);
+    }
+
+    #[test]
+    fn count_forecast_of_a_new_count_is_the_month_so_far_stretched_over_the_whole() {
         let at = |day, hour| Utc.with_ymd_and_hms(2026, 11, day, hour, 0, 0).unwrap();
         let after = |day, hour, used| {
             let (over, left) = month_spans(at(day, hour));
             assert_eq!(over + left, Duration::from_hours(30 * 24));
-            forecast(used, over, left)
+            forecast(used, None, at(day, hour))
         };
         assert_eq!(after(4, 0, 300), 3_000);
         assert_eq!(after(16, 0, 50_000), 100_000);

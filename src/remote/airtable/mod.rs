@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use reqwest::{
     Method, StatusCode,
     header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER},
@@ -30,7 +30,7 @@ use bucket::{Allowance, Kind};
 use count::Counter;
 
 pub(crate) use bucket::Class;
-pub(crate) use count::{Calls, forecast, month_spans, this_month};
+pub(crate) use count::{Calls, Pace, forecast, month_spans, this_month};
 pub(crate) use error::Error;
 pub(crate) use meta::{Field, Table};
 #[cfg(test)]
@@ -67,6 +67,8 @@ pub(crate) struct Client {
     token_allowance: Allowance,
     bases: Mutex<HashMap<String, Arc<BaseAccount>>>,
     own_user: OnceCell<String>,
+    /// Of the last days.
+    pace: Mutex<Option<Pace>>,
     /// Asked before each write of a push.
     gate: OnceLock<Gate>,
 }
@@ -147,6 +149,7 @@ impl Client {
             token_allowance: Allowance::new(REQUESTS_PER_SECOND_AND_TOKEN),
             bases: Mutex::default(),
             own_user: OnceCell::new(),
+            pace: Mutex::default(),
             gate: OnceLock::new(),
         })
     }
@@ -167,12 +170,19 @@ impl Client {
         self
     }
 
-    /// Leaves room for a guest, for [`ROOM_LASTS`].
-    pub(crate) fn make_room(&self) {
+    /// Leaves room for a guest, for so long.
+    pub(crate) fn make_room(&self, lasting: Duration) {
         let bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
         for account in bases.values() {
-            account.allowance.make_room(REQUESTS_PER_SECOND_OF_GUEST, ROOM_LASTS);
+            account.allowance.make_room(REQUESTS_PER_SECOND_OF_GUEST, lasting);
         }
+    }
+
+    /// Whether any base leaves room for a guest now.
+    #[cfg(test)]
+    pub(crate) fn leaves_room(&self) -> bool {
+        let bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+        bases.values().any(|account| account.allowance.leaves_room())
     }
 
     /// With another limit for a whole answer than 30 s.
@@ -218,6 +228,17 @@ impl Client {
     pub(crate) fn calls_of_all_bases(&self) -> u64 {
         let bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
         bases.values().map(|account| account.counter.of_month(this_month())).sum()
+    }
+
+    /// What this month will have cost by its end, all bases together.
+    pub(crate) fn forecast(&self) -> u64 {
+        let pace = *self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        forecast(self.calls_of_all_bases(), pace, Utc::now())
+    }
+
+    /// The pace of the last days, all processes together; `None`: not known yet.
+    pub(crate) fn know_pace(&self, pace: Option<Pace>) {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = pace;
     }
 
     /// The calls counted since the last time this was asked, by month; [`Self::know_calls`] or
