@@ -6,7 +6,8 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value as Json, json};
 
 use super::{
-    desk::{Desk, Done, Labels, Who, field_no, local, short, shown},
+    desk::{Desk, Done, Who, field_no, local, short},
+    names::Labels,
     terminal::{Paint, say},
 };
 use crate::{
@@ -105,7 +106,8 @@ pub(super) struct Choice {
     /// What is canonical now
     #[arg(long)]
     pub(super) canonical: bool,
-    /// Another value: read as the field's type; a choice by its code or label, records by id, '' for nothing
+    /// Another value: read as the field's type; a choice by its code or label, a linked record by its name or id,
+    /// '' for nothing
     #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
     pub(super) value: Option<String>,
 }
@@ -174,7 +176,29 @@ async fn list(arguments: List) -> anyhow::Result<ExitCode> {
 }
 
 async fn labels(desk: &Desk, conflicts: &[Conflict]) -> anyhow::Result<Labels> {
-    desk.labels(conflicts.iter().map(|it| (it.entity.clone(), it.record_id))).await
+    let records = conflicts.iter().map(|it| (it.entity.clone(), it.record_id));
+    desk.labels_with_links(records, conflicts.iter().flat_map(cells)).await
+}
+
+/// The lines of the list of open conflicts, and of the first one in full, without colours.
+#[cfg(test)]
+pub(super) async fn told(desk: &Desk) -> anyhow::Result<Vec<String>> {
+    let conflicts = conflict::conflicts(&desk.pool, false, None, 10).await?;
+    let labels = labels(desk, &conflicts).await?;
+    let mut lines: Vec<String> =
+        conflicts.iter().map(|it| as_text(it, &labels, Paint::none())).collect();
+    if let Some(first) = conflicts.first() {
+        lines.extend(in_full(desk, first, &labels).await?);
+    }
+    Ok(lines)
+}
+
+/// The values of a conflict's cell.
+pub(super) fn cells(it: &Conflict) -> impl Iterator<Item = (&str, &str, &Json)> {
+    let values =
+        [Some(&it.canonical), Some(&it.observed), it.base.as_ref(), it.settled_value.as_ref()];
+    let field = it.field.as_deref().unwrap_or_default();
+    values.into_iter().flatten().map(move |value| (it.entity.as_str(), field, value))
 }
 
 async fn find(desk: &Desk, id: i64) -> anyhow::Result<Conflict> {
@@ -231,6 +255,12 @@ pub(super) async fn plan(desk: &Desk, id: i64, choice: &Choice) -> anyhow::Resul
             "{what} · {name}: what it held was erased with a person's data (`plait person list`), and does not come back"
         );
     }
+    let labels = {
+        let known = cells(&conflict)
+            .chain([&now, &value].map(|it| (conflict.entity.as_str(), name.as_str(), it)));
+        desk.labels_with_links([], known).await?
+    };
+    let shown = |value: &Json| labels.value(&conflict.entity, name, Some(value));
     let is_of_unfit = choice.airtable && conflict.side == Side::Airtable.name()
         || choice.directus && conflict.side == Side::Directus.name();
     if let Some(why) = conflict.unfit.as_ref().filter(|_| is_of_unfit) {
@@ -243,17 +273,13 @@ pub(super) async fn plan(desk: &Desk, id: i64, choice: &Choice) -> anyhow::Resul
     let words = if value == now {
         let gives_way = match loser {
             Some(side) if conflict.is_open() => {
-                format!("; {side}'s {} gives way", shown(Some(held_by(side))))
+                format!("; {side}'s {} gives way", shown(held_by(side)))
             }
             _ => String::new(),
         };
-        format!("{what} · {name}: stays {}, on all sides{gives_way}", shown(Some(&now)))
+        format!("{what} · {name}: stays {}, on all sides{gives_way}", shown(&now))
     } else {
-        format!(
-            "{what} · {name}: {} → {} ({whose}), on all sides",
-            shown(Some(&now)),
-            shown(Some(&value))
-        )
+        format!("{what} · {name}: {} → {} ({whose}), on all sides", shown(&now), shown(&value))
     };
     let back = loser
         .filter(|_| value == now && conflict.unfit.is_none())
@@ -338,6 +364,7 @@ fn value_json(
 }
 
 fn as_text(conflict: &Conflict, labels: &Labels, paint: Paint) -> String {
+    let shown = |value: &Json| value_text(conflict, labels, value);
     let field = conflict.field.as_deref().unwrap_or("(deleted or edited)");
     if let Some(why) = &conflict.unfit {
         return format!(
@@ -346,25 +373,33 @@ fn as_text(conflict: &Conflict, labels: &Labels, paint: Paint) -> String {
             labels.of(&conflict.entity, conflict.record_id),
             paint.bold(field),
             conflict.side,
-            shown(Some(&conflict.observed)),
+            shown(&conflict.observed),
             by(conflict.observed_author.as_deref(), conflict.observed_at),
-            paint.dim(&decided(conflict)),
+            paint.dim(&decided(conflict, labels)),
         );
     }
-    let state =
-        if conflict.is_open() { paint.yellow("waits") } else { paint.dim(&decided(conflict)) };
+    let state = if conflict.is_open() {
+        paint.yellow("waits")
+    } else {
+        paint.dim(&decided(conflict, labels))
+    };
     format!(
         "{}  {} · {}  {} {} ({}) ≠ {} {} ({})  {state}",
         paint.bold(&conflict.conflict_id.to_string()),
         labels.of(&conflict.entity, conflict.record_id),
         paint.bold(field),
         conflict.other_side(),
-        shown(Some(&conflict.canonical)),
+        shown(&conflict.canonical),
         by(conflict.canonical_author.as_deref(), conflict.canonical_at),
         conflict.side,
-        shown(Some(&conflict.observed)),
+        shown(&conflict.observed),
         by(conflict.observed_author.as_deref(), conflict.observed_at),
     )
+}
+
+/// A value of a conflict's cell.
+pub(super) fn value_text(conflict: &Conflict, labels: &Labels, value: &Json) -> String {
+    labels.value(&conflict.entity, conflict.field.as_deref().unwrap_or_default(), Some(value))
 }
 
 fn by(author: Option<&str>, at: Option<chrono::DateTime<chrono::Utc>>) -> String {
@@ -375,14 +410,14 @@ fn by(author: Option<&str>, at: Option<chrono::DateTime<chrono::Utc>>) -> String
 }
 
 /// How a conflict ended.
-pub(super) fn decided(conflict: &Conflict) -> String {
-    let value =
-        conflict.settled_value.as_ref().map(|value| format!(" with {}", shown(Some(value))));
+pub(super) fn decided(conflict: &Conflict, labels: &Labels) -> String {
+    let shown = |value: &Json| value_text(conflict, labels, value);
+    let value = conflict.settled_value.as_ref().map(|value| format!(" with {}", shown(value)));
     match (&conflict.decided_by, conflict.decision.as_str()) {
         (Some(person), _) => format!("settled{} by {person}", value.unwrap_or_default()),
         (None, "held") => "the sides came to agree".into(),
         (None, "overwritten") if conflict.unfit.is_some() => {
-            format!("replaced by {}", shown(Some(&conflict.canonical)))
+            format!("replaced by {}", shown(&conflict.canonical))
         }
         (None, "overwritten") => {
             format!("{}'s value was overwritten", conflict.side)
@@ -396,6 +431,7 @@ pub(super) fn decided(conflict: &Conflict) -> String {
 /// One conflict, with all that is known of it and what can be done.
 async fn in_full(desk: &Desk, conflict: &Conflict, labels: &Labels) -> anyhow::Result<Vec<String>> {
     let paint = Paint::for_stdout();
+    let shown = |value: &Json| value_text(conflict, labels, value);
     let id = conflict.conflict_id;
     let mut lines = vec![format!(
         "{} {} · {}",
@@ -405,12 +441,12 @@ async fn in_full(desk: &Desk, conflict: &Conflict, labels: &Labels) -> anyhow::R
     )];
     lines.push(format!("  record    {}", conflict.record_id));
     if let Some(why) = &conflict.unfit {
-        lines.extend(unfit_in_full(conflict, why));
+        lines.extend(unfit_in_full(conflict, labels, why));
         return Ok(lines);
     }
     let base = match (&conflict.base, conflict.base_is_known) {
         (_, false) => "not known: the records were matched when they differed already".into(),
-        (base, true) => shown(base.as_ref()),
+        (base, true) => shown(base.as_ref().unwrap_or(&Json::Null)),
     };
     lines.push(format!("  before    {base}"));
     for (side, value, author, at) in [
@@ -427,7 +463,7 @@ async fn in_full(desk: &Desk, conflict: &Conflict, labels: &Labels) -> anyhow::R
             conflict.observed_at,
         ),
     ] {
-        lines.push(format!("  {side:9} {}  ({})", shown(Some(value)), by(author, at)));
+        lines.push(format!("  {side:9} {}  ({})", shown(value), by(author, at)));
     }
     let entity_no = desk.entity_no(&conflict.entity)?;
     let entity = desk.mapping.entity(entity_no);
@@ -437,7 +473,9 @@ async fn in_full(desk: &Desk, conflict: &Conflict, labels: &Labels) -> anyhow::R
         (None, _) => "the record is gone".into(),
         (Some(row), _) if row.is_deleted => "the record is deleted".into(),
         (Some(row), Some(name)) => {
-            shown(Some(&row.values[usize::from(field_no(entity, name)?.0)].to_json()))
+            let now = row.values[usize::from(field_no(entity, name)?.0)].to_json();
+            let cell = [(conflict.entity.as_str(), name.as_str(), &now)];
+            desk.labels_with_links([], cell).await?.value(&conflict.entity, name, Some(&now))
         }
         (Some(_), None) => "the record is there".into(),
     };
@@ -449,7 +487,7 @@ async fn in_full(desk: &Desk, conflict: &Conflict, labels: &Labels) -> anyhow::R
         ));
     } else {
         let at = conflict.decided_at.map_or_else(String::new, |at| format!(", {}", local(at)));
-        lines.push(format!("  {}{at}", decided(conflict)));
+        lines.push(format!("  {}{at}", decided(conflict, labels)));
         lines.push(format!(
             "  the other value comes back by `plait conflicts settle {id} --{}`",
             if conflict.decision == "observed taken" {
@@ -463,7 +501,7 @@ async fn in_full(desk: &Desk, conflict: &Conflict, labels: &Labels) -> anyhow::R
 }
 
 /// What a side's cell held that was no value of the field, whole.
-fn unfit_in_full(conflict: &Conflict, why: &str) -> Vec<String> {
+fn unfit_in_full(conflict: &Conflict, labels: &Labels, why: &str) -> Vec<String> {
     let id = conflict.conflict_id;
     let held = conflict.observed.as_str().unwrap_or_default();
     let at = conflict.decided_at.map_or_else(String::new, |at| format!(", {}", local(at)));
@@ -475,7 +513,7 @@ fn unfit_in_full(conflict: &Conflict, why: &str) -> Vec<String> {
             by(conflict.observed_author.as_deref(), conflict.observed_at)
         ),
         format!("  could not be taken: {why}"),
-        format!("  {}{at}", decided(conflict)),
+        format!("  {}{at}", decided(conflict, labels)),
         format!("  a value that fits is taken by `plait conflicts settle {id} --value V`"),
     ]
 }

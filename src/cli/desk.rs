@@ -1,7 +1,7 @@
 //! What the commands of the way back share: the settings, the mapping as the canonical tables have it, what things are
 //! called, and how a decision is carried out.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, TimeZone as _, Utc};
@@ -18,7 +18,7 @@ use crate::{
     document::did_you_mean,
     mapping::{Entity, Field, FieldKind, Mapping},
     model::{Author, Cell, Decision, Delivery, EntityNo, FieldNo, Observation, Side, Stamp, Value},
-    store::{self, Canonical, TableShape, Writer, command, record, vitals},
+    store::{self, Canonical, TableShape, Writer, command, vitals},
 };
 
 /// How long a running plait has to carry a decision out.
@@ -94,6 +94,11 @@ impl Desk {
         Ok(Self { mapping, shapes, pool, canonical, limits })
     }
 
+    /// The database itself, for what is not done over the pool.
+    pub(super) fn canonical(&self) -> &Canonical {
+        &self.canonical
+    }
+
     // ---- names ---------------------------------------------------------------------------------------
 
     pub(super) fn entity_no(&self, name: &str) -> anyhow::Result<EntityNo> {
@@ -109,47 +114,6 @@ impl Desk {
         &self.shapes[usize::from(no.0)]
     }
 
-    /// The record that a person means by its UUID, `rec…` or Directus key.
-    pub(super) async fn record(&self, entity: EntityNo, name: &str) -> anyhow::Result<Uuid> {
-        let described = self.mapping.entity(entity);
-        let found = record::find(&self.pool, &described.name, name.trim()).await?;
-        match found.as_slice() {
-            [one] if record::is_known(&self.pool, described, self.shape(entity), *one).await? => {
-                Ok(*one)
-            }
-            [] | [_] => bail!(
-                "there is no record `{name}` of {}, and never was; a record is named by its UUID, Airtable's rec… or its key in Directus",
-                described.name
-            ),
-            several => bail!(
-                "`{name}` may be any of these records of {}; name it by its UUID: {}",
-                described.name,
-                several.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            ),
-        }
-    }
-
-    /// A readable name of each of these records.
-    pub(super) async fn labels(
-        &self,
-        records: impl IntoIterator<Item = (String, Uuid)>,
-    ) -> anyhow::Result<Labels> {
-        let mut by_entity: BTreeMap<String, Vec<Uuid>> = BTreeMap::new();
-        for (entity, record) in records {
-            by_entity.entry(entity).or_default().push(record);
-        }
-        let mut labels = BTreeMap::new();
-        for (name, ids) in by_entity {
-            let Ok(no) = self.entity_no(&name) else { continue };
-            let entity = self.mapping.entity(no);
-            let found = record::records(&self.pool, entity, self.shape(no), &ids).await?;
-            for (id, row) in found {
-                labels.insert((name.clone(), id), label(entity, &row.values));
-            }
-        }
-        Ok(Labels(labels))
-    }
-
     /// Reads what a person typed for a field: by its type, a choice by its code or either side's label, a link by
     /// any of the linked record's names.
     pub(super) async fn typed(&self, field: &Field, text: &str) -> anyhow::Result<Value> {
@@ -159,6 +123,12 @@ impl Desk {
             Cell::Link(None) => Ok(Value::Null),
             Cell::Link(Some(key)) => Ok(Value::Uuid(self.linked(field, &key.0).await?)),
             Cell::Links(keys) => {
+                // A name may have a comma in it.
+                if keys.len() > 1
+                    && let Ok(one) = self.linked(field, text).await
+                {
+                    return Ok(Value::set(vec![one.to_string()]));
+                }
                 let mut ids = Vec::new();
                 for key in keys {
                     ids.push(self.linked(field, &key.0).await?.to_string());
@@ -169,12 +139,10 @@ impl Desk {
     }
 
     async fn linked(&self, field: &Field, name: &str) -> anyhow::Result<Uuid> {
-        match field.kind {
-            FieldKind::Link { target } | FieldKind::Links { target } => {
-                self.record(target, name).await
-            }
-            _ => bail!("`{}` is no link", field.name),
-        }
+        let (FieldKind::Link { target } | FieldKind::Links { target }) = field.kind else {
+            bail!("`{}` is no link", field.name)
+        };
+        self.record(target, name).await
     }
 
     // ---- deciding ------------------------------------------------------------------------------------
@@ -236,46 +204,6 @@ impl Desk {
         let seen = Delivery::Transaction { stamp, observations };
         Ok(Apply::new(writer, Vec::new(), self.limits).carry_out(vec![seen]).await?)
     }
-}
-
-/// Readable names of records.
-#[derive(Debug)]
-pub(super) struct Labels(BTreeMap<(String, Uuid), String>);
-
-impl Labels {
-    /// `member Jeanne Martin`, or the record's id where canonical does not have it.
-    pub(super) fn of(&self, entity: &str, record: Uuid) -> String {
-        match self.0.get(&(entity.to_owned(), record)) {
-            Some(label) if !label.is_empty() => format!("{entity} {label}"),
-            _ => format!("{entity} {record}"),
-        }
-    }
-}
-
-/// What a person calls a record: its name, title or label, first and last name, or the first text in it.
-pub(super) fn label(entity: &Entity, values: &[Value]) -> String {
-    let text = |at: usize| match values.get(at) {
-        Some(Value::Text(text)) => Some(text.as_str()),
-        _ => None,
-    };
-    let named =
-        |name: &str| entity.fields.iter().position(|field| field.name == name).and_then(text);
-    let one = ["name", "title", "label", "legal_name"].into_iter().find_map(named);
-    let person = || {
-        let parts: Vec<&str> = ["first_name", "last_name"].into_iter().filter_map(named).collect();
-        (!parts.is_empty()).then(|| parts.join(" "))
-    };
-    let first = || {
-        let is_text = |field: &Field| {
-            matches!(field.kind, FieldKind::Text | FieldKind::LongText | FieldKind::Email)
-        };
-        let texts = entity.fields.iter().enumerate().filter(|(_, field)| is_text(field));
-        texts.map(|(at, _)| at).find_map(text).map(str::to_owned)
-    };
-    one.map(str::to_owned)
-        .or_else(person)
-        .or_else(first)
-        .map_or_else(String::new, |label| short(&label, 60))
 }
 
 pub(super) fn field_no(entity: &Entity, name: &str) -> anyhow::Result<FieldNo> {

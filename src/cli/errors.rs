@@ -6,7 +6,8 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::{
-    desk::{Desk, Labels, instead, local, shown},
+    desk::{Desk, instead, local, shown},
+    names::Labels,
     terminal::{Paint, say},
 };
 use crate::store::parked::{self, Parked, Refused, Stuck};

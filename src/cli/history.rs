@@ -7,8 +7,9 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::{
-    conflicts::decided,
-    desk::{Desk, Labels, field_no, local, short, shown},
+    conflicts::{self, decided, value_text},
+    desk::{Desk, field_no, local, short, shown},
+    names::Labels,
     terminal::{Paint, say},
     waiting::{history_json, history_line},
 };
@@ -31,7 +32,7 @@ use crate::{
 pub(super) struct Arguments {
     /// As the mapping calls it
     entity: String,
-    /// The record's UUID, Airtable's rec…, or its key in Directus
+    /// The record's name, its UUID, Airtable's rec…, or its key in Directus
     id: String,
     /// Only this field
     #[arg(long, value_name = "NAME")]
@@ -81,15 +82,15 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let record = desk.record(entity_no, &arguments.id).await?;
     let lines = timeline(&desk, &entity.name, record, arguments.field.as_deref()).await?;
     let paint = Paint::for_stdout();
+    let labels = labels(&desk, &entity.name, record, &lines).await?;
     if !arguments.json {
-        let labels = desk.labels([(entity.name.clone(), record)]).await?;
         say(&heading(&desk, &entity.name, record, &labels, paint).await?)?;
         if lines.is_empty() {
             say("  nothing has changed since the first copy")?;
         }
     }
     for line in &lines {
-        let text = if arguments.json { as_json(line) } else { as_text(line, paint) };
+        let text = if arguments.json { as_json(line) } else { as_text(line, &labels, paint) };
         if !say(&text)? {
             return Ok(ExitCode::SUCCESS);
         }
@@ -110,7 +111,25 @@ pub(super) async fn told(
 ) -> anyhow::Result<Vec<String>> {
     let record = desk.record(desk.entity_no(entity)?, id).await?;
     let lines = timeline(desk, entity, record, field).await?;
-    Ok(lines.iter().map(|line| as_text(line, Paint::none())).collect())
+    let labels = labels(desk, entity, record, &lines).await?;
+    Ok(lines.iter().map(|line| as_text(line, &labels, Paint::none())).collect())
+}
+
+/// What the record is called, and those to which its cells have linked.
+async fn labels(desk: &Desk, entity: &str, record: Uuid, lines: &[Line]) -> anyhow::Result<Labels> {
+    let cells = lines.iter().flat_map(|line| -> Vec<(&str, &str, &Json)> {
+        match &line.what {
+            What::Change(entry, _) => {
+                let cells = entry.before.iter().chain(&entry.after);
+                cells.map(|(field, value)| (entity, field.as_str(), value)).collect()
+            }
+            What::Conflict(conflict) | What::Settled(conflict) => {
+                conflicts::cells(conflict).collect()
+            }
+            What::Refused(_) | What::Passage(_) => Vec::new(),
+        }
+    });
+    desk.labels_with_links([(entity.to_owned(), record)], cells).await
 }
 
 async fn heading(
@@ -189,27 +208,30 @@ async fn timeline(
     Ok(lines)
 }
 
-fn as_text(line: &Line, paint: Paint) -> String {
+fn as_text(line: &Line, labels: &Labels, paint: Paint) -> String {
     match &line.what {
         What::Change(entry, cell) => {
+            let value = |cell: &str, values: &serde_json::Map<String, Json>| {
+                labels.value(&entry.entity, cell, values.get(cell))
+            };
             let what = match (cell, entry.action.as_str()) {
                 (None, "delete") => paint.red("deleted"),
                 (None, "restore") => paint.green("came back"),
                 (None, "create") => paint.green("created"),
                 (None, action) => action.to_owned(),
                 (Some(cell), "create") => {
-                    format!("{} {cell} = {}", paint.green("new"), shown(entry.after.get(cell)))
+                    format!("{} {cell} = {}", paint.green("new"), value(cell, &entry.after))
                 }
                 (Some(cell), "delete") => {
-                    format!("{} {cell} was {}", paint.red("deleted"), shown(entry.before.get(cell)))
+                    format!("{} {cell} was {}", paint.red("deleted"), value(cell, &entry.before))
                 }
                 (Some(cell), action) => {
                     let back =
                         if action == "restore" { paint.green("came back ") } else { String::new() };
                     format!(
                         "{back}{cell}: {} → {}",
-                        paint.dim(&shown(entry.before.get(cell))),
-                        paint.bold(&shown(entry.after.get(cell)))
+                        paint.dim(&value(cell, &entry.before)),
+                        paint.bold(&value(cell, &entry.after))
                     )
                 }
             };
@@ -238,7 +260,7 @@ fn as_text(line: &Line, paint: Paint) -> String {
             short(conflict.observed_author.as_deref().unwrap_or_default(), 24),
             paint.yellow(&format!("not taken {}", conflict.conflict_id)),
             conflict.field.as_deref().unwrap_or_default(),
-            shown(Some(&conflict.observed)),
+            value_text(conflict, labels, &conflict.observed),
         ),
         What::Conflict(conflict) => format!(
             "  {}  {:8}  {:24}  {} {}: {} on {} met {} on {}{}",
@@ -247,14 +269,14 @@ fn as_text(line: &Line, paint: Paint) -> String {
             short(conflict.observed_author.as_deref().unwrap_or_default(), 24),
             paint.yellow(&format!("conflict {}", conflict.conflict_id)),
             conflict.field.as_deref().unwrap_or("deleted or edited"),
-            shown(Some(&conflict.observed)),
+            value_text(conflict, labels, &conflict.observed),
             conflict.side,
-            shown(Some(&conflict.canonical)),
+            value_text(conflict, labels, &conflict.canonical),
             conflict.other_side(),
             match conflict.decision.as_str() {
                 "held" if conflict.is_open() => ": waits for a decision".into(),
                 "held" | "overwritten" => String::new(),
-                _ => format!(": {}", decided(conflict)),
+                _ => format!(": {}", decided(conflict, labels)),
             },
         ),
         What::Passage(passage) => format!(
@@ -279,7 +301,7 @@ fn as_text(line: &Line, paint: Paint) -> String {
                 if conflict.unfit.is_some() { "not taken" } else { "conflict" },
                 conflict.conflict_id
             )),
-            decided(conflict),
+            decided(conflict, labels),
         ),
     }
 }

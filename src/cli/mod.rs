@@ -12,6 +12,9 @@ mod guest;
 mod history;
 mod identity;
 mod migrate;
+mod names;
+#[cfg(test)]
+mod names_tests;
 mod person;
 #[cfg(test)]
 mod person_tests;

@@ -7,7 +7,8 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::{
-    desk::{Desk, Labels, Who, local, shown},
+    desk::{Desk, Who, local},
+    names::Labels,
     settings,
     terminal::{Paint, say},
 };
@@ -16,7 +17,7 @@ use crate::{
     config::Settings,
     mapping::Mapping,
     merge::SentCell,
-    model::{EntityNo, Side},
+    model::{EntityNo, Side, Value},
     store::{
         Books, WHOLE_RECORD,
         plan::{Planned, PlannedKind, Proposal, Stopped, Unapproved},
@@ -104,6 +105,14 @@ pub(super) async fn show(
     Ok(())
 }
 
+/// The lines of the whole plan, without colours.
+#[cfg(test)]
+pub(super) async fn told(desk: &Desk) -> anyhow::Result<Vec<String>> {
+    let proposal = books(desk).await?.proposal().await?;
+    let labels = labels(desk, &proposal).await?;
+    Ok(as_text(&desk.mapping, &proposal, &labels, usize::MAX, Paint::none()))
+}
+
 pub(super) fn short_digest(digest: &str) -> String {
     digest.chars().take(DIGEST_SHOWN).collect()
 }
@@ -127,7 +136,20 @@ async fn labels(desk: &Desk, proposal: &Proposal) -> anyhow::Result<Labels> {
             .map(|record| (it.entity.clone(), record))
     });
     let doomed = proposal.doomed.iter().map(|it| (it.entity.clone(), it.record_id));
-    desk.labels(planned.chain(linked).chain(asked).chain(doomed)).await
+    let cells: Vec<(&str, &str, Json)> = proposal
+        .planned
+        .iter()
+        .flat_map(|it| {
+            let entity = desk.mapping.entity(it.entity);
+            it.cells.iter().flat_map(|cell| {
+                let field = entity.field(cell.field).name.as_str();
+                [&cell.expected, &cell.value]
+                    .map(|value| (entity.name.as_str(), field, value.to_json()))
+            })
+        })
+        .collect();
+    let cells = cells.iter().map(|(entity, field, value)| (*entity, *field, value));
+    desk.labels_with_links(planned.chain(linked).chain(asked).chain(doomed), cells).await
 }
 
 fn as_text(
@@ -350,10 +372,11 @@ fn record_text(mapping: &Mapping, it: &Planned, labels: &Labels, paint: Paint) -
     };
     let cell = |cell: &SentCell| {
         let field = &entity.field(cell.field).name;
-        let after = shown(Some(&cell.value.to_json()));
+        let shown = |value: &Value| labels.value(&entity.name, field, Some(&value.to_json()));
+        let after = shown(&cell.value);
         match it.kind {
             PlannedKind::Create => format!("{field} {after}"),
-            _ => format!("{field}: {} → {after}", shown(Some(&cell.expected.to_json()))),
+            _ => format!("{field}: {} → {after}", shown(&cell.expected)),
         }
     };
     let cells: Vec<String> = it.cells.iter().map(cell).collect();

@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::{
     conflicts::report,
-    desk::{Desk, Who, field_no, instead, label, local, shown, time},
+    desk::{Desk, Who, field_no, instead, local, time},
+    names::{Labels, label},
     terminal::{Paint, say},
 };
 use crate::{
@@ -83,7 +84,7 @@ struct Common {
 struct CellArguments {
     /// As the mapping calls it
     entity: String,
-    /// The record's UUID, Airtable's rec…, or its key in Directus
+    /// The record's name, its UUID, Airtable's rec…, or its key in Directus
     id: String,
     /// As the mapping calls it
     field: String,
@@ -98,7 +99,7 @@ struct CellArguments {
 struct RecordArguments {
     /// As the mapping calls it
     entity: String,
-    /// The record's UUID, Airtable's rec…, or its key in Directus
+    /// The record's name, its UUID, Airtable's rec…, or its key in Directus
     id: String,
     /// 2026-03-01, "2026-03-01 14:30" or 2026-03-01T14:30:00Z
     #[arg(long, value_name = "TIME", value_parser = time)]
@@ -309,8 +310,15 @@ pub(super) async fn of_author(
 pub(super) async fn of_batch(desk: &Desk, transaction: i64) -> anyhow::Result<Chosen> {
     let entries = history::of_transactions(&desk.pool, &[transaction]).await?;
     if entries.is_empty() {
+        let near = history::transactions_near(&desk.pool, transaction).await?;
+        let near: Vec<String> = near.iter().map(ToString::to_string).collect();
         bail!(
-            "transaction {transaction} changed no record, or does not exist: `plait history ENTITY ID` has the numbers behind each line"
+            "transaction {transaction} changed no record, or does not exist{}: `plait history ENTITY ID` has the numbers behind each line",
+            if near.is_empty() {
+                String::new()
+            } else {
+                format!("; the nearest that did are {}", near.join(", "))
+            }
         );
     }
     Ok(Chosen::whole(&entries))
@@ -334,6 +342,7 @@ pub(super) async fn of_changes(desk: &Desk, number: i64) -> anyhow::Result<Chose
 pub(super) struct Planned {
     pub(super) plan: Plan,
     names: BTreeMap<Place, String>,
+    labels: Labels,
 }
 
 /// Plans with all that canonical and the journal say now.
@@ -359,7 +368,24 @@ pub(super) async fn planned(
     let names =
         chosen.places.iter().map(|place| (place.clone(), name(desk, place, &now, &entries)));
     let names = names.collect();
-    Ok(Planned { plan, names })
+    let labels = desk.labels_with_links([], plan.decisions.iter().flat_map(cells)).await?;
+    Ok(Planned { plan, names, labels })
+}
+
+/// The values that a decision would change, and those that it would set.
+fn cells(decision: &Decision) -> Vec<(&str, &str, &Json)> {
+    match decision {
+        Decision::Set { entity, cells, .. } => {
+            let both = cells.iter().flat_map(|(field, wish)| {
+                [&wish.expected, &wish.value].map(|value| (entity.as_str(), field.as_str(), value))
+            });
+            both.collect()
+        }
+        Decision::Restore { entity, cells, .. } => {
+            cells.iter().map(|(field, value)| (entity.as_str(), field.as_str(), value)).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 async fn now(desk: &Desk, places: &BTreeSet<Place>) -> anyhow::Result<BTreeMap<Place, Now>> {
@@ -464,10 +490,11 @@ impl Planned {
                 Decision::Set { entity, record, cells, .. } => {
                     let name = self.name(entity, *record);
                     for (field, wish) in cells {
+                        let shown = |value| self.labels.value(entity, field, Some(value));
                         lines.push(format!(
                             "{name} · {field}: {} → {}",
-                            paint.dim(&shown(Some(&wish.expected))),
-                            paint.bold(&shown(Some(&wish.value)))
+                            paint.dim(&shown(&wish.expected)),
+                            paint.bold(&shown(&wish.value))
                         ));
                     }
                 }
@@ -475,7 +502,8 @@ impl Planned {
                     let name = self.name(entity, *record);
                     lines.push(format!("{name}: {}", paint.green("comes back, on all sides")));
                     for (field, value) in cells.iter().filter(|(_, value)| !value.is_null()) {
-                        lines.push(format!("    {field} = {}", shown(Some(value))));
+                        let value = self.labels.value(entity, field, Some(value));
+                        lines.push(format!("    {field} = {value}"));
                     }
                 }
                 Decision::Delete { entity, record } => {

@@ -5,8 +5,9 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use serde_json::{Value as Json, json};
 
 use super::{
-    desk::{Desk, Labels, short, shown},
+    desk::{Desk, short},
     guest::Guest,
+    names::Labels,
     settings,
     terminal::{Paint, say},
 };
@@ -214,8 +215,12 @@ async fn as_text(
         comparison.cell_count
     )];
     let named = comparison.differences.iter().take(count_max);
-    let labels =
-        desk.labels(named.clone().filter_map(|it| Some((entity.clone(), it.record?)))).await?;
+    let records = named.clone().filter_map(|it| Some((entity.clone(), it.record?)));
+    let cells = named.clone().flat_map(|it| {
+        let field = it.field.as_deref().unwrap_or_default();
+        [&it.side, &it.canonical].map(|value| (entity.as_str(), field, value))
+    });
+    let labels = desk.labels_with_links(records, cells).await?;
     lines.extend(named.map(|it| difference(entity, found, it, &labels, paint)));
     if comparison.differences.len() > count_max {
         lines.push(format!(
@@ -242,8 +247,8 @@ fn difference(
         Some(field) => format!(
             "{field}: {} {}, canonical {}",
             found.side,
-            shown(Some(&it.side)),
-            shown(Some(&it.canonical))
+            labels.value(entity, field, Some(&it.side)),
+            labels.value(entity, field, Some(&it.canonical))
         ),
         None if it.side == Json::Bool(true) => format!("on {} only", found.side),
         None => format!("not on {}", found.side),

@@ -84,3 +84,19 @@ pub(crate) async fn authors(
     .fetch_all(pool)
     .await?)
 }
+
+/// The transactions nearest to `number` that changed a record, for who mistypes one.
+pub(crate) async fn transactions_near(pool: &PgPool, number: i64) -> Result<Vec<i64>, Error> {
+    Ok(sqlx::query_scalar(
+        "select source_transaction_id from (
+             (select source_transaction_id from mirror.source_transaction where source_transaction_id > $1
+              order by source_transaction_id limit 3)
+             union all
+             (select source_transaction_id from mirror.source_transaction where source_transaction_id < $1
+              order by source_transaction_id desc limit 3)
+         ) near order by abs(source_transaction_id - $1), source_transaction_id limit 3",
+    )
+    .bind(number)
+    .fetch_all(pool)
+    .await?)
+}

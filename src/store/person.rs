@@ -665,21 +665,6 @@ pub(crate) async fn shadows_naming(
     .await?)
 }
 
-/// What all records of an entity are called, by these columns together.
-pub(crate) async fn names(
-    pool: &PgPool,
-    shape: &TableShape,
-    columns: &[String],
-) -> Result<Vec<String>, Error> {
-    let columns: Vec<String> = columns.iter().map(|it| format!("t.{}", quoted(it))).collect();
-    let sql = format!(
-        "select distinct concat_ws(' ', {}) from {} t order by 1",
-        columns.join(", "),
-        shape.table
-    );
-    Ok(sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(pool).await?)
-}
-
 /// The sides on which a record that was deleted elsewhere still lives and waits for a yes.
 pub(crate) async fn doomed(pool: &PgPool, entity: i16, record: Uuid) -> Result<Vec<String>, Error> {
     Ok(sqlx::query_scalar(

@@ -12,7 +12,7 @@ use anyhow::bail;
 use uuid::Uuid;
 
 use super::{
-    desk::{Desk, instead, local},
+    desk::{Desk, local},
     terminal::{Paint, say},
 };
 use crate::{
@@ -137,9 +137,9 @@ pub(super) async fn find(desk: &Desk, entity_no: EntityNo, who: &str) -> anyhow:
     match found.as_slice() {
         [one] => Ok(*one),
         [] => {
-            let near = near(desk, entity_no, &who).await?;
+            let near = desk.near_record(entity_no, &who).await?;
             bail!(
-                "no {} is called `{who}`{near}; a person is named by UUID, e-mail, first and last name as they are written, Airtable's rec… or the key in Directus",
+                "no {} is called `{who}`, by UUID, e-mail, first and last name as they are written, Airtable's rec… or the key in Directus{near}",
                 entity.name
             )
         }
@@ -155,18 +155,6 @@ pub(super) async fn find(desk: &Desk, entity_no: EntityNo, who: &str) -> anyhow:
             )
         }
     }
-}
-
-/// Whose name is nearly what was typed.
-async fn near(desk: &Desk, entity_no: EntityNo, who: &str) -> anyhow::Result<String> {
-    let (given, family) = name_columns(desk.mapping.entity(entity_no));
-    let columns: Vec<String> = [given, family].into_iter().flatten().map(str::to_owned).collect();
-    if columns.is_empty() {
-        return Ok(String::new());
-    }
-    let names = books::names(&desk.pool, desk.shape(entity_no), &columns).await?;
-    let near = instead(who, names.iter().map(String::as_str));
-    Ok(if near.contains("did you mean") { near } else { String::new() })
 }
 
 // ---- the list -----------------------------------------------------------------------------------------------
