@@ -1,7 +1,7 @@
 //! `plait check`: the doctor. Reads both documents, reaches every service, and says what is missing and what to
 //! do about it.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use serde_json::json;
 
@@ -16,7 +16,8 @@ use crate::{
     config::Settings,
     mapping::{Direction, Entity, Field, Mapping, Policy, Upkeep},
     model::{Finding, Level, Side},
-    push, store,
+    push,
+    store::{self, reading},
 };
 
 /// Looks at everything that `run` needs and changes nothing. The exit code is 0 when `run` would work.
@@ -199,9 +200,23 @@ async fn airtable(settings: &Settings, mapping: &Mapping, findings: &mut Vec<Fin
             return;
         }
     };
+    let stored = identities(settings).await;
     for base in &plan.bases {
-        findings.extend(airtable::preflight(&plan.client, base, mapping, None).await);
+        let stored = stored.get(&base.id);
+        findings.extend(airtable::preflight(&plan.client, base, mapping, stored).await);
     }
+}
+
+/// What a run has found out about each base before, by the base's id.
+async fn identities(settings: &Settings) -> BTreeMap<String, airtable::Identity> {
+    let Ok(pool) = settings::pool(settings).await else { return BTreeMap::new() };
+    // Not there before the first run.
+    let positions = reading::positions(&pool).await.unwrap_or_default();
+    let known = positions.iter().filter_map(|it| {
+        let base = it.log.strip_prefix("airtable:")?.to_owned();
+        Some((base, airtable::Identity::read(&it.identity)?))
+    });
+    known.collect()
 }
 
 /// Looks for what the sides change by themselves with each write of ours. Who does not answer was named before.
@@ -230,8 +245,10 @@ async fn upkeep(settings: &Settings, mapping: &Mapping) -> Vec<Finding> {
     if let Some(section) = &settings.airtable
         && let Ok(Some(plan)) = settings::airtable(section, false)
     {
+        let stored = identities(settings).await;
         for base in &plan.bases {
-            let of_base = airtable::moving(&plan.client, base, mapping).await;
+            let stored = stored.get(&base.id);
+            let of_base = airtable::moving(&plan.client, base, mapping, stored).await;
             moving.extend(of_base.into_iter().map(|(no, field)| (no, field, Side::Airtable)));
         }
     }

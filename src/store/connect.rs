@@ -148,7 +148,9 @@ pub(crate) fn place(config: &Config) -> String {
         tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
     });
     let port = config.get_ports().first().copied().unwrap_or(5432);
-    format!("{host}:{port}/{}", config.get_dbname().unwrap_or("?"))
+    // Without one, Postgres takes the database that is called like the user.
+    let database = config.get_dbname().or_else(|| config.get_user()).unwrap_or_default();
+    format!("{host}:{port}/{database}")
 }
 
 /// The statements that let this role make our schemas, and in `public` the list of migrations; `None`: it may, or
@@ -245,9 +247,9 @@ pub(crate) async fn has_place(canonical: &Canonical) -> Result<bool, Error> {
 pub(crate) async fn migrate(canonical: &Canonical) -> Result<(), Error> {
     let mut client = connect(canonical).await?;
     if let Some(grants) = missing_grants(&client).await? {
+        let user: String = client.query_one("select current_user::text", &[]).await?.get(0);
         return Err(Error::Shape(format!(
-            "user {} may not create what plait needs in {}; run `{grants}` as the owner of that database",
-            canonical.config.get_user().unwrap_or("?"),
+            "user {user} may not create what plait needs in {}; run `{grants}` as the owner of that database",
             place(&canonical.config)
         )));
     }

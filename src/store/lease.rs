@@ -44,11 +44,14 @@ pub(crate) struct Candidate {
     request_max: Option<Duration>,
 }
 
+/// A machine that does not say how it is called.
+const UNNAMED: &str = "an unnamed machine";
+
 impl Candidate {
     pub(crate) fn new(request_max: Option<Duration>) -> Self {
         let process_pid = i32::try_from(process::id()).unwrap_or_default();
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = if host.trim().is_empty() { String::from("?") } else { host.trim().to_owned() };
+        let host = if host.trim().is_empty() { UNNAMED.to_owned() } else { host.trim().to_owned() };
         let process_start = start_of(process_pid);
         Self { owner: Uuid::new_v4(), host, process_pid, process_start, request_max }
     }
@@ -224,7 +227,7 @@ async fn look(client: &Client, candidate: &Candidate) -> Result<Look, Error> {
     let host: Option<String> = row.get(2);
     let process_pid: Option<i32> = row.get(3);
     let (is_alive, beat_age_s): (bool, f64) = (row.get(6), row.get(7));
-    let holder = Holder { host: host.unwrap_or_else(|| String::from("?")), process_pid };
+    let holder = Holder { host: host.unwrap_or_else(|| UNNAMED.to_owned()), process_pid };
     if is_alive {
         if beat_age_s > BEAT_AGE_S_MAX
             && let Some(owner) = owner

@@ -21,6 +21,7 @@ mod keys;
 mod line;
 mod mass;
 mod mirror;
+mod names;
 mod newcomers;
 mod office;
 mod person;

@@ -27,8 +27,11 @@ pub(crate) enum Error {
     )]
     TooManyWebhooks { base: String, hooks: Vec<String> },
     /// The stored place does not belong to the webhook any more: found again by a listing.
-    #[error("the webhook `{webhook}` is gone")]
-    HookGone { webhook: String },
+    #[error("the webhook{} is gone", webhook.as_ref().map_or_else(String::new, |id| format!(" `{id}`")))]
+    HookGone {
+        /// `None`: there was none any more.
+        webhook: Option<String>,
+    },
     #[error("could not learn which records are known")]
     KnownKeys(#[source] anyhow::Error),
     /// Nobody takes the deliveries any more: the process is ending.

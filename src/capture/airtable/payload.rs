@@ -212,14 +212,11 @@ impl Renamed {
         self.current.as_ref().is_some_and(|current| current.kind.is_some())
     }
 
-    /// From which name to which, if it is a rename.
-    fn names(&self) -> Option<(&str, &str)> {
-        let name = |definition: &'_ Option<Definition>| {
-            definition.as_ref().and_then(|definition| definition.name.clone())
-        };
+    /// From which name to which, if it is a rename. Of a field the webhook does not tell what it was called.
+    fn names(&self) -> Option<(Option<&str>, &str)> {
         let new = self.current.as_ref()?.name.as_deref()?;
-        let old = self.previous.as_ref().and_then(|old| old.name.as_deref()).unwrap_or("?");
-        (name(&self.previous).as_deref() != Some(new)).then_some((old, new))
+        let old = self.previous.as_ref().and_then(|old| old.name.as_deref());
+        (old != Some(new)).then_some((old, new))
     }
 }
 
@@ -233,6 +230,31 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// How the mapping calls a table.
+    fn given_table(&self, id: &str) -> Option<&str> {
+        let table = self.plan.tables.iter().find(|table| table.table == id)?;
+        Some(self.mapping.entity(table.entity).airtable.as_ref()?.table.as_str())
+    }
+
+    /// How the mapping calls a field.
+    fn given_field(&self, id: &str) -> Option<&str> {
+        self.plan.tables.iter().find_map(|table| {
+            let entity = self.mapping.entity(table.entity);
+            let given = |no: FieldNo| Some(entity.field(no).airtable.as_ref()?.field.as_str());
+            let mapped =
+                table.fields.iter().find(|(_, it)| it == id).and_then(|(no, _)| given(*no));
+            let carrier = || {
+                let is_it = table.uuid.as_deref() == Some(id);
+                entity.airtable.as_ref().filter(|_| is_it)?.uuid.as_deref()
+            };
+            let tested = || {
+                let test = table.rows.iter().find(|(it, _)| it == id);
+                test.map(|(_, test)| test.field.as_str())
+            };
+            mapped.or_else(carrier).or_else(tested)
+        })
+    }
+
     fn payload(&self, number: u64, raw: Raw) -> Payload {
         let mut news = News::default();
         let mut observations = Vec::new();
@@ -289,6 +311,7 @@ impl Reader<'_> {
         if is_mapped
             && let Some((old, new)) = table.changed_metadata.as_ref().and_then(Renamed::names)
         {
+            let old = old.or_else(|| self.given_table(id)).unwrap_or(id);
             let text = format!(
                 "the table `{old}` is now called `{new}`; the mapping goes on by its id, and can be \
                  brought up to date when convenient"
@@ -307,7 +330,9 @@ impl Reader<'_> {
             }
             // What changed of its options is not told.
             news.is_about_plan |= select(id) && field.names().is_none();
+            let given = self.given_field(id).unwrap_or(id);
             if let Some((old, new)) = field.names() {
+                let old = old.unwrap_or(given);
                 let text = format!(
                     "the field `{old}` is now called `{new}`; the mapping goes on by its id, and can be \
                      brought up to date when convenient"
@@ -315,14 +340,15 @@ impl Reader<'_> {
                 news.notes.push(("field_renamed", text));
             }
             if field.is_retyped() {
-                let kind = |definition: &Option<Definition>| {
-                    let kind = definition.as_ref().and_then(|definition| definition.kind.clone());
-                    kind.unwrap_or_else(|| String::from("?"))
-                };
+                let kind = |definition: &'_ Option<Definition>| definition.as_ref()?.kind.clone();
+                let known =
+                    || self.plan.tables.iter().find_map(|it| it.kind(id)).map(str::to_owned);
+                let from = kind(&field.previous).or_else(known).filter(|kind| !kind.is_empty());
+                let from = from.map_or_else(String::new, |kind| format!(" from `{kind}`"));
+                let to =
+                    kind(&field.current).map_or_else(String::new, |kind| format!(" to `{kind}`"));
                 let text = format!(
-                    "the field `{id}` changed its type from `{}` to `{}`; its table is read again",
-                    kind(&field.previous),
-                    kind(&field.current)
+                    "the field `{given}` changed its type{from}{to}; its table is read again"
                 );
                 news.notes.push(("field_retyped", text));
                 news.is_about_plan = true;

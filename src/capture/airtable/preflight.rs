@@ -7,21 +7,21 @@ use crate::{
 };
 
 use super::{
-    BaseSettings,
-    schema::{self, Plan, resolve},
+    BaseSettings, Identity,
+    schema::{self, Plan, Problem, resolve},
 };
 
 /// Webhooks that a base can have.
 const WEBHOOK_COUNT_MAX: usize = 10;
 const TOKEN_PAGE: &str = "airtable.com/create/tokens";
 
-/// Looks at everything that [`super::run`] needs, and changes nothing. `stored_hook`: the id of our own
-/// webhook, if there is one already.
+/// Looks at everything that [`super::run`] needs, and changes nothing. `stored`: what a run has found before; what it
+/// knows by its id is found by that, whatever it is called now.
 pub(crate) async fn preflight(
     client: &Client,
     base: &BaseSettings,
     mapping: &Mapping,
-    stored_hook: Option<&str>,
+    stored: Option<&Identity>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let name = &base.name;
@@ -52,9 +52,17 @@ pub(crate) async fn preflight(
             return findings;
         }
     };
-    let resolution = resolve(mapping, name, &tables, None);
-    for problem in &resolution.problems {
-        findings.push(Finding::error(problem.what.clone(), problem.remedy.clone()));
+    let resolution = resolve(mapping, name, &tables, stored.map(|stored| &stored.resolved));
+    for Problem { what, remedy, is_fatal, .. } in &resolution.problems {
+        // A run that knew it goes on without it.
+        findings.push(if *is_fatal {
+            Finding::error(what.clone(), remedy.clone())
+        } else {
+            Finding::warning(what.clone(), remedy.clone())
+        });
+    }
+    for note in &resolution.notes {
+        findings.push(Finding::ok(format!("{note}: a run follows it by its id")));
     }
     let plan = Plan::new(mapping, name, &resolution.resolved);
     if resolution.problems.is_empty() {
@@ -77,7 +85,7 @@ pub(crate) async fn preflight(
         }
     }
     writing(client, base, mapping, &plan, &mut findings).await;
-    webhooks(client, base, stored_hook, &mut findings).await;
+    webhooks(client, base, stored.map(|stored| stored.webhook.as_str()), &mut findings).await;
     if let Some(url) = &base.notification_url {
         ping_url(client, url, &mut findings).await;
     }
@@ -89,10 +97,12 @@ pub(crate) async fn moving(
     client: &Client,
     base: &BaseSettings,
     mapping: &Mapping,
+    stored: Option<&Identity>,
 ) -> Vec<(EntityNo, FieldNo)> {
     // What is wrong has been said.
     let Ok(tables) = client.tables(&base.id).await else { return Vec::new() };
-    let resolution = resolve(mapping, &base.name, &tables, None);
+    let stored = stored.map(|stored| &stored.resolved);
+    let resolution = resolve(mapping, &base.name, &tables, stored);
     schema::moving(mapping, &base.name, &tables, &resolution.resolved)
 }
 

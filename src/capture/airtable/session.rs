@@ -625,7 +625,7 @@ impl Session {
     /// Reads a page from `self.next` on, up to the first payload that asks for something else first.
     async fn read(&mut self, plan: &Plan) -> Result<Read, Error> {
         let Some(hook) = self.hook.as_ref().map(|hook| hook.id.clone()) else {
-            return Err(Error::HookGone { webhook: "?".into() });
+            return Err(Error::HookGone { webhook: None });
         };
         let call = self.links.client.payloads(&self.base.id, &hook, self.next);
         let page = self.unless_stopped(call).await;
@@ -633,7 +633,7 @@ impl Session {
             Err(Error::Airtable(RemoteError::NotFound { .. } | RemoteError::Forbidden { .. }))
                 if self.doubt_count < DOUBT_COUNT_MAX =>
             {
-                return Err(Error::HookGone { webhook: hook.clone() });
+                return Err(Error::HookGone { webhook: Some(hook.clone()) });
             }
             Err(Error::Airtable(error @ RemoteError::TooLarge { .. })) => {
                 let text = format!(

@@ -424,13 +424,14 @@ fn large_row<'a>(
             (tuples.iter().map(|it| length(it, at)).max().unwrap_or_default(), column)
         })
         .max_by_key(|(bytes, _)| *bytes);
-    let (bytes, column) = largest.map_or((0, "?"), |(bytes, column)| (bytes, &column.name));
+    let held = largest.map_or_else(String::new, |(bytes, column)| {
+        format!("holds {} MiB in its column `{}`, ", mib(bytes), column.name)
+    });
+    let row = key.map_or_else(|| String::from("A row"), |key| format!("The row `{key}`"));
     format!(
-        "The row `{}` of {}.{} holds {} MiB in its column `{column}`, more than the {} MiB of `message_mib_max`: its mapped values up to that size were read, larger ones are refused and listed by `plait errors`. Make the value smaller, or raise `message_mib_max` in [directus] of plait.toml.",
-        key.unwrap_or("?"),
+        "{row} of {}.{} {held}more than the {} MiB of `message_mib_max`: its mapped values up to that size were read, larger ones are refused and listed by `plait errors`. Make the value smaller, or raise `message_mib_max` in [directus] of plait.toml.",
         relation.schema,
         relation.name,
-        mib(bytes),
         mib(row_bytes_max),
     )
 }

@@ -172,9 +172,10 @@ async fn members_roles(client: &Client, mapping: &Mapping) -> Result<Vec<String>
                 .map(|link| &link["policy"])
                 .collect();
             let any = |access: &str| policies.iter().any(|policy| policy[access] == json!(true));
-            let name = said(&row["name"]).to_owned();
+            let id = said(&row["id"]).to_owned();
+            let name = row["name"].as_str().map_or_else(|| id.clone(), str::to_owned);
             RoleReach {
-                id: said(&row["id"]).to_owned(),
+                id,
                 is_own: name == NAME && policies.iter().any(|policy| policy["name"] == NAME),
                 name,
                 reach: Reach { is_admin: any("admin_access"), is_app: any("app_access") },
@@ -388,7 +389,7 @@ fn id(found: Json) -> Option<String> {
 }
 
 fn said(value: &Json) -> &str {
-    value.as_str().unwrap_or("?")
+    value.as_str().unwrap_or_default()
 }
 
 /// The first row whose `field` has this value.
