@@ -20,7 +20,12 @@ use crate::{
         Wish,
     },
     person::redact,
-    store::{conflict, person as books},
+    store::{
+        self, conflict,
+        logins::{self, MARK},
+        person as books,
+        readers::{self, Group},
+    },
 };
 
 const PERSON: EntityNo = EntityNo(0);
@@ -432,4 +437,48 @@ async fn person_table_that_only_grows_lets_an_erasure_replace_authors_and_nothin
         refused("update canon.stage_change set author = 'y'").await,
         "over with its transaction"
     );
+}
+
+#[tokio::test]
+async fn person_who_is_erased_takes_along_the_logins_that_read_as_that_person() {
+    let mut lab = network().await;
+    let desk = lab.desk().await;
+    // Without reports there are no logins.
+    assert!(erase::plan(&desk, PERSON, id(PERSON, 1)).await.unwrap().logins.is_empty());
+    store::install_reports(desk.canonical()).await.unwrap();
+    readers::make_roles(&mut lab.client).await.unwrap();
+    for (name, member) in [("zoe", 1), ("zoe_home", 1), ("yann", 2)] {
+        let member = Some(id(PERSON, member));
+        logins::make(&mut lab.client, name, Group::Investor, "open sesame", member).await.unwrap();
+    }
+    // Something of somebody else's hangs on one of them.
+    let hang = "create table public.hers (n int); grant select on public.hers to zoe_home";
+    lab.client.batch_execute(hang).await.unwrap();
+
+    let plan = erase::plan(&desk, PERSON, id(PERSON, 1)).await.unwrap();
+    let words = plan.words(&desk, Paint::none()).await.unwrap();
+    for login in ["zoe", "zoe_home"] {
+        let line = format!("the login {login}, which reads as this person: taken away");
+        assert!(words.contains(&line), "{words:?}");
+    }
+    assert!(!words.iter().any(|line| line.contains("yann")), "{words:?}");
+    let roles = "select string_agg(rolname || case when rolcanlogin then '' else ' shut' end, ' ' order by rolname)
+        from pg_roles where rolname in ('zoe', 'zoe_home', 'yann')";
+    assert_eq!(lab.text(roles).await, "yann zoe zoe_home", "a plan does nothing");
+
+    assert_eq!(erase::carry_out(&desk, &plan, "paul", Duration::ZERO).await.unwrap().outcome, None);
+    let told = erase::take_logins(&desk, &plan).await.unwrap();
+    assert_eq!(told[0], "the login zoe is gone");
+    assert!(
+        told[1].starts_with("the login zoe_home may not log in any more and reads nothing"),
+        "{told:?}"
+    );
+    assert_eq!(lab.text(roles).await, "yann zoe_home shut");
+    let left = "select string_agg(role_name::text, ' ') from report.reader";
+    assert_eq!(lab.text(left).await, "yann");
+    let mark = format!("select shobj_description('yann'::regrole, 'pg_authid') = '{MARK}'");
+    assert!(lab.client.query_one(&mark, &[]).await.unwrap().get::<_, bool>(0));
+    // Once more, there is none left to take.
+    let again = erase::plan(&desk, PERSON, id(PERSON, 1)).await.unwrap();
+    assert!(again.logins.is_empty());
 }

@@ -690,6 +690,56 @@ async fn reports_are_installed_anew_only_where_they_differ_and_spare_the_views_o
     assert_eq!(lab.texts("select count(*)::text from public.mine").await, ["8"]);
 }
 
+#[tokio::test]
+async fn reports_an_investor_learns_nothing_of_others_from_statistics() {
+    for bin in [postgres_bin().unwrap(), postgres18_bin().unwrap()] {
+        let mut lab = Lab::open(&bin).await;
+        readers::make_roles(&mut lab.client).await.unwrap();
+        let others = "
+            insert into canon.member (id, first_name, last_name, city)
+                select gen_random_uuid(), 'HIDDEN', 'HIDDEN', 'HIDDEN' from generate_series(1, 300);
+            create statistics canon.members on first_name, last_name from canon.member;
+            analyze";
+        lab.client.batch_execute(others).await.unwrap();
+        let marie = lab.reader("marie", Group::Investor, Some(id("1"))).await;
+        // Of tables with a rule of rows, and of all that is not granted, there are none to read.
+        let own = "select distinct tablename::text from pg_stats where schemaname in ('canon', 'mirror', 'report') order by 1";
+        let ruled =
+            ["member", "startup", "round", "investment", "cash_flow", "valuation", "reader"];
+        let seen = rows(&marie, own).await.unwrap();
+        assert!(seen.iter().all(|table| !ruled.contains(&table.as_str())), "{seen:?}");
+        let values = "select coalesce(most_common_vals::text, '') || coalesce(histogram_bounds::text, '') from pg_stats";
+        hides(&rows(&marie, values).await.unwrap(), "pg_stats");
+        for sql in [
+            "select statistics_name::text from pg_stats_ext where schemaname = 'canon'",
+            "select statistics_name::text from pg_stats_ext_exprs where schemaname = 'canon'",
+        ] {
+            assert_eq!(rows(&marie, sql).await.unwrap(), [""; 0], "{sql}");
+        }
+        for sql in [
+            "select stakind1::text from pg_statistic",
+            "select stxdmcv::text from pg_statistic_ext_data",
+            "create statistics pg_temp.mine on first_name, last_name from canon.member",
+            "analyze canon.member; select 1",
+        ] {
+            match marie.batch_execute(sql).await {
+                Ok(()) => assert!(sql.starts_with("analyze"), "{sql}"),
+                Err(error) => assert_eq!(
+                    error.code(),
+                    Some(&SqlState::INSUFFICIENT_PRIVILEGE),
+                    "{sql}: {error:?}"
+                ),
+            }
+        }
+        // What others ask, and with which values, is not shown either.
+        let asking = lab.client.query("select pg_sleep(0), 'HIDDEN'", &[]).await;
+        assert!(asking.is_ok());
+        let asked =
+            "select coalesce(query, '') from pg_stat_activity where usename <> current_user";
+        hides(&rows(&marie, asked).await.unwrap(), "pg_stat_activity");
+    }
+}
+
 // ---- what follows from the mapping, and logins ----------------------------------------------------------------------------
 
 #[tokio::test]
@@ -820,6 +870,18 @@ async fn reports_login_reads_as_its_last_group_alone_and_no_other_role_is_touche
             listed,
             [("jean", vec!["plait_investor"], marie), ("marie", vec!["plait_analyst"], None)]
         );
+        // Who has left, or is deleted, is named as such.
+        for (departs, is_departed) in [
+            ("status_code = 'left'", true),
+            ("status_code = 'active'", false),
+            ("deleted_at = now()", true),
+            ("deleted_at = null", false),
+        ] {
+            let sql = format!("update canon.member set {departs} where id = '{}'", id("1"));
+            lab.client.batch_execute(&sql).await.unwrap();
+            let listed = logins::list(&lab.client).await.unwrap();
+            assert_eq!(listed[0].has_departed, is_departed, "{departs}: {listed:?}");
+        }
         // It goes with its sessions; what others hang on it keeps the role, which reads nothing then.
         assert_eq!(logins::remove(&mut lab.client, "marie").await.unwrap(), Removed::Gone);
         assert!(again.query("select 1", &[]).await.is_err());

@@ -88,4 +88,20 @@ async fn reports_agree_by_sql_excel_and_parquet_with_what_is_worked_out_elsewher
         .query_one("select member_id::text from report.reader where role_name = 'jd'", &[]);
     assert_eq!(own.await.unwrap().get::<_, String>(0), member);
     assert_eq!(fs::read_to_string(&file).unwrap().trim().len(), 48);
+
+    // Who reads is listed, and taken away.
+    let name = format!(
+        "select concat_ws(' ', first_name, last_name) from canon.member where id = '{member}'"
+    );
+    let name: String = line.canonical.query_one(&name, &[]).await.unwrap().get(0);
+    let listed = line.said(&["setup", "reader", "--list"]);
+    assert_eq!(listed.trim(), format!("jd reads as plait_investor, who is {name}"));
+    assert!(line.said(&["setup", "reader", "jd", "--remove"]).contains("nothing is done yet"));
+    assert!(line.said(&["setup", "reader", "--list"]).contains("jd reads"));
+    line.said(&["setup", "reader", "jd", "--remove", "--yes"]);
+    assert_eq!(line.said(&["setup", "reader", "--list"]).trim(), "there is no login of a reader");
+    let mistyped =
+        line.command(&["export", "movement", "-o", "-", "--investor", "Zzz"]).output().unwrap();
+    let said = String::from_utf8_lossy(&mistyped.stderr).into_owned();
+    assert!(!mistyped.status.success() && said.contains("; the nearest are `"), "{said}");
 }

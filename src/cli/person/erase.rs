@@ -17,7 +17,7 @@ use super::{Desk, column, entity, find, name_columns};
 use crate::{
     cli::{
         desk::{Who, shown},
-        readers, settings, setup,
+        readers, setup,
         terminal::{Paint, chain, say},
     },
     config::Settings,
@@ -104,7 +104,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     say(&paint.green("erased here, in the past too"))?;
-    for line in take_logins(&settings, &plan).await? {
+    for line in take_logins(&desk, &plan).await? {
         say(&line)?;
     }
     if plan.has_account {
@@ -124,11 +124,11 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Takes the logins of the erased person away.
-async fn take_logins(settings: &Settings, plan: &Plan) -> anyhow::Result<Vec<String>> {
+pub(in crate::cli) async fn take_logins(desk: &Desk, plan: &Plan) -> anyhow::Result<Vec<String>> {
     if plan.logins.is_empty() {
         return Ok(Vec::new());
     }
-    let mut client = store::connect(&settings::canonical(&settings.canonical)).await?;
+    let mut client = store::connect(desk.canonical()).await?;
     let mut lines = Vec::new();
     for name in &plan.logins {
         // One that cannot be taken away does not keep the others.
