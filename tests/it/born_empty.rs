@@ -34,7 +34,7 @@ async fn born_empty_member_becomes_an_account_once_it_is_filled_in_and_quiet() {
     );
     line.until(&empty, 1).await;
     let history = line.said(&["history", "member", &key]);
-    assert!(history.contains("the row is still empty"), "{history}");
+    assert!(history.contains("waits, before it goes to directus, for email"), "{history}");
     let type_in = async |field: &str, text: &str, count: i64| {
         line.edit(&[update("Membres", &key, &[(field, json!(text))])]);
         let read = format!(

@@ -30,7 +30,7 @@ settle_s = 0
 mass_changes = { count = 0 }
 [entity.task]
 table = "task"
-airtable = { base = "reseau", table = "Tâches" }
+airtable = { base = "reseau", table = "Tâches", uuid = "UUID" }
 directus = { table = "task" }
 [entity.task.field]
 name = { type = "text", airtable = "Nom", directus = "name" }
@@ -39,7 +39,7 @@ label_id = { type = "link", target = "label", airtable = "Label", directus = "la
 needs = { type = "links", target = "task", junction = { table = "task_need", parent = "task_id", element = "need_id" }, airtable = "Besoins", directus = { junction = "task_task", parent = "task_id", element = "related_task_id" }, policy = "set merge" }
 [entity.label]
 table = "label"
-airtable = { base = "reseau", table = "Labels" }
+airtable = { base = "reseau", table = "Labels", uuid = "UUID" }
 directus = { table = "label", key = "slug" }
 [entity.label.field]
 slug = { type = "text", airtable = "Slug", directus = "slug" }
@@ -103,9 +103,9 @@ impl Line {
         rest.post("/items/task_task", &need).await.unwrap();
 
         let text = |name: &str| json!({ "name": name, "type": "singleLineText" });
-        let labels = json!({ "name": "Labels", "fields": [text("Slug"), text("Titre")] });
+        let labels = json!({ "name": "Labels", "fields": [text("Slug"), text("Titre"), text("UUID")] });
         let labels = line.edit(&[Edit::CreateTable { spec: labels }]).remove(0);
-        let tasks = json!({ "name": "Tâches", "fields": [text("Nom")] });
+        let tasks = json!({ "name": "Tâches", "fields": [text("Nom"), text("UUID")] });
         let tasks = line.edit(&[Edit::CreateTable { spec: tasks }]).remove(0);
         for (name, target) in [("Parent", &tasks), ("Label", &labels), ("Besoins", &tasks)] {
             let spec = json!({ "name": name, "type": "multipleRecordLinks", "options": { "linkedTableId": target } });
@@ -135,7 +135,7 @@ impl Line {
 
     /// The key of an Airtable record.
     fn record(&self, table: &str, field: &str, value: &str) -> String {
-        self.airtable(table, field, value).unwrap_or_else(|| panic!("no {value}: {}", self.log())).0
+        self.airtable(table, field, value).unwrap_or_else(|| panic!("no {value}: {}", self.said(&["errors"]))).0
     }
 
     fn make(&self, table: &str, pairs: &[(&str, Value)]) -> String {

@@ -97,7 +97,19 @@ impl Line {
 
     /// Copies both sides, accepts the plan, and waits until what either lacked is there.
     pub(crate) async fn start_two_way() -> Self {
+        Self::start_two_way_with(&[]).await
+    }
+
+    /// With other texts in the mapping, each from and to.
+    pub(crate) async fn start_two_way_with(replaced: &[(&str, &str)]) -> Self {
         let mut line = Self::start().await;
+        let path = line.folder.path().join("mapping.toml");
+        let mut mapping = fs::read_to_string(&path).unwrap();
+        for (from, to) in replaced {
+            assert!(mapping.contains(from), "nothing to replace: {from}");
+            mapping = mapping.replacen(from, to, 1);
+        }
+        fs::write(path, mapping).unwrap();
         line.run();
         line.until_copied().await;
         let plan = line.said(&["plan"]);
