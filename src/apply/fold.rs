@@ -19,7 +19,7 @@ use super::{
     resolve::{Keys, target},
 };
 use crate::{
-    mapping::{Entity, Field, Mapping, Store},
+    mapping::{DirectusField, Entity, Field, Mapping, Store},
     merge::{
         Action, Changed, Lack, Merged, Operation, Origin, RecordState, Seen, SeenCell, is_due,
         lack, merge,
@@ -111,8 +111,9 @@ impl Apply {
     /// Folds `items`, in order. Writes nothing.
     pub(super) async fn fold(&mut self, items: &[Item]) -> Result<Folded, Error> {
         let keys = self.resolve(items).await?;
-        let (elements, owners) = self.read_elements(items, &keys).await?;
+        let (mut elements, owners) = self.read_elements(items, &keys).await?;
         let mut records = self.read_records(items, &keys, owners).await?;
+        self.read_sets_of_comers(items, &keys, &records, &mut elements).await?;
         self.read_past(items, &mut records).await?;
         let mut folding = Folding {
             mapping: Arc::clone(&self.mapping),
@@ -333,6 +334,47 @@ impl Apply {
         }
         Ok((elements, owners))
     }
+
+    /// Adds the junction rows, read before, of the records that come to be present on a side with `items`.
+    async fn read_sets_of_comers(
+        &mut self,
+        items: &[Item],
+        keys: &Keys,
+        records: &Records,
+        elements: &mut Elements,
+    ) -> Result<(), Error> {
+        let mapping = Arc::clone(&self.mapping);
+        let mut comers: BTreeMap<(Side, EntityNo), HashSet<Uuid>> = BTreeMap::new();
+        for item in items {
+            let (side, entity) = (item.side, item.observation.entity);
+            if let Change::Present { .. } = item.observation.change
+                && let Some(record) = keys.get(side, entity, &item.observation.key)
+                && records.get(&(entity, record)).is_some_and(|it| it.state.comes_to(side))
+            {
+                comers.entry((side, entity)).or_default().insert(record.0);
+            }
+        }
+        for ((side, entity), parents) in comers {
+            for field in junctions(mapping.entity(entity), side) {
+                let described = mapping.entity(entity).field(field);
+                let rows = elements.entry((side, entity, field)).or_default();
+                for found in self.writer.elements(side, entity, described, &[], &parents).await? {
+                    let ElementRow { row, record, element } = found;
+                    rows.insert(row, (record, element));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sets of an entity whose elements are rows of their own on `side`.
+fn junctions(entity: &Entity, side: Side) -> impl Iterator<Item = FieldNo> {
+    let fields = (0..).map(FieldNo).zip(&entity.fields);
+    let of_rows = fields.filter(move |(_, field)| {
+        side == Side::Directus && matches!(field.directus, Some(DirectusField::Junction { .. }))
+    });
+    of_rows.map(|(no, _)| no)
 }
 
 impl Tracked {
@@ -408,7 +450,8 @@ impl<'a> Folding<'a> {
                 {
                     tracked.state.see_id(record, *carried);
                 }
-                let seen = self.seen_cells(item, cells);
+                let mut seen = self.seen_cells(item, cells);
+                seen.extend(self.sets_of_comer(item, record));
                 if is_own_write {
                     let key = (observation.entity, record);
                     self.own.cells.entry(key).or_insert_with(|| (item, Vec::new())).1.extend(seen);
@@ -548,6 +591,18 @@ impl<'a> Folding<'a> {
         let tracked = self.records.get(&(item.observation.entity, record))?;
         let is_here = tracked.state.exists && !tracked.state.is_absent_on(item.side);
         is_here.then(|| (field, self.elements_of(item, record, field)))
+    }
+
+    /// The sets of a record that comes to be present, whose rows were read before it was.
+    fn sets_of_comer(&self, item: &Item, record: RecordId) -> Vec<SeenCell> {
+        let entity = item.observation.entity;
+        let comes = |tracked: &Tracked| tracked.state.comes_to(item.side);
+        if !self.records.get(&(entity, record)).is_some_and(comes) {
+            return Vec::new();
+        }
+        let sets = junctions(self.mapping.entity(entity), item.side);
+        let sets = sets.map(|field| (field, self.elements_of(item, record, field)));
+        sets.filter(|(_, set)| *set != Value::set(Vec::new())).collect()
     }
 
     /// A junction row came, changed or went: the set of its owner is what the rows now say.

@@ -85,12 +85,11 @@ pub(crate) struct Accounts {
 }
 
 impl Accounts {
-    /// Judges roles, accounts with policies of their own, and Plait's own account, `own`.
+    /// Judges roles, and accounts with policies of their own.
     pub(crate) fn new(
         roles: &[RoleReach],
         users: &[(String, Reach)],
         member_roles: &[String],
-        own: Option<&str>,
     ) -> Self {
         let mut accounts = Self::default();
         for role in roles {
@@ -113,10 +112,13 @@ impl Accounts {
             };
             accounts.users.insert(user.clone(), why.to_owned());
         }
-        if let Some(own) = own {
-            accounts.users.insert(own.to_owned(), String::from("it is Plait's own account"));
-        }
         accounts
+    }
+
+    /// With Plait's own account, which is left out whatever its role.
+    pub(crate) fn with_own(mut self, own: &str) -> Self {
+        self.users.insert(own.to_owned(), String::from("it is Plait's own account"));
+        self
     }
 
     /// With the ids of the accounts that have one of the roles that are left out.
@@ -193,7 +195,8 @@ mod tests {
         ];
         let admin = Reach { is_admin: true, is_app: false };
         let named = ["Membres".to_owned(), "r-admin".to_owned()];
-        let accounts = Accounts::new(&roles, &[("u-own".into(), admin)], &named, Some("u-plait"));
+        let accounts =
+            Accounts::new(&roles, &[("u-own".into(), admin)], &named).with_own("u-plait");
         for (id, role, is_member) in [
             ("u1", None, true),
             ("u1", Some("r-plain"), true),

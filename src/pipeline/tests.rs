@@ -250,9 +250,12 @@ async fn run_never_looks_well_while_something_does_not_work_and_goes_on_when_it_
 
     // The source's password is another one for a while: Airtable is mirrored.
     let password = world.source.password().to_owned();
-    let another = "alter role postgres password 'another';
-        select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'plait'";
-    world.source.sql("source", another).await.unwrap();
+    let admin = world.source.connect("source").await.unwrap();
+    // In two transactions: who is ended has to meet the new password.
+    admin.batch_execute("alter role postgres password 'another'").await.unwrap();
+    let end =
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'plait'";
+    admin.batch_execute(end).await.unwrap();
     world.until_told("directus", "suspended").await;
     let (record, _) = world.sandbox.records(NETWORK_BASE, "Startups").remove(1);
     let fields = json!({ "Ville": "beside" }).as_object().unwrap().clone();

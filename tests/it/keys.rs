@@ -103,7 +103,8 @@ impl Line {
         rest.post("/items/task_task", &need).await.unwrap();
 
         let text = |name: &str| json!({ "name": name, "type": "singleLineText" });
-        let labels = json!({ "name": "Labels", "fields": [text("Slug"), text("Titre"), text("UUID")] });
+        let labels =
+            json!({ "name": "Labels", "fields": [text("Slug"), text("Titre"), text("UUID")] });
         let labels = line.edit(&[Edit::CreateTable { spec: labels }]).remove(0);
         let tasks = json!({ "name": "Tâches", "fields": [text("Nom"), text("UUID")] });
         let tasks = line.edit(&[Edit::CreateTable { spec: tasks }]).remove(0);
@@ -135,7 +136,9 @@ impl Line {
 
     /// The key of an Airtable record.
     fn record(&self, table: &str, field: &str, value: &str) -> String {
-        self.airtable(table, field, value).unwrap_or_else(|| panic!("no {value}: {}", self.said(&["errors"]))).0
+        self.airtable(table, field, value)
+            .unwrap_or_else(|| panic!("no {value}: {}", self.said(&["errors"])))
+            .0
     }
 
     fn make(&self, table: &str, pairs: &[(&str, Value)]) -> String {

@@ -73,7 +73,8 @@ pub(super) async fn read(
     };
     let own = named.own.as_deref();
     if !has("directus_roles", "") || !has(&users.table, ROLE) {
-        return Ok(Accounts::new(&[], &[], &named.member_roles, own));
+        let accounts = Accounts::default();
+        return Ok(own.map_or_else(Accounts::default, |own| accounts.with_own(own)));
     }
     let failed = |error: tokio_postgres::Error| {
         if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
@@ -134,10 +135,15 @@ pub(super) async fn read(
             users.push((row.get::<_, String>(0), reach));
         }
     }
-    let accounts = Accounts::new(&roles, &users, &named.member_roles, own);
+    let accounts = Accounts::new(&roles, &users, &named.member_roles);
     let sql =
         format!("select {key}::text from {quoted} where role::text = any($1)", key = quote(key),);
     let rows = client.query(&sql, &[&accounts.role_ids()]).await.map_err(failed)?;
     let ids: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    // Whose role is left out already needs no rule: the rule stays the same when its id becomes known.
+    let accounts = match own.filter(|own| !ids.iter().any(|id| id == own)) {
+        Some(own) => accounts.with_own(own),
+        None => accounts,
+    };
     Ok(accounts.with_members(ids))
 }

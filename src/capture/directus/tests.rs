@@ -690,6 +690,8 @@ async fn capture_directus_server_that_cannot_is_told_with_its_remedy_and_taken_u
     run_sql(&client, "insert into article values ('7', 'after')").await;
     tap.until("row", |m| m.keys() == ["7"]).await;
     tap.close().await;
+    until_query(&client, active, "false").await;
+    run_sql(&client, "select pg_drop_replication_slot('plait'); drop publication plait").await;
 
     run_sql(&client, "create table keyless (id text, title text)").await;
     let keyless = mapping(vec![entity("keyless", &[("title", FieldKind::Text)])]);

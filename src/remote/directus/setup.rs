@@ -182,7 +182,7 @@ async fn members_roles(client: &Client, mapping: &Mapping) -> Result<Vec<String>
             }
         })
         .collect();
-    let accounts = Accounts::new(&reaches, &[], &entity.rows.member_roles, None);
+    let accounts = Accounts::new(&reaches, &[], &entity.rows.member_roles);
     let mut ids: Vec<String> = reaches
         .into_iter()
         .filter(|role| accounts.admits("", Some(&role.id)))
