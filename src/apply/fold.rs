@@ -347,10 +347,16 @@ impl Apply {
         let mut comers: BTreeMap<(Side, EntityNo), HashSet<Uuid>> = BTreeMap::new();
         for item in items {
             let (side, entity) = (item.side, item.observation.entity);
-            if let Change::Present { .. } = item.observation.change
-                && let Some(record) = keys.get(side, entity, &item.observation.key)
-                && records.get(&(entity, record)).is_some_and(|it| it.state.comes_to(side))
-            {
+            let Some(record) = keys.get(side, entity, &item.observation.key) else { continue };
+            let comes = match item.observation.change {
+                Change::Present { .. } => {
+                    records.get(&(entity, record)).is_some_and(|it| it.state.comes_to(side))
+                }
+                // It may come back with the same batch.
+                Change::Absent | Change::Outside { .. } => true,
+                Change::Element(_) | Change::Renamed { .. } | Change::Truncated => false,
+            };
+            if comes {
                 comers.entry((side, entity)).or_default().insert(record.0);
             }
         }
@@ -360,7 +366,7 @@ impl Apply {
                 let rows = elements.entry((side, entity, field)).or_default();
                 for found in self.writer.elements(side, entity, described, &[], &parents).await? {
                     let ElementRow { row, record, element } = found;
-                    rows.insert(row, (record, element));
+                    rows.entry(row).or_insert((record, element));
                 }
             }
         }

@@ -362,6 +362,36 @@ fn set(no: u8, expected: &str, value: &str) -> Decision {
     }
 }
 
+#[test]
+fn apply_set_whose_rows_are_read_before_their_owner_comes_with_it() {
+    let lab = Lab::open(TABLES);
+    let (config, client) = &lab.databases[0];
+    let events = [
+        see(Side::Directus, Who::Us, CARD, 0, What::Tags(vec![0])),
+        see(Side::Directus, Who::Somebody, CARD, 1, What::Tags(vec![0, 1])),
+        see(Side::Directus, Who::Scan, CARD, 0, What::Name(1)),
+        see(Side::Directus, Who::Somebody, CARD, 1, What::Name(1)),
+    ];
+    // Two cards that Directus lacks; a set is in its log before its card, as while a table is read again.
+    let lack = "delete from mirror.operation;
+        insert into canon.card_tag select id, 't0' from canon.card;
+        insert into mirror.absence (record_id, entity_no, side, source_transaction_id, was_deleted)
+            select id, 1, 'directus', 0, false from canon.card";
+    lab.runtime.block_on(async {
+        for is_one_at_a_time in [true, false] {
+            prepare(client).await;
+            client.batch_execute(lack).await.unwrap();
+            let deliveries = events.iter().enumerate().map(|(at, event)| delivery(at, event));
+            apply(config, deliveries.collect(), is_one_at_a_time, way_out()).await;
+            let of_two = format!("record_id in ('{}', '{}')", id(CARD, 0), id(CARD, 1));
+            let held = format!("select concat_ws(' ', field, value) from mirror.shadow where side = 'directus' and {of_two}");
+            assert_eq!(texts(client, &held).await, Vec::<String>::new());
+            let tags = format!("select tag from canon.card_tag where {} order by card_id, tag", of_two.replace("record_id", "card_id"));
+            assert_eq!(texts(client, &tags).await, ["t0", "t0", "t1"]);
+        }
+    });
+}
+
 /// What people, sides and we do one after the other, and what there is then.
 #[test]
 fn apply_carries_out_what_people_decide_and_lets_deletes_follow() {

@@ -106,9 +106,9 @@ impl RecordState {
         self.absent.iter().any(|(absent, _)| *absent == side)
     }
 
-    /// Whether a record that is known elsewhere is not on `side` yet, so that its first cells from there make it present.
+    /// Whether `side` has not shown the record yet, so that its first cells from there make it present.
     pub(crate) fn comes_to(&self, side: Side) -> bool {
-        self.exists && self.is_absent_on(side)
+        !self.exists || self.is_absent_on(side)
     }
 
     /// Whether `side` has the record outside the rows that the mapping mirrors.

@@ -253,8 +253,7 @@ async fn run_never_looks_well_while_something_does_not_work_and_goes_on_when_it_
     let admin = world.source.connect("source").await.unwrap();
     // In two transactions: who is ended has to meet the new password.
     admin.batch_execute("alter role postgres password 'another'").await.unwrap();
-    let end =
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'plait'";
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'plait%'";
     admin.batch_execute(end).await.unwrap();
     world.until_told("directus", "suspended").await;
     let (record, _) = world.sandbox.records(NETWORK_BASE, "Startups").remove(1);
