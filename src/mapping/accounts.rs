@@ -34,6 +34,12 @@ impl AccountGuard {
         accounts.as_ref().map(|accounts| !accounts.leaves_out(id))
     }
 
+    /// What somebody is called whose account is left out: they are no member whose name canonical knows.
+    pub(crate) fn name_of(&self, id: &str) -> Option<String> {
+        let accounts = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        accounts.as_ref()?.names.get(id).cloned()
+    }
+
     /// Judges an account's row, and remembers the verdict for pushes. Before the rule is known, nobody is a member.
     pub(crate) fn admits(&self, id: &str, role: Option<&str>) -> bool {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -82,6 +88,8 @@ pub(crate) struct Accounts {
     users: BTreeMap<String, String>,
     /// Ids of all accounts that are left out, as far as they were counted.
     members_of_roles: BTreeSet<String>,
+    /// Account id → the name of who has it, for what they do to the rows that are mirrored.
+    names: BTreeMap<String, String>,
 }
 
 impl Accounts {
@@ -124,6 +132,12 @@ impl Accounts {
     /// With the ids of the accounts that have one of the roles that are left out.
     pub(crate) fn with_members(mut self, ids: impl IntoIterator<Item = String>) -> Self {
         self.members_of_roles = ids.into_iter().collect();
+        self
+    }
+
+    /// With what those who have the accounts are called, by the account's id.
+    pub(crate) fn with_names(mut self, names: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.names = names.into_iter().collect();
         self
     }
 
@@ -220,5 +234,10 @@ mod tests {
         assert!(!guard.admits("u1", Some("r-staff")) && guard.may_write("u1") == Some(false));
         assert!(guard.admits("u1", Some("r-member")) && guard.may_write("u1") == Some(true));
         assert!(accounts.words().contains("role `Administrator`: it has admin access"));
+        let named = accounts.clone().with_names([("u9".to_owned(), "Anne Roux".to_owned())]);
+        assert!(accounts.is_same_rule(&named), "a name is no rule");
+        guard.set(named);
+        assert_eq!(guard.name_of("u9").as_deref(), Some("Anne Roux"));
+        assert_eq!(guard.name_of("u1"), None);
     }
 }

@@ -24,7 +24,7 @@ use tokio_postgres::Client;
 use crate::world::{eventually, write_secret};
 
 /// Of a form that no message has by chance.
-const CANONICAL_PASSWORD: &str = "geheim-canonical-7d1c";
+pub(crate) const CANONICAL_PASSWORD: &str = "geheim-canonical-7d1c";
 
 /// How long a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(100);

@@ -28,7 +28,6 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 
 const MAPPING: &str = r#"version = 1
 settle_s = 0
-
 [entity.startup]
 table = "startup"
 airtable = { base = "reseau", table = "Startups", uuid = "UUID" }

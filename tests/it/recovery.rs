@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use crate::{
-    line::{Line, fields, update},
+    line::{CANONICAL_PASSWORD, Line, fields, update},
     world::eventually,
 };
 
@@ -223,7 +223,7 @@ async fn recovery_canonical_restored_from_yesterday_takes_what_is_newer() {
     line.terminate();
     line.cluster.sql("postgres", "drop database plait with (force)").await.unwrap();
     line.cluster.sql("postgres", "create database plait owner plait").await.unwrap();
-    line.cluster.restore("plait", "plait", "secret", &backup).await.unwrap();
+    line.cluster.restore("plait", "plait", CANONICAL_PASSWORD, &backup).await.unwrap();
     line.canonical = line.database_of("plait").await;
     line.run();
     line.until_recovered("canonical", 0).await;

@@ -1,7 +1,7 @@
 //! What the roles and policies of Directus allow, read from its tables: by that accounts are told from members. In: the
 //! source. Out: [`Accounts`].
 
-use tokio_postgres::{Client, error::SqlState};
+use tokio_postgres::{Client, Row, error::SqlState};
 
 use super::{
     error::Error,
@@ -15,6 +15,9 @@ use crate::{
 
 /// Tables of Directus whose changes may change who is a member.
 pub(super) const TABLES: [&str; 3] = ["directus_roles", "directus_policies", "directus_access"];
+
+/// Columns of an account with the name of who has it.
+const NAMES: [&str; 2] = ["first_name", "last_name"];
 
 /// What accounts are judged by besides what the source says.
 #[derive(Clone, Debug, Default)]
@@ -53,16 +56,15 @@ pub(super) async fn read(
     layout: &Layout,
     named: &Named,
 ) -> Result<Accounts, Error> {
-    let Some((users, key)) = accounts_table(layout) else { return Ok(Accounts::default()) };
-    let name =
-        |table: &str| TableName { schema: users.schema.clone(), table: table.into() }.quoted();
-    let quoted = users.quoted();
+    let Some((table, key)) = accounts_table(layout) else { return Ok(Accounts::default()) };
+    let name = |name: &str| TableName { schema: table.schema.clone(), table: name.into() }.quoted();
+    let quoted = table.quoted();
     let columns = client
         .query(
-            "select c.relname::text, a.attname::text from pg_attribute a
+            "select c.relname::text, a.attname::text, has_column_privilege(c.oid, a.attnum, 'select') from pg_attribute a
              join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
              where n.nspname = $1 and c.relname = any($2) and a.attnum > 0 and not a.attisdropped",
-            &[&users.schema, &[&TABLES[..], &[users.table.as_str()]].concat()],
+            &[&table.schema, &[&TABLES[..], &[table.table.as_str()]].concat()],
         )
         .await
         .map_err(Error::sql("look for Directus's roles"))?;
@@ -72,7 +74,7 @@ pub(super) async fn read(
         })
     };
     let own = named.own.as_deref();
-    if !has("directus_roles", "") || !has(&users.table, ROLE) {
+    if !has("directus_roles", "") || !has(&table.table, ROLE) {
         let accounts = Accounts::default();
         return Ok(own.map_or_else(Accounts::default, |own| accounts.with_own(own)));
     }
@@ -80,7 +82,7 @@ pub(super) async fn read(
         if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
             return Error::AccessUnreadable {
                 user: source.user.clone(),
-                tables: TABLES.map(|table| name(table)).join(", "),
+                tables: TABLES.map(name).join(", "),
             };
         }
         Error::Sql { doing: "read Directus's roles and policies".into(), source: error }
@@ -136,14 +138,30 @@ pub(super) async fn read(
         }
     }
     let accounts = Accounts::new(&roles, &users, &named.member_roles);
-    let sql =
-        format!("select {key}::text from {quoted} where role::text = any($1)", key = quote(key),);
-    let rows = client.query(&sql, &[&accounts.role_ids()]).await.map_err(failed)?;
-    let ids: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let may_read = |column: &str| {
+        let is_it =
+            |row: &&Row| row.get::<_, &str>(0) == table.table && row.get::<_, &str>(1) == column;
+        columns.iter().find(is_it).is_some_and(|row| row.get(2))
+    };
+    let names: Vec<&str> = NAMES.into_iter().filter(|column| may_read(column)).collect();
+    let name_sql = if names.is_empty() { String::from("null") } else { names.join(", ") };
+    let sql = format!(
+        "select {key}::text, nullif(concat_ws(' ', {name_sql}), ''), coalesce(role::text = any($1), false)
+         from {quoted} where role::text = any($1) or {key}::text = any($2)",
+        key = quote(key),
+    );
+    let rows = client.query(&sql, &[&accounts.role_ids(), &accounts.user_ids()]).await;
+    let rows = rows.map_err(failed)?;
+    let of_roles = rows.iter().filter(|row| row.get(2));
+    let ids: Vec<String> = of_roles.map(|row| row.get(0)).collect();
+    let names: Vec<(String, String)> = rows
+        .iter()
+        .filter_map(|row| Some((row.get(0), row.get::<_, Option<String>>(1)?)))
+        .collect();
     // Whose role is left out already needs no rule: the rule stays the same when its id becomes known.
     let accounts = match own.filter(|own| !ids.iter().any(|id| id == own)) {
         Some(own) => accounts.with_own(own),
         None => accounts,
     };
-    Ok(accounts.with_members(ids))
+    Ok(accounts.with_members(ids).with_names(names))
 }

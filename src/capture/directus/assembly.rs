@@ -13,7 +13,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
-    mapping::Mapping,
+    mapping::{AccountGuard, Mapping},
     model::{Author, Lsn, Observation, Position, Side, Stamp},
 };
 
@@ -221,7 +221,7 @@ impl Assembly {
                     self.notes.push(Note::AccessHint);
                 }
                 if let Some(open) = &mut self.open {
-                    open.note_author(new.raw(*user), new.raw(*user_agent));
+                    open.note_author(new.raw(*user), new.raw(*user_agent), &self.gates.accounts);
                 }
                 Ok(())
             }
@@ -383,7 +383,7 @@ impl Assembly {
 }
 
 impl Open {
-    fn note_author(&mut self, user: Raw<'_>, user_agent: Raw<'_>) {
+    fn note_author(&mut self, user: Raw<'_>, user_agent: Raw<'_>, accounts: &AccountGuard) {
         let text = |raw: Raw<'_>| match raw {
             Raw::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
             Raw::Null | Raw::Unchanged => None,
@@ -398,7 +398,8 @@ impl Open {
                 Some(agent) => agent.chars().take(VIA_LENGTH_MAX).collect(),
                 None => String::from("directus"),
             };
-            self.author = Some(Author { id, name: None, via });
+            let name = id.as_deref().and_then(|id| accounts.name_of(id));
+            self.author = Some(Author { id, name, via });
         }
     }
 }
