@@ -213,6 +213,8 @@ impl Books {
     pub(crate) async fn proposal(&self) -> Result<Proposal, Error> {
         let unapproved = self.unapproved().await?;
         let recoveries = recovery::open(&self.pool).await?;
+        // First: a read that ends while the rest is gathered is not in it.
+        let unread = self.unread(&recoveries).await?;
         let returned = if recoveries.is_empty() { HashSet::new() } else { self.returned().await? };
         let mut planned = Vec::new();
         for side in Side::ALL {
@@ -259,7 +261,7 @@ impl Books {
             doomed: doomed(&self.pool).await?,
             held_count,
             stops: self.stops().await?,
-            unread: self.unread(&recoveries).await?,
+            unread,
             recoveries,
             digest,
         })
