@@ -348,7 +348,7 @@ impl Apply {
         for item in items {
             let (side, entity) = (item.side, item.observation.entity);
             let Some(record) = keys.get(side, entity, &item.observation.key) else { continue };
-            let comes = match item.observation.change {
+            let may_come = match item.observation.change {
                 Change::Present { .. } => {
                     records.get(&(entity, record)).is_some_and(|it| it.state.comes_to(side))
                 }
@@ -356,7 +356,7 @@ impl Apply {
                 Change::Absent | Change::Outside { .. } => true,
                 Change::Element(_) | Change::Renamed { .. } | Change::Truncated => false,
             };
-            if comes {
+            if may_come {
                 comers.entry((side, entity)).or_default().insert(record.0);
             }
         }

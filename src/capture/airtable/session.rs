@@ -667,8 +667,7 @@ impl Session {
                 Err((number, problem)) => {
                     read.next = number + 1;
                     let text = format!(
-                        "the payload {}#{number} cannot be read ({problem}); the tables are read again",
-                        hook
+                        "the payload {hook}#{number} cannot be read ({problem}); the tables are read again",
                     );
                     read.event = Some(Event::Hole(Incident::new("payload_unreadable", text)));
                     break;

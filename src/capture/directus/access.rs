@@ -54,7 +54,7 @@ pub(super) async fn read(
     client: &Client,
     source: &SourceSettings,
     layout: &Layout,
-    named: &Named,
+    judged_by: &Named,
 ) -> Result<Accounts, Error> {
     let Some((table, key)) = accounts_table(layout) else { return Ok(Accounts::default()) };
     let name = |name: &str| TableName { schema: table.schema.clone(), table: name.into() }.quoted();
@@ -73,7 +73,7 @@ pub(super) async fn read(
             row.get::<_, &str>(0) == table && (column.is_empty() || row.get::<_, &str>(1) == column)
         })
     };
-    let own = named.own.as_deref();
+    let own = judged_by.own.as_deref();
     if !has("directus_roles", "") || !has(&table.table, ROLE) {
         let accounts = Accounts::default();
         return Ok(own.map_or_else(Accounts::default, |own| accounts.with_own(own)));
@@ -137,14 +137,15 @@ pub(super) async fn read(
             users.push((row.get::<_, String>(0), reach));
         }
     }
-    let accounts = Accounts::new(&roles, &users, &named.member_roles);
+    let accounts = Accounts::new(&roles, &users, &judged_by.member_roles);
     let may_read = |column: &str| {
         let is_it =
             |row: &&Row| row.get::<_, &str>(0) == table.table && row.get::<_, &str>(1) == column;
         columns.iter().find(is_it).is_some_and(|row| row.get(2))
     };
-    let names: Vec<&str> = NAMES.into_iter().filter(|column| may_read(column)).collect();
-    let name_sql = if names.is_empty() { String::from("null") } else { names.join(", ") };
+    let name_columns: Vec<&str> = NAMES.into_iter().filter(|column| may_read(column)).collect();
+    let name_sql =
+        if name_columns.is_empty() { String::from("null") } else { name_columns.join(", ") };
     let sql = format!(
         "select {key}::text, nullif(concat_ws(' ', {name_sql}), ''), coalesce(role::text = any($1), false)
          from {quoted} where role::text = any($1) or {key}::text = any($2)",
@@ -154,7 +155,7 @@ pub(super) async fn read(
     let rows = rows.map_err(failed)?;
     let of_roles = rows.iter().filter(|row| row.get(2));
     let ids: Vec<String> = of_roles.map(|row| row.get(0)).collect();
-    let names: Vec<(String, String)> = rows
+    let called: Vec<(String, String)> = rows
         .iter()
         .filter_map(|row| Some((row.get(0), row.get::<_, Option<String>>(1)?)))
         .collect();
@@ -163,5 +164,5 @@ pub(super) async fn read(
         Some(own) => accounts.with_own(own),
         None => accounts,
     };
-    Ok(accounts.with_members(ids).with_names(names))
+    Ok(accounts.with_members(ids).with_names(called))
 }

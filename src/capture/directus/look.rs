@@ -50,9 +50,9 @@ impl Look {
         let layout = Layout::new(&mapping);
         let names: Vec<TableName> = layout.tables.iter().map(|table| table.name.clone()).collect();
         let facts = catalog::tables(&client, &names).await?;
-        let named = Named::new(&mapping, own);
+        let judged_by = Named::new(&mapping, own);
         let gates = Gates::default();
-        gates.accounts.set(access::read(&client, source, &layout, &named).await?);
+        gates.accounts.set(access::read(&client, source, &layout, &judged_by).await?);
         Ok(Self { client, mapping, layout, facts, gates })
     }
 

@@ -808,7 +808,7 @@ async fn capture_directus_accounts_beyond_members_are_left_out_as_roles_change()
     users.rows.member_roles = vec!["Members".into()];
     let mapping = mapping(vec![users]);
     let id = |no: u32| format!("c0000000-0000-4000-8000-00000000000{no}");
-    let tap = Tap::open(cluster.source(), mapping.clone(), None);
+    let tap = Tap::open(cluster.source(), std::sync::Arc::clone(&mapping), None);
     tap.until("members", |m| m.keys() == [id(2), id(4)]).await;
     tap.until_streaming().await;
     let role = |user: u32, role: u32| {
