@@ -20,7 +20,7 @@ use crate::pulse::Pulse;
 
 /// First and longest pause before a task that ended by itself is started again.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_mins(5);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A task that has run for this long since, or twice the last pause, is well again.
 const TRIAL: Duration = Duration::from_secs(10);
 

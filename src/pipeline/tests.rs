@@ -163,6 +163,9 @@ impl World {
     }
 }
 
+/// Each task that ends again pauses longer: more rounds take minutes.
+const ROUND_COUNT: usize = 8;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn run_whose_backends_and_servers_are_killed_mirrors_again_each_time() {
     let mut world = World::start().await;
@@ -173,7 +176,7 @@ async fn run_whose_backends_and_servers_are_killed_mirrors_again_each_time() {
     let backends = "select pid, application_name from pg_stat_activity
         where pid <> pg_backend_pid() and (application_name like 'plait%') and backend_type in ('client backend', 'walsender')
           and usename <> $1 order by backend_start, pid";
-    for round in 0..50 {
+    for round in 0..ROUND_COUNT {
         // One after the other: with those of the first, the second, … of both servers.
         let (cluster, database, not) = if round % 5 == 4 {
             (&world.source, "source", "")
