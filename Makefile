@@ -1,6 +1,6 @@
 # Everything a person or CI does with Plait. `make` alone explains.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench
+.PHONY: help demo test check bench soak
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ check: ## What needs no server: format, lints, unit tests
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo test --lib
+
+soak: ## MINUTES=10 of random people, faults and kills on the whole line; then all invariants, and memory
+	@scripts/install test
+	PLAIT_SOAK_MINUTES=$(or $(MINUTES),10) cargo test --test it -- --ignored --nocapture --exact soak::soak_ends_with_nothing_lost_and_no_more_memory
 
 bench: ## Speed and memory against their bars; ONLY=name runs one, SCALE=0.02 is a smoke test
 	@scripts/install demo

@@ -7,6 +7,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use plait::{
     demo::{
         cache,
@@ -131,6 +135,20 @@ impl Line {
         command
     }
 
+    pub(crate) fn canonical_port(&self) -> u16 {
+        self.cluster.port()
+    }
+
+    /// From its next start on the program finds the canonical database at this port.
+    pub(crate) fn reach_canonical_at(&self, port: u16) {
+        let path = self.folder.path().join("plait.toml");
+        let settings = fs::read_to_string(&path).unwrap();
+        let here = format!("postgres://plait@127.0.0.1:{}/", self.cluster.port());
+        assert!(settings.contains(&here), "{settings}");
+        fs::write(path, settings.replace(&here, &format!("postgres://plait@127.0.0.1:{port}/")))
+            .unwrap();
+    }
+
     pub(crate) fn run(&mut self) {
         let log = fs::File::create(self.folder.path().join("log")).unwrap();
         let child = self.command(&["run"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
@@ -147,10 +165,18 @@ impl Line {
 
     /// SIGTERM; whether it ended well.
     pub(crate) fn terminate(&mut self) -> bool {
-        let mut program = self.program.take().unwrap();
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(program.id()).unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        program.wait().unwrap().success()
+        self.signal(Signal::SIGTERM);
+        self.program.take().unwrap().wait().unwrap().success()
+    }
+
+    /// The process number of the program.
+    pub(crate) fn pid(&self) -> u32 {
+        self.program.as_ref().unwrap().id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        kill(pid, signal).unwrap();
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
@@ -224,6 +250,14 @@ impl Line {
             if open.is_empty() { Ok(()) } else { Err((open, self.log())) }
         })
         .await;
+    }
+
+    /// A startup that no story edits: its keys on both sides.
+    pub(crate) async fn a_startup(&self) -> (String, String) {
+        let sql = "select l.side_key, l.record_id::text from mirror.link l join mirror.entity e using (entity_no)
+             where e.name = 'startup' and l.side = 'airtable' order by l.record_id offset 10 limit 1";
+        let row = self.canonical.query_one(sql, &[]).await.unwrap();
+        (row.get(0), row.get(1))
     }
 
     pub(crate) async fn until_copied(&self) {
