@@ -19,7 +19,7 @@ use super::{
     resolve::{Keys, target},
 };
 use crate::{
-    mapping::{DirectusField, Entity, Field, Mapping, Store},
+    mapping::{Entity, Field, Mapping, Store},
     merge::{
         Action, Changed, Lack, Merged, Operation, Origin, RecordState, Seen, SeenCell, is_due,
         lack, merge,
@@ -115,19 +115,8 @@ impl Apply {
         let mut records = self.read_records(items, &keys, owners).await?;
         self.read_sets_of_comers(items, &keys, &records, &mut elements).await?;
         self.read_past(items, &mut records).await?;
-        let mut folding = Folding {
-            mapping: Arc::clone(&self.mapping),
-            writer: &mut self.writer,
-            keys: &keys,
-            records,
-            elements,
-            writes: Writes::default(),
-            refused: BTreeMap::new(),
-            element_writes: BTreeMap::new(),
-            born: Vec::new(),
-            own: OwnWrite::default(),
-            unread_sets: BTreeSet::new(),
-        };
+        let mut folding = Folding::new(Arc::clone(&self.mapping), &mut self.writer, &keys, records);
+        folding.elements = elements;
         for (at, item) in items.iter().enumerate() {
             folding.item(item);
             if items.get(at + 1).is_none_or(|next| next.transaction != item.transaction) {
@@ -167,19 +156,7 @@ impl Apply {
         let owners = cells.iter().map(|(record, _)| (entity, *record)).collect();
         let mut records = self.read_records(&[], keys, owners).await?;
         self.read_past(std::slice::from_ref(item), &mut records).await?;
-        let mut folding = Folding {
-            mapping: Arc::clone(&self.mapping),
-            writer: &mut self.writer,
-            keys,
-            records,
-            elements: Elements::new(),
-            writes: Writes::default(),
-            refused: BTreeMap::new(),
-            element_writes: BTreeMap::new(),
-            born: Vec::new(),
-            own: OwnWrite::default(),
-            unread_sets: BTreeSet::new(),
-        };
+        let mut folding = Folding::new(Arc::clone(&self.mapping), &mut self.writer, keys, records);
         for (record, value) in cells {
             let state = folding.records.get(&(entity, record)).map(|tracked| &tracked.state);
             if state.is_some_and(|state| state.exists && !state.is_absent_on(item.side)) {
@@ -224,19 +201,8 @@ impl Apply {
 
     /// The same of several records, which one decision is about.
     pub(super) fn sum_up_steps(&mut self, steps: Steps, source: (i64, i64), keys: &Keys) -> Writes {
-        let mut folding = Folding {
-            mapping: Arc::clone(&self.mapping),
-            writer: &mut self.writer,
-            keys,
-            records: Records::new(),
-            elements: Elements::new(),
-            writes: Writes::default(),
-            refused: BTreeMap::new(),
-            element_writes: BTreeMap::new(),
-            born: Vec::new(),
-            own: OwnWrite::default(),
-            unread_sets: BTreeSet::new(),
-        };
+        let mut folding =
+            Folding::new(Arc::clone(&self.mapping), &mut self.writer, keys, Records::new());
         // In the same order every time.
         let steps: BTreeMap<_, _> = steps.into_iter().collect();
         for (key, step) in steps {
@@ -377,10 +343,7 @@ impl Apply {
 /// The sets of an entity whose elements are rows of their own on `side`.
 fn junctions(entity: &Entity, side: Side) -> impl Iterator<Item = FieldNo> {
     let fields = (0..).map(FieldNo).zip(&entity.fields);
-    let of_rows = fields.filter(move |(_, field)| {
-        side == Side::Directus && matches!(field.directus, Some(DirectusField::Junction { .. }))
-    });
-    of_rows.map(|(no, _)| no)
+    fields.filter(move |(_, field)| field.has_rows_on(side)).map(|(no, _)| no)
 }
 
 impl Tracked {
@@ -441,6 +404,27 @@ fn due_sides(entity: &Entity, state: &RecordState) -> Vec<Side> {
 }
 
 impl<'a> Folding<'a> {
+    fn new(
+        mapping: Arc<Mapping>,
+        writer: &'a mut Writer,
+        keys: &'a Keys,
+        records: Records,
+    ) -> Self {
+        Self {
+            mapping,
+            writer,
+            keys,
+            records,
+            elements: Elements::new(),
+            writes: Writes::default(),
+            refused: BTreeMap::new(),
+            element_writes: BTreeMap::new(),
+            born: Vec::new(),
+            own: OwnWrite::default(),
+            unread_sets: BTreeSet::new(),
+        }
+    }
+
     fn item(&mut self, item: &'a Item) {
         let observation = &item.observation;
         let is_own_write = matches!(item.origin, Origin::Ours(Some(_)));

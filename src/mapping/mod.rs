@@ -428,6 +428,11 @@ impl Field {
         self.personal.is_personal() || self.erased.is_some()
     }
 
+    /// Whether its elements are rows of their own on `side`: those of a junction table in Directus.
+    pub(crate) fn has_rows_on(&self, side: Side) -> bool {
+        side == Side::Directus && matches!(self.directus, Some(DirectusField::Junction { .. }))
+    }
+
     /// Whether `side` has this field.
     pub(crate) fn is_on(&self, side: Side) -> bool {
         match side {

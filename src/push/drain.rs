@@ -15,7 +15,7 @@ use super::{
     form::{self, Formed, Rows, Targets},
 };
 use crate::{
-    mapping::{DirectusField, Entity, Field},
+    mapping::Entity,
     merge::{Lack, Operation, OperationKind, Owed, RecordState, SentCell, is_due, lack, owed},
     model::{EntityNo, FieldNo, RecordId, Side, SideKey},
     pulse::Pulse,
@@ -286,7 +286,7 @@ impl Drain {
                 form::form(mapping, entity, self.side, cells, &targets, &rows, canon);
             if task.operation.kind == OperationKind::Create && has_other_keys {
                 // Rows of its sets name the record's key, which is not known yet: they are owed once it is.
-                cells.retain(|(no, _)| !is_junction(described.field(*no)));
+                cells.retain(|(no, _)| !described.field(*no).has_rows_on(Side::Directus));
             }
             for (no, refusal) in refused {
                 let value = canon[usize::from(no.0)].clone();
@@ -403,7 +403,7 @@ impl Drain {
     ) -> Result<HashMap<Uuid, Left>, store::Error> {
         let has_set = |task: &&Task| {
             let mut cells = task.operation.cells.iter();
-            cells.any(|cell| is_junction(described.field(cell.field)))
+            cells.any(|cell| described.field(cell.field).has_rows_on(Side::Directus))
         };
         let records: Vec<Uuid> = match self.side {
             Side::Directus => tasks.iter().filter(has_set).map(|task| task.record.0).collect(),
@@ -425,7 +425,7 @@ impl Drain {
         for cell in &task.operation.cells {
             let field = self.books.mapping().entity(entity).field(cell.field);
             let out = form::taken_out(cell);
-            if is_junction(field) && !out.is_empty() {
+            if field.has_rows_on(Side::Directus) && !out.is_empty() {
                 let keys = self
                     .books
                     .element_keys(self.side, entity, &field.name, task.record, &out)
@@ -496,16 +496,12 @@ impl Notes {
 /// come and go one request after the other.
 fn goes_in_parts(entity: &Entity, side: Side, kind: OperationKind, cells: &[SentCell]) -> bool {
     let change_count = |cell: &SentCell| {
-        let is_set = side == Side::Directus && is_junction(entity.field(cell.field));
+        let is_set = entity.field(cell.field).has_rows_on(side);
         is_set.then(|| form::changed_count(cell))
     };
     let changes: Vec<usize> = cells.iter().filter_map(change_count).collect();
     let is_with_others = kind == OperationKind::Create || changes.len() < cells.len();
     !changes.is_empty() && (is_with_others || changes.iter().sum::<usize>() > 1)
-}
-
-fn is_junction(field: &Field) -> bool {
-    matches!(field.directus, Some(DirectusField::Junction { .. }))
 }
 
 /// In words, what a record lacks before it is created.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{ADD, COLUMNS, REMOVE, airtable};
 use crate::{
-    mapping::{DirectusField, Entity, Field, FieldKind, Mapping},
+    mapping::{Entity, Field, FieldKind, Mapping},
     merge::SentCell,
     model::{EntityNo, FieldNo, Refusal, Side, Value},
     store::{Left, Target},
@@ -63,14 +63,13 @@ pub(super) fn form(
     let mut values: Vec<(FieldNo, Value)> = Vec::new();
     for cell in cells {
         let field = entity.field(cell.field);
-        let junction = side == Side::Directus
-            && matches!(field.directus, Some(DirectusField::Junction { .. }));
-        let added = if junction { added(cell) } else { cell.value.clone() };
+        let has_rows = field.has_rows_on(side);
+        let added = if has_rows { added(cell) } else { cell.value.clone() };
         let Some(value) = by_the_sides_keys(field, added.clone(), side, targets) else {
             formed.waiting.push(cell.field);
             continue;
         };
-        if !junction {
+        if !has_rows {
             values.push((cell.field, value));
             continue;
         }

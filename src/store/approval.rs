@@ -227,9 +227,7 @@ impl Place<'_> {
     async fn unread(&self, client: &Client) -> Result<(), Error> {
         let Some(field) = self.field.filter(|_| self.entity.is_two_sided()) else { return Ok(()) };
         let (mut value, mut and) = (unread().to_json(), String::new());
-        if self.side == Side::Directus
-            && matches!(field.directus, Some(DirectusField::Junction { .. }))
-        {
+        if field.has_rows_on(self.side) {
             // A set is told by its rows: of one without any, none is read. It is empty until its rows are read.
             client
                 .execute(

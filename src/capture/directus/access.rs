@@ -75,8 +75,11 @@ pub(super) async fn read(
     };
     let own = judged_by.own.as_deref();
     if !has("directus_roles", "") || !has(&table.table, ROLE) {
-        let accounts = Accounts::default();
-        return Ok(own.map_or_else(Accounts::default, |own| accounts.with_own(own)));
+        let nobody = Accounts::default();
+        return Ok(match own {
+            Some(own) => nobody.with_own(own),
+            None => nobody,
+        });
     }
     let failed = |error: tokio_postgres::Error| {
         if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
