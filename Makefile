@@ -14,8 +14,8 @@ test: ## All tests, on the real Directus and on Postgres 15 and 18
 	@scripts/install test
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	cargo test --lib --bins
-	@# These mostly wait: for Directus, for Airtable's pace.
+	@# They mostly wait: for a server, for Directus, for Airtable's pace.
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --lib --bins
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --test it
 
 check: ## What needs no server: format, lints, unit tests

@@ -27,8 +27,10 @@ pub(crate) struct Vitals {
     pub(crate) failing: Option<(Instant, String)>,
     /// Since when it is not running, or has not run long enough since to be trusted; and why it ended.
     pub(crate) broken: Option<(Instant, String)>,
-    /// How often it ended by itself since it last ran for long.
+    /// How often it ended by itself since a round last succeeded, or since it last ran for long.
     pub(crate) broken_count: u32,
+    /// A round has succeeded since it was started.
+    has_succeeded: bool,
 }
 
 impl Vitals {
@@ -57,6 +59,7 @@ impl Pulse {
             failing: None,
             broken: None,
             broken_count: 0,
+            has_succeeded: false,
         })))
     }
 
@@ -70,6 +73,7 @@ impl Pulse {
         vitals.beat_at = Instant::now();
         vitals.well_at = vitals.beat_at;
         vitals.failing = None;
+        vitals.has_succeeded = true;
     }
 
     /// A round of the work failed; it is tried again. The task lives: this is a beat, too.
@@ -91,12 +95,13 @@ impl Pulse {
         self.lock().is_resident = true;
     }
 
-    /// The task ended though nobody had asked it to. The answer: how often it has.
+    /// The task ended though nobody had asked it to. The answer: how often it has without a round that succeeded between.
     pub(crate) fn broke(&self, reason: impl Into<String>) -> u32 {
         let mut vitals = self.lock();
         let since = vitals.broken.take().map_or_else(Instant::now, |(since, _)| since);
         vitals.broken = Some((since, reason.into()));
-        vitals.broken_count = vitals.broken_count.saturating_add(1);
+        let before = if vitals.has_succeeded { 0 } else { vitals.broken_count };
+        vitals.broken_count = before.saturating_add(1);
         vitals.broken_count
     }
 
@@ -105,6 +110,7 @@ impl Pulse {
         let mut vitals = self.lock();
         vitals.beat_at = Instant::now();
         vitals.failing = None;
+        vitals.has_succeeded = false;
     }
 
     /// It has run long enough since it was started again.
@@ -130,11 +136,17 @@ struct Load {
     busy_since: Option<Instant>,
     /// When it last wrote something for good, or a part of something large.
     moved_at: Instant,
+    /// It has written something for good.
+    has_moved: bool,
 }
 
 impl Workload {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Load { busy_since: None, moved_at: Instant::now() })))
+        Self(Arc::new(Mutex::new(Load {
+            busy_since: None,
+            moved_at: Instant::now(),
+            has_moved: false,
+        })))
     }
 
     /// Work has come.
@@ -144,7 +156,14 @@ impl Workload {
 
     /// Some of it is written.
     pub(crate) fn moved(&self) {
-        self.lock().moved_at = Instant::now();
+        let mut load = self.lock();
+        load.moved_at = Instant::now();
+        load.has_moved = true;
+    }
+
+    /// Whether anything has been written.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.lock().has_moved
     }
 
     /// Nothing is left to do.
@@ -196,6 +215,9 @@ mod tests {
         pulse.started();
         pulse.well();
         assert!(trouble().unwrap().contains("a panic"));
+        // One round that succeeded ends the series, not the doubt.
+        assert_eq!(pulse.broke("a panic"), 1);
+        pulse.started();
         assert_eq!(pulse.broke("a panic"), 2);
         pulse.recovered();
         assert_eq!(trouble(), None);

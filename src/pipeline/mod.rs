@@ -128,8 +128,14 @@ pub(crate) async fn run(plan: Plan, stop: CancellationToken) -> anyhow::Result<(
     plan.canonical.config.application_name(candidate.application());
     let export_stop = stop.child_token();
     let exporting = tokio::spawn(exports::keep(plan.clone(), ward.clone(), export_stop.clone()));
-    let process =
-        Process { ward, gate, candidate, conditions: Arc::default(), has_mirrored: false };
+    let process = Process {
+        ward,
+        gate,
+        candidate,
+        conditions: Arc::default(),
+        has_mirrored: false,
+        workload: Workload::new(),
+    };
     let outcome = mirror(plan, process, stop).await;
     export_stop.cancel();
     if let Err(error) = exporting.await {
@@ -144,14 +150,15 @@ async fn mirror(plan: Plan, mut process: Process, stop: CancellationToken) -> an
     let mut pause = Duration::ZERO;
     loop {
         let began = Instant::now();
+        process.workload = Workload::new();
         let failure = match session(&plan, &mut process, &stop).await {
             Ok(()) => return Ok(()),
             Err(error) if stop.is_cancelled() => return Err(error),
             Err(error) if !process.has_mirrored && !is_curable(&error) => return Err(error),
             Err(error) => error,
         };
-        // A session that lasted is no part of a series of failures.
-        if began.elapsed() > pause * 2 + RESTART_MIN {
+        // A session that lasted, or got something done, is no part of a series of failures.
+        if process.workload.has_moved() || began.elapsed() > pause * 2 + RESTART_MIN {
             failure_count = 0;
         }
         pause = (RESTART_MIN * 2_u32.saturating_pow(failure_count.min(8))).min(RESTART_MAX);
@@ -194,6 +201,8 @@ struct Process {
     conditions: Arc<Conditions>,
     /// A session of this process has come as far as mirroring.
     has_mirrored: bool,
+    /// What `apply` has done in the session of now.
+    workload: Workload,
 }
 
 /// One session of all tasks, from the stored positions on. It ends well only when it was told to stop.
@@ -244,7 +253,7 @@ async fn mirror_with(
     let keeper_stop = CancellationToken::new();
     let keeper = writer.keeper().with_gate(process.gate.clone());
     let mut keeper = AbortOnDropHandle::new(tokio::spawn(keeper.keep(keeper_stop.clone())));
-    let workload = Workload::new();
+    let workload = process.workload.clone();
     let watched = Watched {
         ward: process.ward.clone(),
         workload: workload.clone(),

@@ -150,7 +150,7 @@ fn reason(ended: Result<anyhow::Result<()>, JoinError>) -> String {
     }
 }
 
-/// None before the first failure; then 1 s, 2 s, 4 s, … 5 min.
+/// None before the first failure; then 1 s, 2 s, 4 s, … [`PAUSE_MAX`].
 fn pause(broken_count: u32) -> Duration {
     match broken_count {
         0 => Duration::ZERO,
