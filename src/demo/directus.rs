@@ -16,6 +16,7 @@ use super::{
     keeper::{FolderGuard, Keeper, LOOK_EVERY, Server, ServerUser, log_tail},
     secret,
 };
+use crate::remote::directus::IDLE_MAX;
 
 const START_LIMIT: Duration = Duration::from_mins(3);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -251,7 +252,9 @@ impl Rest {
     pub fn new(url: &str, token: &str) -> Self {
         // The client insists on a provider, even for plain HTTP. Err: somebody was faster, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
-        Self { http: reqwest::Client::new(), url: url.into(), token: token.into() }
+        // Only TLS can fail to be set up here; `default` panics then, as `reqwest::Client::new` would.
+        let http = reqwest::Client::builder().pool_idle_timeout(IDLE_MAX).build();
+        Self { http: http.unwrap_or_default(), url: url.into(), token: token.into() }
     }
 
     /// The same, as the browser of a person calls itself: what Directus notes beside each change.
@@ -260,7 +263,8 @@ impl Rest {
     /// The client cannot be made.
     pub fn in_a_browser(&self) -> Result<Self, reqwest::Error> {
         let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
-        let http = reqwest::Client::builder().user_agent(agent).build()?;
+        let http =
+            reqwest::Client::builder().pool_idle_timeout(IDLE_MAX).user_agent(agent).build()?;
         Ok(Self { http, ..self.clone() })
     }
 
