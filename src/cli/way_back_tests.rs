@@ -30,7 +30,9 @@ use crate::{
     pulse::Pulse,
     queue::queue,
     remote,
-    sandbox::{Actor, Edit, NETWORK_BASE, OWNER_TOKEN, OWNER_USER, Options, Sandbox},
+    sandbox::{
+        Actor, Edit, Fault, FaultKind, NETWORK_BASE, OWNER_TOKEN, OWNER_USER, Options, Sandbox,
+    },
     store::{self, Canonical, Writer, command, conflict, parked, reading, vitals},
     verify::{Verify, by_cause},
 };
@@ -566,6 +568,10 @@ async fn verify_finds_both_sides_equal_and_every_difference_with_its_cause() {
     let mut seen = Vec::new();
     look.read(startup, |it| seen.push(it)).await.unwrap();
     observe(&lab, Side::Directus, seen).await;
+    // A bad moment of Airtable's is waited for.
+    for request in ["schema", "list"] {
+        sandbox.inject(Fault::of_requests(FaultKind::Error502, request, 1));
+    }
     let found = verify.entity(startup).await.unwrap();
     assert_eq!(found.len(), 2);
     for found in &found {

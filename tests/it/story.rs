@@ -357,6 +357,8 @@ impl Story {
 
     /// What waits for people is decided, until nothing does.
     pub(crate) async fn come_to_rest(&mut self) {
+        // Those that nobody has met yet would wait for whoever looks at the end.
+        self.line.sandbox.clear_faults();
         for round in 0..ROUND_COUNT_MAX {
             self.read_to_the_end(round).await;
             // Those of a record that is deleted stay with it: it is brought back first.

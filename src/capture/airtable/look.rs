@@ -1,6 +1,9 @@
 //! What a base holds now, read for comparing: through the same reading of cells as the capture's, handed to nobody else.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+use tracing::warn;
 
 use super::{
     Error, Identity,
@@ -15,6 +18,9 @@ use crate::{
 
 /// How often the server may lose the place in one table.
 const RESTART_COUNT_MAX: u32 = 5;
+/// How often a call is made that waiting may cure, and how long each wait may be: somebody waits for the outcome.
+const TRY_COUNT_MAX: u32 = 5;
+const PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// A base, ready to be read.
 pub(crate) struct Look {
@@ -36,7 +42,7 @@ impl Look {
         mapping: Arc<Mapping>,
         stored: Option<&Identity>,
     ) -> Result<Self, Error> {
-        let tables = client.tables(base).await?;
+        let tables = patiently(async || client.tables(base).await).await?;
         let resolution = resolve(&mapping, name, &tables, stored.map(|stored| &stored.resolved));
         if resolution.problems.iter().any(|problem| problem.is_fatal) {
             let problems = resolution.problems.into_iter().filter(|it| it.is_fatal).collect();
@@ -68,11 +74,10 @@ impl Look {
         let fields = table.field_ids();
         let (mut offset, mut restart_count) = (None, 0);
         loop {
-            let page = self
-                .client
-                .list_records(&self.base, &table.table, &fields, offset.as_deref())
-                .await;
-            match page {
+            let (base, offset_there) = (&self.base, offset.as_deref());
+            let page =
+                async || self.client.list_records(base, &table.table, &fields, offset_there).await;
+            match patiently(page).await {
                 Ok(page) => {
                     for record in &page.records {
                         take(observed(&self.mapping, table, record));
@@ -89,6 +94,26 @@ impl Look {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+}
+
+/// Repeats a call that waiting may cure. A lost place is none of those: its pages are read again from the first one.
+async fn patiently<T>(call: impl AsyncFn() -> Result<T, RemoteError>) -> Result<T, RemoteError> {
+    let mut try_count = 1;
+    loop {
+        let error = match call().await {
+            Err(error) if !matches!(error, RemoteError::IteratorLost { .. }) => error,
+            outcome => return outcome,
+        };
+        let pause = error.retry_after().map(|pause| pause.saturating_mul(try_count));
+        match pause.filter(|pause| *pause <= PAUSE_MAX && try_count < TRY_COUNT_MAX) {
+            Some(pause) => {
+                warn!(%error, try_count, "trying again");
+                sleep(pause).await;
+                try_count += 1;
+            }
+            None => return Err(error),
         }
     }
 }
