@@ -155,16 +155,22 @@ pub(super) async fn compare_places(
 ) -> Result<(), Error> {
     let known = places(client).await?;
     client.batch_execute("begin").await?;
+    let sql = "select entity_no, field from mirror.approval where covers is null";
+    let old: HashSet<(i16, String)> =
+        client.query(sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
     for ((entity, number), table) in mapping.entities.iter().zip(numbers).zip(tables) {
         for (name, field) in names(entity) {
             let shown = mapping.shown(entity, field);
-            let covers = serde_json::to_value(Covers::new(shown.clone(), None)).unwrap_or_default();
-            client
-                .execute(
-                    "update mirror.approval set covers = $3 where entity_no = $1 and field = $2 and covers is null",
-                    &[number, &name, &covers],
-                )
-                .await?;
+            if old.contains(&(*number, name.to_owned())) {
+                let covers =
+                    serde_json::to_value(Covers::new(shown.clone(), None)).unwrap_or_default();
+                client
+                    .execute(
+                        "update mirror.approval set covers = $3 where entity_no = $1 and field = $2",
+                        &[number, &name, &covers],
+                    )
+                    .await?;
+            }
             for (side, place) in
                 [(Side::Airtable, shown.airtable), (Side::Directus, shown.directus)]
             {

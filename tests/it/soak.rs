@@ -49,7 +49,6 @@ async fn run_until(story: &mut Story, step: &mut usize, end: Instant, restarts: 
 // What a soak went through is what people run it for.
 #[expect(clippy::print_stdout)]
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "`make soak` runs it; docs/state.md says what it found"]
 async fn soak_ends_with_nothing_lost_and_no_more_memory() {
     let minutes = number("PLAIT_SOAK_MINUTES").unwrap_or(MINUTES);
     let half = Duration::from_secs_f64(minutes * 30.0);
