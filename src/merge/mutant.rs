@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use super::{RecordState, operation::Echo};
+use super::{Origin, RecordState, operation::Echo};
 use crate::model::{FieldNo, Side, Value};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(super) enum Mutant {
     PartIsWhole,
     /// A cell that our write does not name, and that comes back empty, was emptied by somebody.
     UnnamedIsEdit,
+    /// What a side shows that went back in time is read like any listing.
+    RestoredIsEdit,
 }
 
 thread_local!(static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) });
@@ -41,6 +43,14 @@ pub(super) fn activate(mutant: Option<Mutant>) {
 
 pub(super) fn is(mutant: Mutant) -> bool {
     ACTIVE.get() == Some(mutant)
+}
+
+/// What a wrong rule reads an entry as.
+pub(super) fn origin(origin: Origin) -> Origin {
+    match origin {
+        Origin::Restored if is(Mutant::RestoredIsEdit) => Origin::Scan,
+        origin => origin,
+    }
 }
 
 /// Whether something that we have sent to `side`, ever, had this value.

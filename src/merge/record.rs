@@ -83,6 +83,8 @@ pub(crate) fn merge(
     origin: Origin,
     seen: Seen,
 ) -> Merged {
+    #[cfg(test)]
+    let origin = super::mutant::origin(origin);
     // Where only one side has it, that side's word is all there is, whatever became of it.
     let origin = if origin == Origin::Restored && !entity.is_two_sided() && seen != Seen::Absent {
         Origin::Scan
@@ -179,7 +181,8 @@ impl<'a> Present<'a> {
         let is_back = !was_alive && (!edits.is_empty() || is_put_back);
         self.state.set_present(self.side);
         if is_back {
-            revive(self.entity, self.state, &mut self.merged, self.was_here.then_some(edits));
+            let is_edited = !edits.is_empty();
+            revive(self.entity, self.state, &mut self.merged, is_edited.then_some(edits));
         }
         let is_echo = self.origin == Origin::Ours(None)
             && !self.is_late_copy
@@ -214,15 +217,17 @@ impl<'a> Present<'a> {
         }
     }
 
-    /// The cells that somebody has changed, with what they say now.
+    /// The cells that somebody has changed, with what they say now. Of a side that went back in time: what the cell never
+    /// held before. An empty one may be of the time before anything was entered.
     fn edits(&self, cells: &[SeenCell]) -> Vec<SeenCell> {
+        let is_restored = self.origin == Origin::Restored;
         let is_edit = |(field, observed): &&SeenCell| {
-            self.was_here
+            (self.was_here || is_restored)
                 && self.state.is_read(self.side, *field)
                 && self.state.held_by(self.side, *field) != observed
                 // A formula that moves with the clock, or with our own write, does not bring a record back.
                 && !self.entity.field(*field).is_computed_by(self.side)
-                && !(self.origin == Origin::Restored && self.state.has_held(*field, observed))
+                && !(is_restored && (observed.is_null() || self.state.has_held(*field, observed)))
                 && self.echo(*field, observed) == Echo::Foreign
         };
         cells.iter().filter(is_edit).cloned().collect()

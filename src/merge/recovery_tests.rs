@@ -132,6 +132,34 @@ fn restored_side_that_shows_what_was_deleted_does_not_revive_it() {
 }
 
 #[test]
+fn restored_side_where_somebody_has_edited_what_was_deleted_brings_it_back_and_asks() {
+    // Deleted from a side that has let go of it, and from one that had not.
+    for still_has_it in [false, true] {
+        let hold = entity(Policy::Ask, DeletePolicy::Hold);
+        let mut state = with_past(&hold, "x", &["x"]);
+        merge(&hold, &mut state, A, Origin::Somebody, Seen::Absent);
+        if !still_has_it {
+            merge(&hold, &mut state, D, Origin::Somebody, Seen::Absent);
+        }
+        let merged = show(&hold, &mut state, D, Origin::Restored, "typed since");
+        assert_eq!(merged.action, Some(Action::Restore));
+        assert!(state.is_alive() && state.doomed.is_empty());
+        assert_eq!(state.canon[0], text("x"));
+        let decisions: Vec<Decision> = merged.clashes.into_iter().map(|it| it.decision).collect();
+        assert_eq!(decisions, [Decision::ObservedTaken, Decision::Held]);
+    }
+    // An empty cell is no edit: the backup may be of a time when nothing had been entered.
+    let hold = entity(Policy::Ask, DeletePolicy::Hold);
+    let mut state = with_past(&hold, "x", &["x"]);
+    for side in [A, D] {
+        merge(&hold, &mut state, side, Origin::Somebody, Seen::Absent);
+    }
+    let cells = Seen::Present(vec![(NAME, Value::Null)]);
+    merge(&hold, &mut state, D, Origin::Restored, cells);
+    assert!(!state.is_alive());
+}
+
+#[test]
 fn reread_takes_what_both_hold_or_one_side_moved() {
     let entity = entity(Policy::Prefer(A), DeletePolicy::Hold);
     // Both hold the same newer value.

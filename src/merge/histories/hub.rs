@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Broken, Dice, FIELD_COUNT, RECORD_COUNT,
+    restore::Restores,
     side::{Answer, Entry, Row, Shown, What, World},
     tags,
 };
@@ -42,13 +43,15 @@ pub(super) struct Conflict {
     pub(super) values: Vec<Value>,
     pub(super) observed: Value,
     pub(super) is_open: bool,
+    /// What a person has settled it with.
+    pub(super) settled: Option<Value>,
 }
 
 /// A request that was bound.
 #[derive(Clone, Debug)]
-struct Request {
+pub(super) struct Request {
     record: usize,
-    operation: Operation,
+    pub(super) operation: Operation,
     cells: Vec<(usize, Shown)>,
     is_answered: bool,
     is_blocked: bool,
@@ -67,10 +70,10 @@ pub(super) struct History<'a> {
     pub(super) ghosts: Vec<Ghost>,
     pub(super) conflicts: Vec<Conflict>,
     pub(super) journal: Vec<(usize, Action, Vec<(usize, Value, Value)>)>,
-    requests: Vec<Request>,
+    pub(super) requests: Vec<Request>,
     /// Copies of requests that have not arrived yet.
-    late: Vec<usize>,
-    approved: Vec<(usize, Side)>,
+    pub(super) late: Vec<usize>,
+    pub(super) approved: Vec<(usize, Side)>,
     pub(super) parked: Vec<(usize, Side, usize, Value)>,
     /// Whether requests are checked against what the side holds before they are sent.
     is_checking: bool,
@@ -79,9 +82,10 @@ pub(super) struct History<'a> {
     /// Whether Directus has defaults, and hooks that empty cells.
     is_meddling: bool,
     /// The keys under which the hub knows the records of each side.
-    known_keys: [[usize; RECORD_COUNT]; 2],
+    pub(super) known_keys: [[usize; RECORD_COUNT]; 2],
     /// Cells that a side has changed by itself: who was last is nobody's to say.
     pub(super) meddled: HashSet<(usize, usize)>,
+    pub(super) restores: Restores,
     block_count: usize,
     pub(super) write_count: usize,
     pub(super) cause_count: usize,
@@ -89,11 +93,11 @@ pub(super) struct History<'a> {
     operation_count: u128,
 }
 
-fn at(side: Side) -> usize {
+pub(super) fn at(side: Side) -> usize {
     usize::from(side == Side::Directus)
 }
 
-fn no(field: usize) -> FieldNo {
+pub(super) fn no(field: usize) -> FieldNo {
     FieldNo(u16::try_from(field).unwrap())
 }
 
@@ -111,6 +115,7 @@ impl<'a> History<'a> {
         let is_checking = mutant == Some(Mutant::StaleCheck) || dice.chance(30);
         let is_upserting = dice.chance(25);
         let (is_splitting, is_meddling) = (dice.chance(50), dice.chance(30));
+        let restores = Restores::new(dice.chance(35));
         let nothing = |record, field| Ghost {
             record,
             field,
@@ -139,6 +144,7 @@ impl<'a> History<'a> {
             is_meddling,
             known_keys: [[0; RECORD_COUNT]; 2],
             meddled: HashSet::new(),
+            restores,
             block_count: 0,
             write_count: 0,
             cause_count: 0,
@@ -147,7 +153,7 @@ impl<'a> History<'a> {
         }
     }
 
-    fn tell(&self, words: impl FnOnce() -> String) {
+    pub(super) fn tell(&self, words: impl FnOnce() -> String) {
         if self.is_told {
             std::io::stderr().write_all(format!("{}\n", words()).as_bytes()).unwrap();
         }
@@ -156,6 +162,9 @@ impl<'a> History<'a> {
     /// Something happens.
     pub(super) fn step(&mut self) -> Result<(), Broken> {
         let side = self.dice.pick(&Side::ALL);
+        if self.step_of_restores(side)? {
+            return Ok(());
+        }
         let record = self.dice.below(RECORD_COUNT);
         match self.dice.below(100) {
             0..30 => self.edit(side, record),
@@ -188,7 +197,7 @@ impl<'a> History<'a> {
     }
 
     /// A person changes one cell: to something new, or back to something that it held before.
-    fn edit(&mut self, side: Side, record: usize) {
+    pub(super) fn edit(&mut self, side: Side, record: usize) {
         let Some(row) = self.worlds[at(side)].rows[record].clone() else {
             return self.create(side, record);
         };
@@ -220,7 +229,8 @@ impl<'a> History<'a> {
             .worlds
             .iter()
             .all(|world| world.rows[record].is_none() && world.bin[record].is_none());
-        if !is_new {
+        // What both sides lack after they went back in time may still be known: another one is not it.
+        if !is_new || self.journal.iter().any(|(known, ..)| *known == record) {
             return;
         }
         let row: Row = std::array::from_fn(|field| {
@@ -238,7 +248,7 @@ impl<'a> History<'a> {
         self.worlds[at(side)].create(record, row, None);
     }
 
-    fn delete_or_restore(&mut self, side: Side, record: usize) {
+    pub(super) fn delete_or_restore(&mut self, side: Side, record: usize) {
         let world = &mut self.worlds[at(side)];
         if world.rows[record].is_some() {
             world.delete(record, None);
@@ -246,6 +256,10 @@ impl<'a> History<'a> {
             self.tell(|| format!("{side} deletes record {record}"));
         } else if let Some(row) = world.bin[record].take() {
             world.create(record, row, None);
+            if self.restores.has_gone_back {
+                // Somebody puts back what may be of the backup, whatever they knew of its cells.
+                self.meddled.extend((0..FIELD_COUNT).map(|field| (record, field)));
+            }
             self.cause_count += 2;
             self.tell(|| format!("{side} restores record {record}"));
         }
@@ -267,7 +281,12 @@ impl<'a> History<'a> {
         Ok(())
     }
 
-    fn take_in(&mut self, side: Side, origin: Origin, entry: &Entry) -> Result<(), Broken> {
+    pub(super) fn take_in(
+        &mut self,
+        side: Side,
+        origin: Origin,
+        entry: &Entry,
+    ) -> Result<(), Broken> {
         let record = entry.record;
         let seen = match &entry.what {
             What::Cells(cells) => Seen::Present(
@@ -388,7 +407,8 @@ impl<'a> History<'a> {
             self.conflicts.push(overwritten);
             return;
         }
-        self.conflicts.push(Conflict { record, field, side, values, observed, is_open: is_held });
+        let (is_open, settled) = (is_held, None);
+        self.conflicts.push(Conflict { record, field, side, values, observed, is_open, settled });
     }
 
     fn held(&self, record: usize) -> Vec<FieldNo> {
@@ -402,6 +422,9 @@ impl<'a> History<'a> {
 
     /// What is owed to a side is bound, if nothing is on its way there.
     pub(super) fn bind(&mut self, side: Side, record: usize) -> Result<(), Broken> {
+        if self.restores.is_shut {
+            return Ok(());
+        }
         let state = &self.states[record];
         let is_approved = self.approved.contains(&(record, side))
             || self.entity.deletes == DeletePolicy::Propagate;
@@ -419,6 +442,11 @@ impl<'a> History<'a> {
             Owed::Update(cells) => (OperationKind::Update, cells),
             Owed::Delete => (OperationKind::Delete, Vec::new()),
         };
+        let world = &self.worlds[at(side)];
+        let is_read = world.log.iter().all(|entry| entry.record != record);
+        if kind == OperationKind::Create && is_read && world.rows[record].is_some() {
+            return Err(format!("I6 record {record} is on {side}, and is to be made there again"));
+        }
         if kind == OperationKind::Delete && !is_approved {
             return Err(String::from("I7 a delete without a yes"));
         }
@@ -450,6 +478,9 @@ impl<'a> History<'a> {
 
     /// A request that has no answer yet is sent, once more perhaps.
     pub(super) fn send(&mut self, is_calm: bool) {
+        if self.restores.is_shut {
+            return;
+        }
         let open: Vec<usize> = (0..self.requests.len())
             .filter(|at| {
                 let request = &self.requests[*at];
@@ -692,7 +723,7 @@ impl<'a> History<'a> {
         Ok(())
     }
 
-    fn approve(&mut self) {
+    pub(super) fn approve(&mut self) {
         for record in 0..RECORD_COUNT {
             for side in self.states[record].doomed.clone() {
                 self.approved.push((record, side));
@@ -737,7 +768,10 @@ impl<'a> History<'a> {
             self.canon_ghosts[record][field] = self.ghost(record, field, &value, vec![old]);
         }
         for known in &mut self.conflicts {
-            known.is_open &= (known.record, known.field) != (record, Some(field));
+            if known.is_open && (known.record, known.field) == (record, Some(field)) {
+                known.is_open = false;
+                known.settled = Some(value.clone());
+            }
         }
         self.write_journal(record, &decided.merged);
         self.cause_count += 2;
@@ -781,6 +815,7 @@ impl<'a> History<'a> {
     /// Nobody edits any more: everything is read, pushed and decided.
     pub(super) fn rest(&mut self) -> Result<(), Broken> {
         self.tell(|| String::from("-- nobody edits any more"));
+        self.open_the_way_out();
         while !self.late.is_empty() {
             self.arrive_late();
         }

@@ -1,14 +1,16 @@
 //! Random histories of two sides, their logs and a hub between them, against the invariants of
-//! ARCHITECTURE.md, "What the histories hold", where a pure world can break them: I1 to I5, I7 to I9, I13 and I14.
+//! ARCHITECTURE.md, "What the histories hold", where a pure world can break them: I1 to I9 and I13 to I15.
 //!
 //! People edit, return to earlier values, delete, create, restore and take deletes back; the hub reads the logs late and
 //! in any order, pushes with late binding, loses answers and sends again, takes requests apart, stops between any two
-//! steps, reads an entry twice, lists a side instead of its log. A side fills in defaults and empties cells by itself. Airtable's log is silent of writes that change nothing, Directus's is not. `cargo test`
-//! runs 10,000 of them; `PLAIT_HISTORIES=1000000 cargo test --release --lib histories` as many as one likes, and
+//! steps, reads an entry twice, lists a side instead of its log. A side fills in defaults and empties cells by itself, and goes
+//! back to a backup, in which people work before the hub looks. Airtable's log is silent of writes that change nothing,
+//! Directus's is not. `cargo test` runs 10,000 of them; `PLAIT_HISTORIES=1000000 cargo test --release --lib histories` as many as one likes, and
 //! `PLAIT_SEED=n` just one, with what it did. A failure names its seed.
 
 mod check;
 mod hub;
+mod restore;
 mod side;
 
 use super::mutant::{Mutant, activate};
@@ -171,6 +173,11 @@ fn histories_kill_a_part_of_a_write_that_is_taken_for_the_whole() {
 #[test]
 fn histories_kill_a_cell_that_was_not_sent_and_is_taken_for_emptied() {
     is_killed(Mutant::UnnamedIsEdit, &["I14"]);
+}
+
+#[test]
+fn histories_kill_a_backup_that_is_taken_for_somebody_s_edits() {
+    is_killed(Mutant::RestoredIsEdit, &["I7", "I15"]);
 }
 
 /// The elements of sets.

@@ -53,6 +53,8 @@ pub(super) struct World {
     pub(super) log: VecDeque<Entry>,
     /// How often a record was made anew under another key: its old one is gone for good.
     pub(super) keys: [usize; RECORD_COUNT],
+    /// The latest key that was given out: none is given twice, not even by a side that went back in time.
+    last_keys: [usize; RECORD_COUNT],
     /// Whether an update goes by the id in a field, and makes what it does not find.
     pub(super) is_upserting: bool,
 }
@@ -60,7 +62,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(side: Side, is_upserting: bool) -> Self {
         let (rows, bin) = (std::array::from_fn(|_| None), std::array::from_fn(|_| None));
-        Self { side, rows, bin, log: VecDeque::new(), keys: [0; RECORD_COUNT], is_upserting }
+        let (keys, last_keys) = ([0; RECORD_COUNT], [0; RECORD_COUNT]);
+        Self { side, rows, bin, log: VecDeque::new(), keys, last_keys, is_upserting }
     }
 
     /// Writes cells; a log that is silent of writes that change nothing stays silent of them.
@@ -135,7 +138,8 @@ impl World {
                 for (field, shown) in cells.into_iter().chain(by_itself) {
                     row[field] = shown;
                 }
-                self.keys[record] += usize::from(self.side == Side::Airtable);
+                self.last_keys[record] += usize::from(self.side == Side::Airtable);
+                self.keys[record] = self.last_keys[record];
                 self.make(record, row, Some(operation), itself);
             }
         }
