@@ -8,7 +8,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config as RunnerConfig, TestCaseError, TestRunner},
 };
-use tokio::{runtime::Runtime, sync::watch, time::timeout};
+use tokio::{runtime::{Builder, Runtime}, sync::watch, time::timeout};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -227,7 +227,8 @@ pub(super) struct Lab {
 
 impl Lab {
     pub(super) fn open(tables: &str) -> Self {
-        let runtime = Runtime::new().unwrap();
+        // On one thread: a hop from one to another takes longer than what it brings.
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let (cluster, databases) = runtime.block_on(async {
             let cluster = Cluster::throw_away(&postgres_bin().unwrap(), &[]).await.unwrap();
             let mut databases = Vec::new();
