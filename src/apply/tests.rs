@@ -8,7 +8,11 @@ use proptest::{
     prelude::*,
     test_runner::{Config as RunnerConfig, TestCaseError, TestRunner},
 };
-use tokio::{runtime::{Builder, Runtime}, sync::watch, time::timeout};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::watch,
+    time::timeout,
+};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
