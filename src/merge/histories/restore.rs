@@ -140,7 +140,7 @@ impl History<'_> {
         let mut know = |field: usize, value: &Value| {
             past.earlier.entry(no(field)).or_default().insert(value.clone());
         };
-        let journal = self.journal.iter().filter(|(of, ..)| *of == record);
+        let mut journal = self.journal.iter().filter(|(of, ..)| *of == record);
         for (_, action, cells) in journal.clone() {
             for (field, before, after) in cells {
                 if *action != Action::Create {
@@ -161,7 +161,7 @@ impl History<'_> {
                 know(field, settled);
             }
         }
-        if let Some((_, Action::Delete, cells)) = journal.last() {
+        if let Some((_, Action::Delete, cells)) = journal.next_back() {
             past.was_deleted = true;
             past.last = cells.iter().map(|(field, was, _)| (no(*field), was.clone())).collect();
         }
