@@ -16,7 +16,7 @@ test: ## All tests, on the real Directus and on Postgres 15 and 18
 	cargo clippy --all-targets -- -D warnings
 	@# They mostly wait: for a server, for Directus, for Airtable's pace.
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --lib --bins
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --test it
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-5} cargo test --test it
 
 check: ## What needs no server: format, lints, unit tests
 	cargo fmt --check

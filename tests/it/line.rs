@@ -4,7 +4,7 @@ use std::{
     fs,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -23,6 +23,7 @@ use plait::{
 };
 use serde_json::{Map, Value};
 use tempfile::TempDir;
+use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use crate::world::{eventually, write_secret};
@@ -237,19 +238,34 @@ impl Line {
         said.into_owned()
     }
 
-    /// Waits until nothing is owed to a side but what waits for a person, and no write is on its way.
-    pub(crate) async fn until_settled(&self) {
+    /// What is owed to a side, but for what waits for a person, and the writes that are on their way: side, record, how it
+    /// stands.
+    async fn unsettled(&self) -> Vec<[String; 3]> {
         let open = "select side, record_id::text, concat_ws(' ', kind, cells, bound_at, sent_at) from mirror.operation where settled_at is null
              union all
              select side, record_id::text, concat_ws(' ', due_at, attempt_count, waits_for) from mirror.outbox
              where due_at < now() + interval '5 minutes'";
-        eventually(PATIENCE, async || {
-            let rows = self.canonical.query(open, &[]).await.unwrap();
-            let open: Vec<[String; 3]> =
-                rows.iter().map(|row| [0, 1, 2].map(|at| row.get(at))).collect();
-            if open.is_empty() { Ok(()) } else { Err((open, self.log())) }
-        })
-        .await;
+        let rows = self.canonical.query(open, &[]).await.unwrap();
+        rows.iter().map(|row| [0, 1, 2].map(|at| row.get(at))).collect()
+    }
+
+    /// Waits until nothing is unsettled. A busy machine may take its time for thousands of records: the patience is for
+    /// what becomes no less.
+    pub(crate) async fn until_settled(&self) {
+        let (mut least, mut since) = (usize::MAX, Instant::now());
+        loop {
+            let open = self.unsettled().await;
+            if open.is_empty() {
+                return;
+            }
+            if open.len() < least {
+                (least, since) = (open.len(), Instant::now());
+            }
+            let some = &open[..open.len().min(5)];
+            let count = open.len();
+            assert!(since.elapsed() < PATIENCE, "{count} unsettled: {some:?}, {}", self.log());
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// A startup that no story edits: its keys on both sides.
